@@ -1,0 +1,37 @@
+# The first Python on the path that is new enough; tools/install.py says so when there is none.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: help install demo test lint bench lock clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+install:  ## .venv from the lock file; seconds when there is nothing to do
+	@test -n "$(PYTHON)" || { echo "GRAPE needs Python 3.11, 3.12 or 3.13: install one, or name it with make install PYTHON=/path/to/python3.11." >&2; exit 2; }
+	@$(PYTHON) tools/install.py
+
+demo: install  ## prepares the demo and serves it on http://127.0.0.1:8000
+	@$(BIN)/grape demo prepare
+	@$(BIN)/grape serve
+
+test: install  ## all tests, with the real parts
+	@$(BIN)/grape demo prepare
+	@$(BIN)/python -m tests.browser
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install  ## speed against the floors, as a table
+	@$(BIN)/grape demo prepare
+	$(BIN)/python -m benchmarks.serve
+
+lock: install  ## resolves pyproject.toml anew
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py $(PIP_FIND_LINKS)
+
+clean:  ## removes .venv
+	rm -rf .venv

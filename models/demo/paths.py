@@ -1,0 +1,34 @@
+"""Where the demo's parts lie. Imports nothing heavy: the command line asks before it starts."""
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+import platformdirs
+
+ENCODER_DIR = Path(__file__).parent / "encoder"
+ENCODER = f"local-dir:{ENCODER_DIR}"
+DEFAULT_LLM = "gemma3-270m"
+
+
+def cache_dir() -> Path:
+    """GRAPE_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("GRAPE_CACHE") or platformdirs.user_cache_dir("grape"))
+
+
+def demo_dir() -> Path:
+    """Everything that `grape demo prepare` makes."""
+    return cache_dir() / "demo"
+
+
+@functools.cache
+def index_dir() -> Path:
+    """The gallery's index. Another encoder in the repository means another folder."""
+    weights = (ENCODER_DIR / "open_clip_model.safetensors").read_bytes()
+    return demo_dir() / f"index-{hashlib.sha256(weights).hexdigest()[:12]}"
+
+
+def pictures_dir() -> Path:
+    """The gallery's drawings as SVG files."""
+    return demo_dir() / "pictures"

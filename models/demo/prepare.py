@@ -1,0 +1,63 @@
+"""`grape demo prepare`: everything that the embedded default needs, made once."""
+
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from models.demo.gallery import ATTRIBUTION, distinct_pictures
+from models.demo.llm import checkpoint_dir, prepare_llm
+from models.demo.paths import ENCODER, demo_dir, index_dir, pictures_dir
+from models.index import MANIFEST, Metadata
+from models.progress import say, track
+
+_RENDER_PIXELS = 128  # drawings are compared at this size; the encoder sees 64
+
+
+def prepare(llm: str) -> None:
+    """Prepares the language model and the gallery. Every finished part is kept; run again, it is
+    ready at once."""
+    demo_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(demo_dir() / "prepare.lock"):
+        prepare_llm(llm)
+        if not (index_dir() / MANIFEST).is_file():
+            _prepare_gallery()
+    say(f"The demo is ready in {demo_dir()} ({checkpoint_dir(llm).name}).")
+
+
+def _prepare_gallery() -> None:
+    from models.encoder import ClipEncoder
+    from models.index import ImageIndex
+
+    say("Drawing the gallery")
+    pictures, drawings = distinct_pictures(_RENDER_PIXELS)
+    _write_drawings({picture.id: picture.svg() for picture in pictures})
+    encoder = ClipEncoder(ENCODER)
+    vectors = encoder.encode_images(track(drawings, "Encoding pictures"))
+    metadata: list[Metadata] = [
+        {
+            "file": f"{picture.id}.svg",
+            "name": picture.names["en"],
+            "emoji": picture.emoji,
+            "names": picture.names,
+            "aliases": list(picture.aliases),
+        }
+        for picture in pictures
+    ]
+    ids = [picture.id for picture in pictures]
+    index = ImageIndex.build(
+        vectors, ids, metadata, encoder.fingerprint, pictures=pictures_dir()
+    )
+    index.save(index_dir())
+
+
+def _write_drawings(drawings: dict[str, bytes]) -> None:
+    folder = pictures_dir()
+    beside = folder.with_name(".pictures.unfinished")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for picture_id, svg in drawings.items():
+        (beside / f"{picture_id}.svg").write_bytes(svg)
+    (beside / "LICENSE").write_text(ATTRIBUTION + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(beside).rename(folder)

@@ -1,0 +1,213 @@
+"""ClipEncoder: a frozen open_clip model that turns texts and pictures into unit vectors."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import TextTransformer
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor
+from torch.nn import functional
+
+from models.errors import InputError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Vectors = npt.NDArray[np.float32]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
+
+
+class EncoderFingerprint(BaseModel, frozen=True):
+    """What makes two encoders the same; an index opens only with the one that it was built with."""
+
+    name: str
+    pretrained: str | None
+    weights_sha256: str
+    preprocess_sha256: str
+    tokenizer_sha256: str
+    dim: int
+
+    def same_vectors(self, other: "EncoderFingerprint") -> bool:
+        """Whether both give the same vectors, whatever they are called and wherever they lie."""
+        return self.model_copy(update={"name": other.name, "pretrained": other.pretrained}) == other
+
+    def __str__(self) -> str:
+        tag = f" ({self.pretrained})" if self.pretrained else ""
+        return f"{self.name}{tag}, weights {self.weights_sha256[:12]}"
+
+
+class TextLength(NamedTuple):
+    """How much of a text the encoder reads. open_clip cuts what is over the limit without a word."""
+
+    clip_tokens: int  # start and end marks included
+    limit: int
+
+    @property
+    def truncated(self) -> bool:
+        return self.clip_tokens > self.limit
+
+
+class ClipEncoder:
+    """Any open_clip model, frozen.
+
+    Args:
+        name: an open_clip model (``ViT-B-32``), ``hf-hub:org/repo`` or ``local-dir:/folder``.
+        pretrained: open_clip's tag of the weights; only with a plain model name.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: what the matrix products are computed in; vectors are float32 always.
+
+    Raises:
+        InputError: the model or its weights are not to be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        if ":" not in name and not pretrained:
+            raise InputError(
+                f"The encoder {name!r} needs --pretrained, the tag of its weights: an encoder with "
+                "random weights finds nothing. open_clip.list_pretrained() lists them."
+            )
+        try:
+            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+                name, pretrained, device="cpu"
+            )
+            self._tokenizer = open_clip.get_tokenizer(name)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(
+                f"The encoder {name!r} ({pretrained or 'its own weights'}) cannot be loaded: {error}"
+            ) from error
+        self._model.eval().requires_grad_(False)
+        self._model.output_dict = True
+        self._device = torch.device(device)
+        self._dtype = _DTYPES[precision]
+        weights_sha256 = _weights_hash(self._model)
+        self._model.to(self._device)
+        self.context_length = int(self._tokenizer.context_length)
+        self.dim = self._encode_text_batch(["a"]).shape[1]
+        self.fingerprint = EncoderFingerprint(
+            name=name,
+            pretrained=pretrained,
+            weights_sha256=weights_sha256,
+            preprocess_sha256=_sha256(str(self._preprocess)),
+            tokenizer_sha256=_sha256(f"{self._tokenizer(_TOKENIZER_PROBE).tolist()}"),
+            dim=self.dim,
+        )
+
+    def text_length(self, text: str) -> TextLength:
+        """Counts the encoder's own tokens of one text."""
+        return TextLength(len(self._token_ids(text)), self.context_length)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Vectors:
+        """Unit vectors of texts: float32 ``[len(texts), dim]``, in the same order."""
+        self._assert_frozen()
+        return self._stack(
+            self._encode_text_batch(texts[start : start + batch_size])
+            for start in range(0, len(texts), batch_size)
+        )
+
+    def encode_images(self, images: Iterable[Image.Image], batch_size: int = 64) -> Vectors:
+        """Unit vectors of RGB pictures: float32 ``[n, dim]``, in the same order."""
+        self._assert_frozen()
+        return self._stack(self._encode_image_batch(batch) for batch in _batches(images, batch_size))
+
+    @torch.inference_mode()
+    def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
+        tokens: Tensor = self._tokenizer(list(texts))
+        with self._autocast():
+            features = self._text_features(tokens.to(self._device))
+        return functional.normalize(features.float(), dim=-1)
+
+    @torch.inference_mode()
+    def _encode_image_batch(self, images: list[Image.Image]) -> Tensor:
+        pixels = torch.stack([self._preprocess(image) for image in images])
+        with self._autocast():
+            features = self._model.encode_image(pixels.to(self._device))
+        return functional.normalize(features.float(), dim=-1)
+
+    def _text_features(self, tokens: Tensor) -> Tensor:
+        """Runs the text tower on the positions in use only, where that changes nothing.
+
+        CLIP's tower is causal and reads its answer at the end mark, the highest token number. What is
+        padded behind it has no part in it: a 10-token query costs an eighth of the 77 positions
+        that open_clip computes.
+        """
+        used = int(tokens.argmax(dim=1).max()) + 1
+        text_tower = getattr(self._model, "text", None)
+        if text_tower is None and self._model.text_pool_type == "argmax":
+            shortened = {
+                "positional_embedding": self._model.positional_embedding[:used],
+                "attn_mask": self._model.attn_mask[:used, :used],
+            }
+            answer: dict[str, Tensor] = torch.func.functional_call(
+                self._model, shortened, kwargs={"text": tokens[:, :used]}
+            )
+            return answer["text_features"]
+        if _reads_at_end_mark(text_tower):
+            tokens = tokens[:, :used]
+        features: Tensor = self._model.encode_text(tokens)
+        return features
+
+    def _token_ids(self, text: str) -> list[int]:
+        """All tokens of a text with their marks, nothing cut."""
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            inner: list[int] = self._tokenizer.encode(text)
+            return [self._tokenizer.sot_token_id, *inner, self._tokenizer.eot_token_id]
+        # HFTokenizer and SigLipTokenizer wrap one of transformers' and clean the text first.
+        ids: list[int] = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text)).input_ids
+        return ids
+
+    def _assert_frozen(self) -> None:
+        """Train mode changes BatchNorm and dropout, and with them every vector."""
+        assert not self._model.training, "the encoder must stay in eval mode"
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+    def _stack(self, batches: Iterable[Tensor]) -> Vectors:
+        parts = [batch.cpu().numpy() for batch in batches]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+
+def _reads_at_end_mark(text_tower: object) -> bool:
+    """Whether nothing behind the end mark has a part in a text's vector."""
+    return (
+        isinstance(text_tower, TextTransformer)
+        and text_tower.attn_mask is not None
+        and text_tower.pool_type == "argmax"
+        and text_tower.cls_emb is None
+    )
+
+
+def _batches(items: Iterable[Image.Image], size: int) -> Iterable[list[Image.Image]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights_hash(model: torch.nn.Module) -> str:
+    """Over names and float32 values, so that the same weights in another file are the same."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""Building an index from a folder of pictures."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from models.encoder import ClipEncoder
+from models.errors import InputError
+from models.index import ImageIndex, Metadata
+from models.pictures import SUFFIXES, PictureError, read_picture
+
+
+@dataclass
+class BuildReport:
+    """What became of the files; ``skipped`` pairs a file with the reason."""
+
+    indexed: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
+
+    Raises:
+        InputError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one that holds pictures.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"There is no picture in {folder}: looked for files ending in {endings}.")
+    return found
+
+
+def build_from_folder(
+    folder: Path,
+    encoder: ClipEncoder,
+    factory: str = "Flat",
+    metadata_of: Callable[[str], Metadata] = lambda picture_id: {},
+    track: Callable[[Iterable[Path]], Iterable[Path]] = lambda paths: paths,
+) -> tuple[ImageIndex, BuildReport]:
+    """Encodes every picture below a folder; its id is its path in the folder.
+
+    Args:
+        metadata_of: further metadata of a picture, by id.
+        track: wraps the files to show progress.
+
+    Raises:
+        InputError: nothing to index, or an unusable factory string.
+    """
+    report = BuildReport()
+    ids: list[str] = []
+
+    def opened() -> Iterator[Image.Image]:
+        for path in track(find_pictures(folder)):
+            relative = path.relative_to(folder).as_posix()
+            try:
+                image = read_picture(path)
+                relative.encode()  # a name that is not UTF-8 could be neither stored nor asked for
+            except (PictureError, OSError) as error:
+                report.skipped.append((ascii(relative)[1:-1], str(error)))
+                continue
+            except UnicodeEncodeError:
+                report.skipped.append((ascii(relative)[1:-1], "its name is not valid UTF-8"))
+                continue
+            ids.append(relative)
+            yield image
+
+    vectors = encoder.encode_images(opened())
+    report.indexed = len(ids)
+    if not ids:
+        raise InputError(
+            f"None of the {len(report.skipped)} pictures in {folder} could be read; the first: "
+            f"{report.skipped[0][0]}: {report.skipped[0][1]}."
+        )
+    metadata = [{"file": picture_id, **metadata_of(picture_id)} for picture_id in ids]
+    index = ImageIndex.build(vectors, ids, metadata, encoder.fingerprint, factory, folder)
+    return index, report

@@ -1,0 +1,47 @@
+"""Progress of long work: a bar with the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_PLAIN_EVERY_S = 5.0
+
+
+def say(line: str) -> None:
+    """A line for the person who waits; on stderr, so that output can be piped."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """Passes items through and shows how far it is."""
+    if total is None:
+        assert isinstance(items, Sequence)
+        total = len(items)
+    if sys.stderr.isatty():
+        yield from _with_bar(items, label, total)
+    else:
+        yield from _with_lines(items, label, total)
+
+
+def _with_bar(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    columns = Progress.get_default_columns()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield from progress.track(items, total=total, description=label)
+
+
+def _with_lines(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+    started = said = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - said > _PLAIN_EVERY_S:
+            said = now
+            left = (now - started) / max(done, 1) * (total - done)
+            say(f"{label}: {done} of {total}, about {left:.0f} s left")
+        yield item
+    say(f"{label}: {total} done in {time.monotonic() - started:.0f} s")

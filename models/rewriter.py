@@ -1,0 +1,56 @@
+"""The Rewriter protocol: what turns a query into texts that the encoder knows."""
+
+from typing import NamedTuple, Protocol
+
+from models.errors import GrapeError
+from models.tasks import STOP, Task
+
+SEED = 0
+
+
+class RewriteFailed(GrapeError):
+    """The language model did not answer; the search goes on with the original query."""
+
+
+class RewriterDown(RewriteFailed):
+    """The language model is gone and will not answer the next query either."""
+
+
+class Sampling(NamedTuple):
+    """How rewrites are drawn. Temperature 0 gives the same rewrite every time."""
+
+    n: int = 1
+    temperature: float = 0.0
+
+    def parameters(self, task: Task) -> dict[str, object]:
+        """In the words that vLLM and every OpenAI-compatible server share."""
+        # n greedy answers are one answer n times.
+        return {
+            "n": self.n if self.temperature > 0 else 1,
+            "temperature": self.temperature,
+            "max_tokens": task.max_tokens,
+            "stop": [STOP],
+            "seed": SEED,
+        }
+
+
+class Rewriter(Protocol):
+    """Safe to call from many requests at once; cancelling the call stops the work for it."""
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of the adapter that answers, with its content hash; None for the base model."""
+
+    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+        """What the model wrote after the task's prompt, unparsed, one text for each sample.
+
+        Raises:
+            RewriteFailed: no answer to this query.
+            RewriterDown: no answer to any.
+        """
+
+    async def check(self) -> None:
+        """Raises :class:`RewriterDown` when the model cannot answer now; returns at once."""
+
+    async def close(self) -> None:
+        """Ends what was started, processes too."""

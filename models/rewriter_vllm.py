@@ -1,0 +1,153 @@
+"""VLLMRewriter: vLLM's AsyncLLM in this process, its engine in a child process."""
+
+import asyncio
+import itertools
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from models.adapter import Adapter, merge_adapter
+from models.errors import InputError
+from models.rewriter import RewriteFailed, RewriterDown, Sampling
+from models.tasks import Task
+
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class VLLMOptions(NamedTuple):
+    """What the engine is started with; the defaults suit the demo on two CPU cores."""
+
+    model: str  # folder, or a name on the hub
+    dtype: Dtype = "auto"
+    max_model_len: int = 2048
+    max_num_seqs: int = 64
+    kv_cache_gib: float = 1.0  # on CPU
+    gpu_memory_utilization: float = 0.6  # leaves room for the encoder on the same GPU
+    max_lora_rank: int = 64
+    threads: int = 0  # of the engine on CPU; 0 is every core
+
+
+class VLLMRewriter:
+    """Continuous batching over all requests, prefix caching of the prompts' shared beginning.
+
+    An adapter is attached on a GPU. On CPU it is merged into a checkpoint once, because there vLLM
+    computes an attached one ten times slower.
+    """
+
+    def __init__(
+        self, options: VLLMOptions, adapter: Adapter | None = None, cache: Path | None = None
+    ) -> None:
+        """Starts the engine and returns when it answers: half a minute on a CPU.
+
+        Raises:
+            InputError: no such model, or an engine that cannot run here.
+            RewriterDown: the engine did not start.
+        """
+        self._adapter = adapter
+        self._request_ids = itertools.count()
+        self._prefix = uuid.uuid4().hex[:8]
+        _prepare_environment(options)
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise InputError(
+                "vLLM is not installed: `make install` brings it, or name a server that speaks "
+                "OpenAI's API with --llm-endpoint."
+            ) from error
+        on_cpu = current_platform.is_cpu()
+        model = options.model
+        self._lora: LoRARequest | None = None
+        if adapter and on_cpu:
+            assert cache is not None, "a merged adapter needs a folder to be kept in"
+            model = str(merge_adapter(Path(model), adapter, cache))
+        elif adapter:
+            from vllm.lora.request import LoRARequest
+
+            self._lora = LoRARequest(adapter.name, 1, str(adapter.folder))
+        arguments = AsyncEngineArgs(
+            model=model,
+            dtype=_cpu_dtype() if on_cpu and options.dtype == "auto" else options.dtype,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            enable_lora=self._lora is not None,
+            max_lora_rank=options.max_lora_rank,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            seed=0,
+        )
+        if on_cpu:
+            arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
+            arguments.kv_cache_memory_bytes = int(options.kv_cache_gib * 2**30)
+            arguments.block_size = 32  # prefixes are shared in whole blocks
+        try:
+            self._engine = AsyncLLM.from_engine_args(arguments)
+        except (ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"vLLM cannot serve {model}: {reason}") from error
+        except RuntimeError as error:
+            raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+
+    @property
+    def adapter(self) -> str | None:
+        return self._adapter.name if self._adapter else None
+
+    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+        from vllm import SamplingParams
+        from vllm.inputs import parse_model_prompt
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        parameters = SamplingParams(**sampling.parameters(task))  # type: ignore[arg-type]
+        request_id = f"{self._prefix}-{next(self._request_ids)}"
+        try:
+            parsed = parse_model_prompt(self._engine.model_config, task.prompt(query))
+            tokenized = self._engine.renderer.default_cmpl_tok_params
+            (prompt,) = self._engine.renderer.render_cmpl([parsed], tokenized)
+            answers: list[str] = []
+            async for output in self._engine.generate(
+                prompt, parameters, request_id, lora_request=self._lora
+            ):
+                if output.finished:
+                    answers = [completion.text for completion in output.outputs]
+            return answers
+        except EngineDeadError as error:
+            raise RewriterDown("vLLM's engine has died.") from error
+        except ValueError as error:  # e.g. more tokens than the model's length
+            raise RewriteFailed(str(error).splitlines()[0]) from error
+
+    async def check(self) -> None:
+        if self._engine.errored:
+            raise RewriterDown("vLLM's engine has died.")
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.shutdown)
+
+
+def _cpu_dtype() -> Dtype:
+    """bfloat16 only where the CPU computes in it; emulated it took three times float32's time."""
+    import torch
+
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def _prepare_environment(options: VLLMOptions) -> None:
+    """vLLM reads these when it is imported; what the user has set stays."""
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",  # no telemetry
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        # On CPU the engine and its worker then share one process: one import of torch less.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+    if options.threads:
+        defaults["OMP_NUM_THREADS"] = str(options.threads)
+    if Path(options.model).is_dir():
+        defaults["HF_HUB_OFFLINE"] = "1"  # a local checkpoint needs nothing from the hub
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,113 @@
+"""Task: how a kind of query is put to the language model, and how its answer is read.
+
+Training and serving both import this module, so that a rewriter is trained on exactly what serves it;
+the hash of prompt and parser is recorded in every adapter.
+"""
+
+import hashlib
+import inspect
+from dataclasses import dataclass
+from typing import Literal
+
+TaskName = Literal["multilingual", "long"]
+
+# A rewrite ends at the first newline, so the engine stops there.
+STOP = "\n"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A completion prompt: instruction, examples as pairs of lines, then the query.
+
+    Plain completion works for base and for instruct models, and is the same text for every server.
+    """
+
+    name: TaskName
+    instruction: str
+    labels: tuple[str, str]  # what stands before a query and before its rewrite
+    examples: tuple[tuple[str, str], ...]
+    max_tokens: int  # of the rewrite
+    max_chars: int  # of the query; the rest of a longer one is not shown to the model
+
+    def prompt(self, query: str) -> str:
+        """The text that the model continues; a query's own line breaks cannot pose as examples."""
+        asked, answered = self.labels
+        lines = [self.instruction] if self.instruction else []
+        for example, rewrite in self.examples:
+            lines += [f"{asked}: {example}", f"{answered}: {rewrite}"]
+        shown = " ".join(query.split())[: self.max_chars]
+        return "\n".join([*lines, f"{asked}: {shown}", f"{answered}:"])
+
+    @property
+    def hash(self) -> str:
+        """Changes with the prompt and with the parser."""
+        parts = repr((self.name, self.prompt("{query}"), self.max_tokens, self.max_chars))
+        return hashlib.sha256((parts + inspect.getsource(parse_rewrite)).encode()).hexdigest()
+
+
+def parse_rewrite(answer: str) -> str | None:
+    """Reads the rewrite from what the model wrote; None when there is none.
+
+    The first line, without quotes and closing marks. An answer that repeats the prompt's labels, or
+    has no letter or digit in it, is no rewrite.
+    """
+    line = answer.lstrip().split("\n", 1)[0]
+    text = " ".join(line.strip("\"'“”«»` ").split()).rstrip(" .,;:")
+    if not any(character.isalnum() for character in text):
+        return None
+    if any(f"{label}:" in text for task in TASKS.values() for label in task.labels):
+        return None
+    return text
+
+
+MULTILINGUAL = Task(
+    name="multilingual",
+    instruction="Translate each phrase into short English.",
+    labels=("Phrase", "English"),
+    # None of these stands for a picture of the demo gallery; they show languages and brevity.
+    examples=(
+        ("ein alter Mann liest Zeitung", "an old man reading a newspaper"),
+        ("雨の中の街", "a city in the rain"),
+        ("una mesa de madera", "a wooden table"),
+        ("красные яблоки", "red apples"),
+    ),
+    max_tokens=24,
+    max_chars=240,
+)
+
+LONG = Task(
+    name="long",
+    instruction="Say in a few English words what the picture shows.",
+    labels=("Description", "Picture"),
+    examples=(
+        (
+            "I am looking for that photo we took last summer, where my brother stands on the beach "
+            "early in the morning and holds up the big fish that he had caught",
+            "a man on a beach holding a big fish",
+        ),
+        (
+            "Ich suche ein Bild von einem Raum, in dem viele Menschen an langen Tischen sitzen und "
+            "gemeinsam zu Abend essen, wahrscheinlich bei einer Feier",
+            "people having dinner at long tables",
+        ),
+        (
+            "the thing on wheels that a farmer drives slowly over the fields to pull heavy machines",
+            "a tractor",
+        ),
+    ),
+    max_tokens=32,
+    max_chars=2000,
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in (MULTILINGUAL, LONG)}
+
+# Above this a query is a description. Counted in characters of Latin script; Chinese, Japanese and
+# Korean say the same in about a third of them.
+LONG_QUERY_CHARS = 100
+_DENSE_SCRIPTS_FROM = "\u1100"
+
+
+def choose_task(query: str) -> Task:
+    """The task for a query when the user names none."""
+    length = sum(3 if character >= _DENSE_SCRIPTS_FROM else 1 for character in query)
+    return LONG if length > LONG_QUERY_CHARS else MULTILINGUAL

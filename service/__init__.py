@@ -1,0 +1,1 @@
+"""HTTP, the search pipeline, the web page and the command line."""

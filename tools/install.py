@@ -1,0 +1,120 @@
+"""Makes .venv and installs the lock file: `make install`. Needs only Python 3.11 to 3.13.
+
+Run again it takes a second: what was installed is remembered by the hash of everything that counts.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "grape-installed"
+PYTHON = VENV / "bin" / "python"
+
+
+def main() -> None:
+    if not (3, 11) <= sys.version_info < (3, 14):
+        fail(f"GRAPE needs Python 3.11, 3.12 or 3.13 and this is {sys.version.split()[0]}: "
+             "install one of them, or name it with `make install PYTHON=/path/to/python3.11`.")  # fmt: skip
+    engine = os.environ.get("GRAPE_ENGINE") or ("cuda" if has_nvidia_gpu() else "cpu")
+    lock = ROOT / "requirements" / f"{engine}.txt"
+    if not lock.is_file():
+        fail(f"GRAPE_ENGINE is {engine!r} and must be cpu or cuda.")
+    wanted = fingerprint(lock)
+    if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
+        return
+    print(f"Installing the {engine} set into .venv; the first time this downloads about "
+          f"{'1 GB' if engine == 'cpu' else '5 GB'}.", flush=True)  # fmt: skip
+    make_venv()
+    uv = install_uv()
+    install_lock(uv, lock, engine)
+    run(uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation",
+        "--editable", ROOT)  # fmt: skip
+    # Every Python of this environment, vLLM's subprocesses too, must be able to import torchvision.
+    (site_packages() / "zz_grape_torchvision.pth").write_text("import models.torchvision_shim\n")
+    STAMP.write_text(wanted)
+
+
+def has_nvidia_gpu() -> bool:
+    if not shutil.which("nvidia-smi"):
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return "GPU" in listing.stdout
+
+
+def fingerprint(lock: Path) -> str:
+    parts = [lock.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), Path(__file__).read_bytes()]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return f"{lock.name} {sys.version_info[:2]} {digest}"
+
+
+def make_venv() -> None:
+    if PYTHON.exists() and STAMP.is_file():
+        return  # uv brings an environment of ours to the new lock
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    try:
+        run(sys.executable, "-m", "venv", VENV)
+    except subprocess.CalledProcessError:
+        fail("Python's venv module does not work here: on Debian and Ubuntu, "
+             "`apt install python3-venv` brings it.")  # fmt: skip
+    STAMP.write_text("unfinished")
+
+
+def install_uv() -> Path:
+    """uv installs the rest: it checks the same hashes as pip and takes a tenth of pip's time."""
+    uv = VENV / "bin" / "uv"
+    lines = (ROOT / "requirements" / "cpu.txt").read_text().split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("uv=="))
+    end = next(i for i in range(start, len(lines)) if not lines[i].endswith("\\"))
+    pinned = VENV / "uv-requirement.txt"
+    pinned.write_text("\n".join(lines[start : end + 1]) + "\n")
+    run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--require-hashes", "-r", pinned)  # fmt: skip
+    return uv
+
+
+def install_lock(uv: Path, lock: Path, engine: str) -> None:
+    """Installs the lock, taking the CPU torch from where it is within reach.
+
+    That is a folder that pip was told of (PIP_FIND_LINKS), else PyTorch's own CPU index.
+    """
+    command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps"]
+    command += ["--require-hashes", "-r", lock]
+    folders = os.environ.get("PIP_FIND_LINKS", "").split()
+    from_folders = [part for folder in folders for part in ("--find-links", folder)]
+    if engine == "cuda":
+        run(*command)
+        return
+    attempts = [["--torch-backend", "cpu"]]
+    if any(Path(folder).is_dir() and list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders):
+        attempts.insert(0, from_folders)
+    for attempt in attempts:
+        try:
+            return run(*command, *attempt)
+        except subprocess.CalledProcessError:
+            pass
+    fail("the locked packages could not be installed; the lines above say which. A CPU build of "
+         "torch 2.13.0 comes from PyTorch's own index or from a folder named in PIP_FIND_LINKS.")  # fmt: skip
+
+
+def site_packages() -> Path:
+    return Path(sysconfig.get_path("purelib", vars={"base": str(VENV)}))
+
+
+def run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+
+
+def fail(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""GRPO training, evaluation and the data they need."""
