@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import open_clip
+import regex
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import InputError
+from models.types import TextLength, Vectors
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Vectors = npt.NDArray[np.float32]
-
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TOKENIZER_CACHE = 100_000  # words
+_LONG_RUN = regex.compile(r"(\p{L}{200})(?=\p{L})")
 _TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
 
 
@@ -43,17 +44,6 @@ class EncoderFingerprint(BaseModel, frozen=True):
     def __str__(self) -> str:
         tag = f" ({self.pretrained})" if self.pretrained else ""
         return f"{self.name}{tag}, weights {self.weights_sha256[:12]}"
-
-
-class TextLength(NamedTuple):
-    """How much of a text the encoder reads. open_clip cuts what is over the limit without a word."""
-
-    clip_tokens: int  # start and end marks included
-    limit: int
-
-    @property
-    def truncated(self) -> bool:
-        return self.clip_tokens > self.limit
 
 
 class ClipEncoder:
@@ -126,6 +116,10 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            texts = [_split_long_runs(text) for text in texts]
+            if len(self._tokenizer.cache) > _TOKENIZER_CACHE:  # open_clip lets it grow for ever
+                self._tokenizer.cache.clear()
         tokens: Tensor = self._tokenizer(list(texts))
         with self._autocast():
             features = self._text_features(tokens.to(self._device))
@@ -164,7 +158,7 @@ class ClipEncoder:
     def _token_ids(self, text: str) -> list[int]:
         """All tokens of a text with their marks, nothing cut."""
         if isinstance(self._tokenizer, SimpleTokenizer):
-            inner: list[int] = self._tokenizer.encode(text)
+            inner: list[int] = self._tokenizer.encode(_split_long_runs(text))
             return [self._tokenizer.sot_token_id, *inner, self._tokenizer.eot_token_id]
         # HFTokenizer and SigLipTokenizer wrap one of transformers' and clean the text first.
         ids: list[int] = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text)).input_ids
@@ -182,6 +176,15 @@ class ClipEncoder:
     def _stack(self, batches: Iterable[Tensor]) -> Vectors:
         parts = [batch.cpu().numpy() for batch in batches]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+
+def _split_long_runs(text: str) -> str:
+    """Breaks runs of over 200 letters, which no word has.
+
+    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. What follows the
+    200th letter is over CLIP's limit anyway, unless the letters are of Latin script and no word.
+    """
+    return _LONG_RUN.sub(r"\1 ", text)
 
 
 def _reads_at_end_mark(text_tower: object) -> bool:

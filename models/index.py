@@ -5,19 +5,17 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from models.encoder import EncoderFingerprint, Vectors
+from models.encoder import EncoderFingerprint
 from models.errors import InputError
+from models.types import Hit, Metadata, Vectors
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-
-Metadata = dict[str, Any]
 
 
 class IndexManifest(BaseModel, frozen=True):
@@ -36,13 +34,7 @@ class IndexManifest(BaseModel, frozen=True):
     vectors_file: str
     items_file: str
     pictures: str | None  # folder that the items' files lie in; None for vectors alone
-
-
-class Hit(NamedTuple):
-    """One picture found: its place in the index and its score (cosine, -1 to 1)."""
-
-    position: int
-    score: float
+    credit: str | None = None  # to be shown beside the pictures
 
 
 class ImageIndex:
@@ -73,6 +65,7 @@ class ImageIndex:
         encoder: EncoderFingerprint,
         factory: str = "Flat",
         pictures: Path | None = None,
+        credit: str | None = None,
     ) -> "ImageIndex":
         """Indexes unit vectors, float32 ``[n, dim]``.
 
@@ -80,6 +73,7 @@ class ImageIndex:
             ids: unique, in the order of the vectors.
             factory: FAISS factory string, e.g. ``Flat`` (exact), ``HNSW32``, ``IVF256,Flat``.
             pictures: folder that each record's ``file`` is relative to.
+            credit: what the pictures' licence asks to be shown beside them.
 
         Raises:
             InputError: an id twice, a factory that FAISS does not know, or too few vectors for it.
@@ -111,6 +105,7 @@ class ImageIndex:
             vectors_file="",
             items_file="",
             pictures=str(pictures.resolve()) if pictures else None,
+            credit=credit,
         )
         return cls(manifest, store, list(ids), list(metadata))
 

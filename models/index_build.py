@@ -8,8 +8,9 @@ from PIL import Image
 
 from models.encoder import ClipEncoder
 from models.errors import InputError
-from models.index import ImageIndex, Metadata
+from models.index import ImageIndex
 from models.pictures import SUFFIXES, PictureError, read_picture
+from models.types import Metadata
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.demo.paths import demo_dir
+from models.demo.paths import checkpoint_dir, demo_dir
 from models.errors import GrapeError
 from models.progress import say
 
@@ -64,11 +64,6 @@ DEMO_LLMS = {
         ),
     )
 }
-
-
-def checkpoint_dir(llm: str) -> Path:
-    """Where the converted checkpoint lies once it is prepared."""
-    return demo_dir() / "llm" / llm
 
 
 def prepare_llm(name: str) -> None:

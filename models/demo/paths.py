@@ -32,3 +32,13 @@ def index_dir() -> Path:
 def pictures_dir() -> Path:
     """The gallery's drawings as SVG files."""
     return demo_dir() / "pictures"
+
+
+def checkpoint_dir(llm: str) -> Path:
+    """Where a demo language model's converted checkpoint lies once it is prepared."""
+    return demo_dir() / "llm" / llm
+
+
+def is_prepared(llm: str) -> bool:
+    """Whether `grape demo prepare` has nothing left to do."""
+    return checkpoint_dir(llm).is_dir() and (index_dir() / "manifest.json").is_file()

@@ -6,10 +6,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from models.demo.gallery import ATTRIBUTION, distinct_pictures
-from models.demo.llm import checkpoint_dir, prepare_llm
+from models.demo.llm import prepare_llm
 from models.demo.paths import ENCODER, demo_dir, index_dir, pictures_dir
-from models.index import MANIFEST, Metadata
+from models.index import MANIFEST
 from models.progress import say, track
+from models.types import Metadata
 
 _RENDER_PIXELS = 128  # drawings are compared at this size; the encoder sees 64
 
@@ -22,7 +23,7 @@ def prepare(llm: str) -> None:
         prepare_llm(llm)
         if not (index_dir() / MANIFEST).is_file():
             _prepare_gallery()
-    say(f"The demo is ready in {demo_dir()} ({checkpoint_dir(llm).name}).")
+    say(f"The demo is ready in {demo_dir()}.")
 
 
 def _prepare_gallery() -> None:
@@ -46,7 +47,12 @@ def _prepare_gallery() -> None:
     ]
     ids = [picture.id for picture in pictures]
     index = ImageIndex.build(
-        vectors, ids, metadata, encoder.fingerprint, pictures=pictures_dir()
+        vectors,
+        ids,
+        metadata,
+        encoder.fingerprint,
+        pictures=pictures_dir(),
+        credit=ATTRIBUTION,
     )
     index.save(index_dir())
 

@@ -1,0 +1,82 @@
+"""The `grape` program: finds the command and turns errors into one sentence.
+
+Nothing heavy is imported here, so that help and typing mistakes are answered at once.
+"""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "serve": ("Serve", "the API and the web page"),
+    "search": ("Search", "one search from the shell"),
+    "rewrite": ("Rewrite", "one query, or lines from standard input, rewritten"),
+    "index build": ("IndexBuild", "an index of a folder of pictures"),
+    "index info": ("IndexInfo", "what an index holds"),
+    "demo prepare": ("DemoPrepare", "fetches and converts what the embedded default needs"),
+}
+
+INTERRUPTED = 130  # what shells give for Ctrl-C
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code: 0, 1 for failed work, 2 for bad input."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else 2
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            return _run_command(name, arguments[words:])
+    group = [name for name in COMMANDS if name.split()[0] == arguments[0]]
+    if group:
+        asked = len(arguments) > 1 and arguments[1] in ("-h", "--help")
+        print(_help(group), file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    print(_unknown(arguments[0]), file=sys.stderr)
+    return 2
+
+
+def _run_command(name: str, arguments: list[str]) -> int:
+    from models.errors import GrapeError, InputError
+
+    try:
+        commands = importlib.import_module("service.commands")
+        return int(commands.run_command(name, COMMANDS[name][0], arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `grape rewrite ... | head -1`
+        sys.stderr.close()
+        return 0
+    except (GrapeError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        print(f"grape {name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+
+
+def _help(names: list[str] | None = None) -> str:
+    lines = [f"  {name:14} {COMMANDS[name][1]}" for name in names or COMMANDS]
+    return "\n".join(
+        [
+            "usage: grape COMMAND [...]",
+            "",
+            "Image search that rewrites the query into a form the encoder knows.",
+            "",
+            *lines,
+            "",
+            "`grape COMMAND --help` lists a command's settings.",
+        ]
+    )
+
+
+def _unknown(word: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, [name.split()[0] for name in COMMANDS], 1)
+    hint = f"; did you mean `grape {close[0]}`?" if close else "; `grape --help` lists them."
+    return f"grape: there is no command {word!r}{hint}"

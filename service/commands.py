@@ -1,0 +1,231 @@
+"""The commands of the `grape` program, each a settings class: its fields are its flags."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import CliApp, CliPositionalArg, SettingsError
+
+from models.demo.paths import DEFAULT_LLM
+from models.errors import GrapeError, InputError
+from models.progress import say
+from service.settings import CommandSettings, Settings, config_file
+
+
+class Serve(Settings):
+    """Serves the API and the web page; answers at once and says on /readyz what still loads."""
+
+    def cli_cmd(self) -> None:
+        from service.server import serve
+
+        serve(self)
+
+
+class _Client(Settings):
+    url: str | None = Field(None, description="a running server, instead of working here")
+    as_json: bool = Field(
+        False, validation_alias=AliasChoices("json"), description="print JSON instead"
+    )
+
+
+class Search(_Client):
+    """Searches once, here or at --url."""
+
+    query: CliPositionalArg[str] = Field(description="what to look for, in any language")
+    k: int = Field(10, ge=1, le=1000, description="most pictures to print")
+
+    def cli_cmd(self) -> None:
+        body = {"query": self.query, "k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
+        answer = _ask("/search", body, self)
+        if self.as_json:
+            print(json.dumps(answer, ensure_ascii=False))
+        else:
+            _print_hits(answer)
+
+
+class Rewrite(_Client):
+    """Rewrites a query, or each line of standard input; prints one rewrite a line."""
+
+    query: CliPositionalArg[str | None] = Field(None, description="without one, lines are read")
+    task: Literal["auto", "multilingual", "long"] = Field("auto", description="kind of query")
+    n: int = Field(1, ge=1, le=16, description="rewrites of each; more need a temperature")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same rewrite every time")
+
+    def cli_cmd(self) -> None:
+        queries = [self.query] if self.query else _lines(sys.stdin)
+        wishes = {"task": self.task, "n": self.n, "temperature": self.temperature}
+        for start in range(0, len(queries), self.max_queries):
+            body = {"query": queries[start : start + self.max_queries], **wishes}
+            for result in _ask("/rewrite", body, self)["results"]:
+                if result["status"] == "fallback":
+                    say(f"not rewritten: {result['reason']}")
+                if self.as_json:
+                    print(json.dumps(result, ensure_ascii=False))
+                else:
+                    for rewrite in result["rewrites"]:
+                        print(rewrite["text"])
+
+
+class IndexBuild(CommandSettings):
+    """Indexes every JPEG, PNG, WebP, GIF and SVG below a folder; broken files are reported."""
+
+    pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
+    out: Path = Field(description="index folder to write")
+    encoder: str | None = Field(
+        None, description="open_clip model: 'ViT-B-32', 'hf-hub:...'; without one the demo's own"
+    )
+    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
+    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="for computing")
+    factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
+
+    def cli_cmd(self) -> None:
+        from models.demo.paths import ENCODER
+        from models.index_build import build_from_folder, find_pictures
+        from models.progress import track
+
+        files = find_pictures(self.pictures)  # before the encoder takes its seconds
+        from models.encoder import ClipEncoder
+
+        encoder = ClipEncoder(
+            self.encoder or ENCODER, self.pretrained, self.encoder_device, self.encoder_precision
+        )
+        index, report = build_from_folder(
+            self.pictures,
+            encoder,
+            self.factory,
+            track=lambda paths: track(paths, "Indexing", len(files)),
+        )
+        index.save(self.out)
+        for name, reason in report.skipped:
+            say(f"skipped {name}: {reason}")
+        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
+
+
+class IndexInfo(CommandSettings):
+    """Prints the manifest of an index."""
+
+    index: CliPositionalArg[Path | None] = Field(None, description="without one the demo gallery")
+
+    def cli_cmd(self) -> None:
+        from models.demo.paths import index_dir
+        from models.index import read_manifest
+
+        print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
+
+
+class DemoPrepare(CommandSettings):
+    """Fetches and converts the demo's language model and builds its gallery, once."""
+
+    llm: Literal["gemma3-270m", "smollm2-135m-instruct"] = Field(
+        DEFAULT_LLM, description="language model"
+    )
+
+    def cli_cmd(self) -> None:
+        from models.demo.paths import demo_dir, is_prepared
+
+        if is_prepared(self.llm):  # without importing what preparing takes
+            say(f"The demo is ready in {demo_dir()}.")
+            return
+        from models.demo.prepare import prepare
+
+        prepare(self.llm)
+
+
+def run_command(name: str, class_name: str, arguments: list[str]) -> int:
+    """Parses the flags into the command's class and runs it."""
+    command: type[CommandSettings] = globals()[class_name]
+    command.model_config["cli_prog_name"] = f"grape {name}"
+    config_file.set(_config_path(arguments))
+    try:
+        CliApp.run(command, cli_args=arguments)
+    except ValidationError as error:
+        raise InputError(_first_reason(error, command)) from error
+    except SettingsError as error:
+        raise InputError(str(error)) from error
+    return 0
+
+
+def _config_path(arguments: list[str]) -> Path | None:
+    """The value of --config, or GRAPE_CONFIG: the file is read before the flags are parsed."""
+    import os
+
+    given = os.environ.get("GRAPE_CONFIG")
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            given = argument.removeprefix("--config=")
+        elif argument == "--config" and position + 1 < len(arguments):
+            given = arguments[position + 1]
+    if given is None:
+        return None
+    if not Path(given).is_file():
+        raise InputError(f"There is no settings file {given}.")
+    return Path(given)
+
+
+def _first_reason(error: ValidationError, command: type[CommandSettings]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(name, list(command.model_fields), 1)
+        return f"There is no setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+    if first["type"] == "missing":
+        return f"{name} is missing; `--help` says what it is."
+    return f"--{name.replace('_', '-')}: {first['msg']}."
+
+
+def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
+    if settings.url:
+        return _post(settings.url.rstrip("/") + route, body)
+    from service.local import answer_here
+
+    return asyncio.run(answer_here(route, body, settings))
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    import httpx
+
+    try:
+        answer = httpx.post(url, json=body, timeout=120)
+        content: dict[str, Any] = answer.json()
+    except httpx.HTTPError as error:
+        raise GrapeError(f"{url} cannot be reached ({error}); is the server running?") from error
+    except ValueError as error:
+        raise GrapeError(f"{url} did not answer with JSON; is it a GRAPE server?") from error
+    if answer.status_code >= 500:
+        raise GrapeError(str(content.get("error", content)))
+    if answer.status_code >= 400:
+        raise InputError(str(content.get("error", content)))
+    return content
+
+
+def _lines(stream: Iterable[str]) -> list[str]:
+    lines = [line.strip() for line in stream if line.strip()]
+    if not lines:
+        raise InputError("there is no query: name one, or pipe in lines.")
+    return lines
+
+
+def _print_hits(answer: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rewrite = answer["rewrite"]
+    if rewrite["status"] == "rewritten" and sys.stdout.isatty():
+        print(f"searched for: {', '.join(rewrite['texts'])}")
+    if rewrite["status"] == "fallback":
+        say(f"not rewritten: {rewrite['reason']}")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rank", "score", "id", "file"):
+        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
+    for hit in answer["hits"]:
+        metadata = hit["metadata"]
+        shown = " ".join(str(metadata[key]) for key in ("file", "name") if key in metadata)
+        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], shown)
+    width = None if sys.stdout.isatty() else 200  # piped lines must not be cut at 80
+    Console(width=width, markup=False, highlight=False).print(table)

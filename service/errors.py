@@ -1,0 +1,106 @@
+"""Errors on the wire: one shape everywhere, and a closed list of types."""
+
+from enum import StrEnum
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+
+class ErrorType(StrEnum):
+    """All that ``error_type`` can be."""
+
+    VALIDATION = "validation"  # the request is not what the route takes
+    NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    TOO_LARGE = "too_large"
+    OVERLOADED = "overloaded"  # come back after Retry-After seconds
+    UNAVAILABLE = "unavailable"  # a part that the request needs is not ready
+    INTERNAL = "internal"
+
+
+class ErrorBody(BaseModel):
+    """What every answer of 400 and above looks like."""
+
+    error: str
+    error_type: ErrorType
+    request_id: str
+
+
+class ApiError(Exception):
+    """Raised anywhere in a request; becomes the one error shape."""
+
+    def __init__(
+        self, status: int, kind: ErrorType, sentence: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.kind = kind
+        self.sentence = sentence
+        self.headers = headers
+
+
+def overloaded(limit: int) -> ApiError:
+    return ApiError(
+        429,
+        ErrorType.OVERLOADED,
+        f"{limit} queries are at work already; try again in a second.",
+        {"Retry-After": "1"},
+    )
+
+
+def error_response(
+    request_id: str,
+    status: int,
+    kind: ErrorType,
+    sentence: str,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = ErrorBody(error=sentence, error_type=kind, request_id=request_id)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_response(
+        request.state.request_id, error.status, error.kind, error.sentence, error.headers
+    )
+
+
+async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return error_response(
+        request.state.request_id, 422, ErrorType.VALIDATION, _first_reason(error)
+    )
+
+
+async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What the router itself raises: no such route, wrong method, a body that cannot be read."""
+    assert isinstance(error, HTTPException)
+    kind = {404: ErrorType.NOT_FOUND, 405: ErrorType.METHOD_NOT_ALLOWED}.get(
+        error.status_code, ErrorType.VALIDATION
+    )
+    headers = dict(error.headers) if error.headers else None
+    return error_response(
+        request.state.request_id, error.status_code, kind, f"{error.detail}.", headers
+    )
+
+
+async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A mistake of ours: the log has the traceback, the client gets the id to ask with."""
+    return error_response(
+        request.state.request_id, 500, ErrorType.INTERNAL, "Internal error; the log says more."
+    )
+
+
+def _first_reason(error: RequestValidationError) -> str:
+    """``query: String should have at least 1 character``, without what the client sent."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    if not place and len(first["loc"]) > 1:
+        place = str(first["loc"][-1])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason

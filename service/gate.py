@@ -1,0 +1,76 @@
+"""The gate: whether a query is plain English already, which the encoder knows as it is.
+
+A first version: everything that is not plain English, or longer than the encoder reads, is rewritten.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+from models.types import TextLength
+
+# Languages in Latin script that the words are compared with. Other scripts need no comparison.
+_OTHERS = ("de", "fr", "es", "it", "pt", "tr", "id", "nl", "pl", "sv")
+_LATIN_UP_TO = "\u024f"
+
+# Zipf scale: 3 is once in a million words. A word this common in English counts as English even where
+# another language has it too (banana, camera, hotel).
+_COMMON = 4.0
+# Words that no list has (names, typos) say nothing either way.
+_UNKNOWN = 1.0
+
+
+class Decision(NamedTuple):
+    """Whether to rewrite, and why, for the person who asked."""
+
+    rewrite: bool
+    reason: str
+
+
+def decide(query: str, length: TextLength) -> Decision:
+    """Decides for one query; costs microseconds a word after the lists are loaded."""
+    if length.truncated:
+        return Decision(True, f"longer than the {length.limit} tokens that the encoder reads")
+    if any(character > _LATIN_UP_TO and character.isalpha() for character in query):
+        return Decision(True, "not in Latin script")
+    if is_plain_english(query):
+        return Decision(False, "plain English")
+    return Decision(True, "not plain English")
+
+
+def is_plain_english(text: str) -> bool:
+    """Whether its words are at least as frequent in English as in any other known language.
+
+    The frequencies are those of the package wordfreq. Language detectors were tried: lingua took a fifth
+    of our English names for another language, because they are one or two words long.
+    """
+    from wordfreq import tokenize
+
+    words = tokenize(text, "en")
+    if not words:
+        return True  # digits or signs alone: nothing to translate
+    english = [_frequency(word, "en") for word in words]
+    if min(english) >= _COMMON:
+        return True
+    return all(
+        sum(english) >= sum(_frequency(word, language) for word in words) for language in _OTHERS
+    ) and max(english) > _UNKNOWN
+
+
+@cache
+def _frequencies(language: str) -> dict[str, float]:
+    from wordfreq import get_frequency_dict
+
+    return get_frequency_dict(language, "best")
+
+
+def _frequency(word: str, language: str) -> float:
+    """Zipf frequency: log10 of how often the word comes in a thousand million words."""
+    from wordfreq import freq_to_zipf
+
+    share = _frequencies(language).get(word)
+    return max(_UNKNOWN, freq_to_zipf(share)) if share else _UNKNOWN
+
+
+def warm_up() -> None:
+    """Loads the lists (a second), so that the first search does not wait for them."""
+    is_plain_english("warm up the word lists")

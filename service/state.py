@@ -1,0 +1,205 @@
+"""The service's parts and how they come up: pages at once, then encoder and index, then the rewriter."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from models.adapter import Adapter
+from models.demo import paths
+from models.errors import GrapeError, InputError
+from models.rewriter import Rewriter
+from service.errors import ApiError, ErrorType, overloaded
+from service.metrics import Metrics
+from service.retriever import Retriever
+from service.rewriting import RewriterHost
+from service.schemas import PartHealth, Readiness
+from service.search import Searcher
+from service.settings import Settings
+
+log = logging.getLogger("grape")
+
+
+class Service:
+    """What the routes talk to. A part that is still loading says so; nothing waits for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.failed: GrapeError | None = None  # why it cannot serve at all
+        self._in_flight = 0
+        self._retriever: Retriever | None = None
+        self._searcher: Searcher | None = None
+        self._adapter: Adapter | None = None
+        self._rewriter = RewriterHost(None, None, settings.rewrite_timeout_s)
+
+    async def run(self) -> None:
+        """Loads everything and keeps the rewriter alive until cancelled.
+
+        Raises:
+            GrapeError: the encoder, the index or the adapter cannot be used.
+        """
+        try:
+            self._retriever = await asyncio.to_thread(load_retriever, self.settings)
+            if self.settings.adapter:
+                self._adapter = await asyncio.to_thread(load_adapter, self.settings)
+            start = None if self.settings.llm == "none" else self._start_rewriter
+            self._rewriter = RewriterHost(start, self._adapter, self.settings.rewrite_timeout_s)
+            self._searcher = Searcher(
+                self._retriever, self._rewriter, self.metrics, self.index_path.name
+            )
+        except GrapeError as error:
+            self.failed = error
+            raise
+        try:
+            await self._rewriter.run()
+            await asyncio.Event().wait()  # without a rewriter there is nothing to watch
+        finally:
+            self._retriever.close()
+
+    @property
+    def index_path(self) -> Path:
+        return index_path(self.settings)
+
+    @property
+    def retriever(self) -> Retriever:
+        """Raises 503 while encoder and index are loading."""
+        if self._retriever is None:
+            raise _unavailable(f"encoder and index are not ready: {self._loading()}")
+        return self._retriever
+
+    @property
+    def searcher(self) -> Searcher:
+        """Raises 503 while encoder and index are loading."""
+        if self._searcher is None:
+            raise _unavailable(f"encoder and index are not ready: {self._loading()}")
+        return self._searcher
+
+    @property
+    def adapter(self) -> str | None:
+        return self._adapter.name if self._adapter else None
+
+    def readiness(self) -> Readiness:
+        loaded = self._retriever is not None
+        store = PartHealth(ready=loaded, reason="" if loaded else self._loading())
+        if self.settings.llm == "none":
+            rewriter = PartHealth(ready=True, reason="switched off with llm 'none'")
+        else:
+            rewriter = PartHealth(ready=self._rewriter.ready, reason=self._rewriter.reason)
+            if not loaded:
+                rewriter.reason = self._loading()
+        return Readiness(
+            ready=loaded and rewriter.ready, rewriter=rewriter, encoder=store, index=store
+        )
+
+    def admit(self, queries: int) -> "_Admitted":
+        """Counts queries at work; one too many is refused with 429."""
+        if self._in_flight + queries > self.settings.max_in_flight:
+            raise overloaded(self.settings.max_in_flight)
+        return _Admitted(self, queries)
+
+    def count(self, queries: int) -> None:
+        self._in_flight += queries
+
+    def _loading(self) -> str:
+        return str(self.failed) if self.failed else "still loading"
+
+    async def _start_rewriter(self) -> Rewriter:
+        return await asyncio.to_thread(start_rewriter, self.settings, self._adapter)
+
+
+class _Admitted:
+    def __init__(self, service: Service, queries: int) -> None:
+        self._service = service
+        self._queries = queries
+
+    def __enter__(self) -> None:
+        self._service.count(self._queries)
+
+    def __exit__(self, *_: object) -> None:
+        self._service.count(-self._queries)
+
+
+def _unavailable(sentence: str) -> ApiError:
+    return ApiError(503, ErrorType.UNAVAILABLE, f"{sentence}.", {"Retry-After": "2"})
+
+
+def index_path(settings: Settings) -> Path:
+    """The index folder that is served."""
+    return settings.index or paths.index_dir()
+
+
+def load_retriever(settings: Settings) -> Retriever:
+    """Loads the encoder and opens the index with it.
+
+    Raises:
+        InputError: one of them is not there, or they do not belong together.
+    """
+    from models.encoder import ClipEncoder
+    from models.index import ImageIndex, read_manifest
+    from service import gate
+
+    folder = index_path(settings)
+    built_with = read_manifest(folder).encoder
+    demo = folder == paths.index_dir()
+    name = settings.encoder or (paths.ENCODER if demo else built_with.name)
+    pretrained = settings.pretrained if settings.encoder else built_with.pretrained
+    encoder = ClipEncoder(name, pretrained, settings.encoder_device, settings.encoder_precision)
+    index = ImageIndex.open(folder, encoder.fingerprint)
+    gate.warm_up()
+    return Retriever(encoder, index)
+
+
+def load_adapter(settings: Settings) -> Adapter:
+    """Reads the adapter and checks that it fits the base model.
+
+    Raises:
+        InputError: it does not.
+    """
+    from models.adapter import checkpoint_revision, open_adapter
+
+    assert settings.adapter
+    if settings.llm_endpoint:
+        raise InputError(
+            "--adapter goes with a model that vLLM serves here; at --llm-endpoint name the adapter "
+            "that the other server offers with --llm."
+        )
+    model = Path(model_path(settings))
+    if not model.is_dir():
+        raise InputError("--adapter needs the base model as a folder, to check that they fit.")
+    return open_adapter(settings.adapter, checkpoint_revision(model), settings.max_lora_rank)
+
+
+def model_path(settings: Settings) -> str:
+    """A demo model's checkpoint, a folder, or a name for the hub."""
+    from models.demo.llm import DEMO_LLMS
+
+    if settings.llm not in DEMO_LLMS:
+        return settings.llm
+    checkpoint = paths.checkpoint_dir(settings.llm)
+    if not checkpoint.is_dir():
+        raise InputError(
+            f"{settings.llm} is not prepared: run `grape demo prepare --llm {settings.llm}` first."
+        )
+    return str(checkpoint)
+
+
+def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
+    """Starts the rewriter that the settings name; takes half a minute with vLLM on a CPU."""
+    if settings.llm_endpoint:
+        from models.rewriter_endpoint import EndpointRewriter
+
+        key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+        return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
+    from models.rewriter_vllm import VLLMOptions, VLLMRewriter
+
+    options = VLLMOptions(
+        model=model_path(settings),
+        dtype=settings.llm_dtype,
+        max_model_len=settings.llm_max_len,
+        max_num_seqs=settings.llm_max_seqs,
+        kv_cache_gib=settings.llm_kv_cache_gib,
+        gpu_memory_utilization=settings.llm_gpu_memory,
+        max_lora_rank=settings.max_lora_rank,
+        threads=settings.llm_threads,
+    )
+    return VLLMRewriter(options, adapter, paths.cache_dir() / "merged")

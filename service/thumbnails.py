@@ -1,0 +1,56 @@
+"""Pictures of the index as rasters of any size."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from models.pictures import PictureError, read_picture, thumbnail_webp
+from service.errors import ApiError, ErrorType
+
+if TYPE_CHECKING:
+    from models.index import ImageIndex
+
+MIN_SIZE, MAX_SIZE = 16, 2048
+
+
+def picture_response(index: "ImageIndex", picture_id: str, size: int, request: Request) -> Response:
+    """The picture inside a square of ``size`` pixels as WebP, or 304 when the client has it."""
+    path = _path(index, picture_id)
+    try:
+        changed = path.stat().st_mtime_ns
+        etag = f'"{changed:x}-{size}"'
+        headers = {"ETag": etag, "Cache-Control": "public, max-age=3600"}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(_render(path, size, changed), media_type="image/webp", headers=headers)
+    except FileNotFoundError as error:
+        raise _not_found(f"The file of picture {picture_id!r} is gone") from error
+    except (PictureError, OSError) as error:
+        raise _not_found(f"The file of picture {picture_id!r} cannot be read") from error
+
+
+@lru_cache(maxsize=4096)  # a thumbnail of the page is about 4 KB
+def _render(path: Path, size: int, changed: int) -> bytes:
+    return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+
+
+def _path(index: "ImageIndex", picture_id: str) -> Path:
+    """The picture's file; only what the index names, below the folder that it was built from."""
+    position = index.position(picture_id)
+    if position is None:
+        raise _not_found(f"There is no picture {picture_id[:200]!r} in the index")
+    file = index.metadata[position].get("file")
+    if index.manifest.pictures is None or file is None:
+        raise _not_found(f"The index has no file for picture {picture_id!r}")
+    root = Path(index.manifest.pictures)
+    path = (root / file).resolve()
+    if not path.is_relative_to(root.resolve()):  # a link that leads out of the folder
+        raise _not_found(f"The file of picture {picture_id!r} is not in the index's folder")
+    return path
+
+
+def _not_found(sentence: str) -> ApiError:
+    return ApiError(404, ErrorType.NOT_FOUND, f"{sentence}.")
