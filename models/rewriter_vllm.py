@@ -100,15 +100,12 @@ class VLLMRewriter:
 
     async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
         from vllm import SamplingParams
-        from vllm.inputs import parse_model_prompt
         from vllm.v1.engine.exceptions import EngineDeadError
 
         parameters = SamplingParams(**sampling.parameters(task))  # type: ignore[arg-type]
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
-            parsed = parse_model_prompt(self._engine.model_config, task.prompt(query))
-            tokenized = self._engine.renderer.default_cmpl_tok_params
-            (prompt,) = self._engine.renderer.render_cmpl([parsed], tokenized)
+            (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
             answers: list[str] = []
             async for output in self._engine.generate(
                 prompt, parameters, request_id, lora_request=self._lora
