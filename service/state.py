@@ -8,6 +8,7 @@ from models.adapter import Adapter
 from models.demo import paths
 from models.errors import GrapeError, InputError
 from models.rewriter import Rewriter
+from models.rewriter_vllm import VLLMOptions, import_engine_ahead
 from service.errors import ApiError, ErrorType, overloaded
 from service.metrics import Metrics
 from service.retriever import Retriever
@@ -39,6 +40,8 @@ class Service:
             GrapeError: the encoder, the index or the adapter cannot be used.
         """
         try:
+            if self.settings.llm != "none" and not self.settings.llm_endpoint:
+                import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             if self.settings.adapter:
                 self._adapter = await asyncio.to_thread(load_adapter, self.settings)
@@ -190,9 +193,18 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
 
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
         return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
-    from models.rewriter_vllm import VLLMOptions, VLLMRewriter
+    from models.rewriter_vllm import VLLMRewriter
 
-    options = VLLMOptions(
+    return VLLMRewriter(vllm_options(settings), adapter, paths.cache_dir() / "merged")
+
+
+def vllm_options(settings: Settings) -> VLLMOptions:
+    """The settings in the engine's words.
+
+    Raises:
+        InputError: a demo model that is not prepared.
+    """
+    return VLLMOptions(
         model=model_path(settings),
         dtype=settings.llm_dtype,
         max_model_len=settings.llm_max_len,
@@ -202,4 +214,3 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
         max_lora_rank=settings.max_lora_rank,
         threads=settings.llm_threads,
     )
-    return VLLMRewriter(options, adapter, paths.cache_dir() / "merged")

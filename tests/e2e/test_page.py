@@ -1,0 +1,98 @@
+"""The page in a real browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser import find
+from tests.e2e.server import Server
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=find(), args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    opened = browser.new_page(base_url=server.url, viewport={"width": 1100, "height": 800})
+    problems: list[str] = []
+    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    yield opened
+    opened.close()
+    assert problems == []
+
+
+def test_a_chinese_query_finds_the_picture(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("What are you looking for?").fill("西瓜")
+    page.keyboard.press("Enter")
+    rewritten = page.get_by_role("region", name="Rewritten")
+    expect(rewritten.get_by_role("img", name="watermelon", exact=True)).to_be_visible(timeout=20_000)
+    expect(page.locator("#rewritten-text")).to_contain_text("melon")
+    expect(page.locator("#original-text")).to_have_text("西瓜")
+    expect(page.locator("#original-hits li")).to_have_count(12)
+    expect(page.locator("#timings")).to_contain_text("rewrite")
+    loaded = "images => images.every(image => image.naturalWidth > 0)"
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#rewritten-hits img')].slice(0, 4)"
+        ".every(image => image.complete && image.naturalWidth > 0)"
+    )
+    assert page.locator("#rewritten-hits img").first.evaluate("image => image.naturalWidth") > 0
+    assert loaded
+
+
+def test_examples_and_the_address(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("button", name="caballo").click()
+    expect(page.locator("#rewritten-text")).to_contain_text("horse", timeout=20_000)
+    assert "q=caballo" in page.url
+    page.get_by_role("button", name="red apple").click()
+    expect(page.get_by_role("heading", name="Not rewritten")).to_be_visible(timeout=20_000)
+    page.go_back()
+    expect(page.locator("#original-text")).to_have_text("caballo", timeout=20_000)
+
+
+def test_keyboard_alone(page: Page) -> None:
+    page.goto("/")
+    expect(page.get_by_label("What are you looking for?")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Search")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#original-text")).not_to_be_empty(timeout=20_000)
+
+
+def test_markup_in_a_query_is_text(page: Page) -> None:
+    page.goto("/?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
+    expect(page.locator("#original-text")).to_have_text("<img src=x onerror=alert(1)>", timeout=20_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(page: Page, scheme: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto("/?q=caballo")
+    expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 360
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(23, 19, 26)") == (scheme == "dark")
+
+
+def test_an_error_is_shown_and_not_thrown(page: Page) -> None:
+    page.route("**/search", lambda route: route.abort())
+    page.goto("/")
+    page.get_by_role("button", name="caballo").click()
+    expect(page.get_by_role("status")).to_have_text("The server cannot be reached.")
+    page.unroute("**/search")

@@ -1,0 +1,89 @@
+"""Searches of the demo over HTTP, with everything real."""
+
+import concurrent.futures
+import json
+import subprocess
+
+import pytest
+
+from tests.e2e.server import GRAPE, Server
+
+
+@pytest.mark.parametrize(
+    ("query", "picture"),
+    [
+        ("Geschenk", "wrapped gift"),
+        ("caballo", "horse"),
+        ("ペンギン", "penguin"),
+        ("велосипед", "bicycle"),
+        ("西瓜", "watermelon"),
+        ("red apple", "red apple"),
+    ],
+)
+def test_queries_in_several_languages(server: Server, query: str, picture: str) -> None:
+    answer = server.search(query, k=10)
+    assert picture in [hit["metadata"]["name"] for hit in answer["hits"]]  # type: ignore[attr-defined,index]
+    assert answer["degraded"] is False
+    status = "kept" if query == "red apple" else "rewritten"
+    assert answer["rewrite"]["status"] == status  # type: ignore[index]
+
+
+def test_the_same_request_gives_the_same_answer(server: Server) -> None:
+    answers = [server.search("un coche rojo") for _ in range(3)]
+    assert len({json.dumps(answer["hits"]) for answer in answers}) == 1
+    sampled = [
+        server.client.post(
+            "/rewrite", json={"query": "un coche rojo", "n": 4, "temperature": 1}
+        ).json()["results"]
+        for _ in range(2)
+    ]
+    assert sampled[0] == sampled[1]
+
+
+def test_32_clients_at_once_get_their_own_answers(server: Server) -> None:
+    queries = [f"{colour} {thing}" for colour in ("rotes", "blaues", "grünes", "altes")
+               for thing in ("Haus", "Auto", "Buch", "Pferd", "Boot", "Herz", "Brot", "Schwein")]  # fmt: skip
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(server.search, queries))
+    assert [answer["query"] for answer in together] == queries
+    assert not any(answer["degraded"] for answer in together)
+    rewrites = [answer["rewrite"]["texts"] for answer in together]  # type: ignore[index]
+    for query, texts in list(zip(queries, rewrites, strict=True))[::8]:
+        assert server.search(query)["rewrite"]["texts"] == texts  # type: ignore[index]
+    assert len({answer["request_id"] for answer in together}) == 32
+
+
+def test_a_client_that_leaves_stops_its_rewrites(server: Server) -> None:
+    import httpx
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{server.url}/rewrite",
+            json={"query": [f"une longue phrase {n}" for n in range(64)], "n": 16, "temperature": 1},
+            timeout=1,
+        )
+    # Were the 1,024 answers still being written, this one would wait for them.
+    answer = server.search("caballo")
+    assert answer["degraded"] is False
+    assert answer["timings_ms"]["rewrite"] < 8000  # type: ignore[index]
+
+
+def test_the_shell_searches_through_the_server(server: Server) -> None:
+    shown = subprocess.run(
+        [GRAPE, "search", "caballo", "-k", "3", "--url", server.url],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == ["rank", "score", "id", "file"]
+    assert len(lines) == 4
+    assert "horse" in shown.stdout
+    rewritten = subprocess.run(
+        [GRAPE, "rewrite", "--url", server.url], input="caballo\nペンギン\n",
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(rewritten.stdout.splitlines()) == 2
+    as_json = subprocess.run(
+        [GRAPE, "rewrite", "caballo", "--json", "--url", server.url],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(as_json.stdout)["status"] == "rewritten"

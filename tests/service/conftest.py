@@ -1,0 +1,121 @@
+"""The application over the real encoder and a small real index, with a rewriter that tests steer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from models.encoder import ClipEncoder
+from models.index import ImageIndex
+from models.rewriter import RewriterDown, Sampling
+from models.tasks import Task
+from service import state
+from service.app import create_app
+from service.settings import Settings
+
+COLOURS = ["red", "green", "blue", "yellow", "black"]
+
+
+class FakeRewriter:
+    """Answers from a table, and can be made slow, wrong or dead."""
+
+    adapter = None
+
+    def __init__(self) -> None:
+        self.answers = {"ein rotes Bild": "a red square"}
+        self.error: Exception | None = None
+        self.delay = 0.0
+        self.cancelled = 0
+        self.calls: list[tuple[str, Sampling]] = []
+
+    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+        self.calls.append((query, sampling))
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error:
+            raise self.error
+        answer = self.answers.get(query, f" rewritten {query}")
+        return [answer] * (sampling.n if sampling.temperature else 1)
+
+    async def check(self) -> None:
+        if isinstance(self.error, RewriterDown):
+            raise self.error
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ClipEncoder) -> Path:
+    """Five squares of one colour each."""
+    folder = tmp_path_factory.mktemp("squares")
+    images = {name: Image.new("RGB", (64, 64), name) for name in COLOURS}
+    for name, image in images.items():
+        image.save(folder / f"{name}.png")
+    ids = [f"{name}.png" for name in COLOURS]
+    index = ImageIndex.build(
+        encoder.encode_images(images.values()),
+        ids,
+        [{"file": file, "name": file[:-4]} for file in ids],
+        encoder.fingerprint,
+        pictures=folder,
+    )
+    index.save(folder / "index")
+    return folder / "index"
+
+
+@pytest.fixture
+def rewriter() -> FakeRewriter:
+    return FakeRewriter()
+
+
+StartClient = Callable[..., "asyncio.Future[httpx.AsyncClient]"]
+
+
+@pytest.fixture
+async def start(
+    small_index: Path,
+    rewriter: FakeRewriter,
+    encoder: ClipEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Callable[..., object]]:
+    """Starts the application with other settings: ``client = await start(max_in_flight=1)``."""
+    monkeypatch.setattr(state, "start_rewriter", lambda settings, adapter: rewriter)
+    monkeypatch.setattr(state, "import_engine_ahead", lambda options: None)
+    monkeypatch.setattr(state, "vllm_options", lambda settings: None)
+    monkeypatch.setattr("models.encoder.ClipEncoder", lambda *arguments: encoder)
+    monkeypatch.setattr("service.rewriting.CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr("service.rewriting.RESTART_AFTER_S", (0.05,))
+    stack: list[object] = []
+
+    async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
+        app = create_app(Settings(index=small_index, **settings))  # type: ignore[arg-type]
+        lifespan = app.router.lifespan_context(app)
+        await lifespan.__aenter__()
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
+        )
+        stack.extend([lifespan, client])
+        while wait and not (await client.get("/readyz")).is_success:
+            await asyncio.sleep(0.01)
+        return client
+
+    yield begin
+    for item in reversed(stack):
+        if isinstance(item, httpx.AsyncClient):
+            await item.aclose()
+        else:
+            await item.__aexit__(None, None, None)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def client(start: Callable[..., object]) -> httpx.AsyncClient:
+    begun = await start()  # type: ignore[misc]
+    assert isinstance(begun, httpx.AsyncClient)
+    return begun

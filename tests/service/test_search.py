@@ -1,0 +1,169 @@
+"""POST /search over the real encoder and index; only the rewriter is a fake."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from models.rewriter import RewriteFailed, RewriterDown
+from service.schemas import SearchResult
+from tests.service.conftest import COLOURS, FakeRewriter
+
+GERMAN = "ein rotes Bild"
+
+
+async def search(client: httpx.AsyncClient, **body: object) -> SearchResult:
+    response = await client.post("/search", json=body)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-request-id"] == response.json()["request_id"]
+    return SearchResult.model_validate_json(response.text, strict=True)
+
+
+async def test_a_rewritten_search_says_what_it_searched(client: httpx.AsyncClient) -> None:
+    result = await search(client, query=GERMAN, k=3)
+    assert result.rewrite.status == "rewritten"
+    assert result.rewrite.texts == ["a red square"]
+    assert result.rewrite.clip_tokens == [5]
+    assert [hit.rank for hit in result.hits] == [1, 2, 3]
+    assert result.hits[0].url == f"/images/{result.hits[0].id}"
+    assert not result.degraded
+    assert result.timings_ms.total >= result.timings_ms.encode
+    assert result.original_hits is None
+
+
+async def test_plain_english_is_kept(client: httpx.AsyncClient, rewriter: FakeRewriter) -> None:
+    rewriter.calls.clear()
+    result = await search(client, query="a red square")
+    assert (result.rewrite.status, result.rewrite.reason) == ("kept", "plain English")
+    assert rewriter.calls == []
+    always = await search(client, query="a red square", rewrite="always")
+    assert always.rewrite.status == "rewritten"
+    never = await search(client, query=GERMAN, rewrite="never")
+    assert (never.rewrite.status, never.rewrite.texts) == ("kept", [GERMAN])
+
+
+async def test_compare_shows_the_original_beside(client: httpx.AsyncClient) -> None:
+    compared = await search(client, query=GERMAN, compare=True)
+    plain = await search(client, query=GERMAN, rewrite="never")
+    assert compared.original_hits == plain.hits
+    rewritten = await search(client, query="a red square", rewrite="never")
+    assert compared.hits == rewritten.hits
+
+
+async def test_every_fusion(client: httpx.AsyncClient) -> None:
+    original = await search(client, query=GERMAN, fusion="original")
+    assert original.hits == (await search(client, query=GERMAN, rewrite="never")).hits
+    fused = await search(client, query=GERMAN, fusion="rrf")
+    assert fused.hits[0].score <= 2 / 61
+    assert {hit.id for hit in fused.hits} == {f"{name}.png" for name in COLOURS}
+    mean = await search(client, query=GERMAN, fusion="mean")
+    assert mean.hits[0].score <= 1.0001
+    assert {hit.id for hit in mean.hits} == {hit.id for hit in fused.hits}
+
+
+async def test_several_rewrites_are_drawn_and_fused(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    result = await search(client, query=GERMAN, n=4)
+    assert rewriter.calls[-1][1] == (4, 1.0)
+    assert result.rewrite.texts == ["a red square"]  # four times the same is one
+
+
+async def test_lists_keep_their_order(client: httpx.AsyncClient) -> None:
+    queries = [f"frage {number}" for number in range(64)]
+    response = await client.post("/search", json={"query": queries, "k": 1})
+    results = response.json()["results"]
+    assert [result["query"] for result in results] == queries
+    assert [result["rewrite"]["texts"] for result in results] == [[f"rewritten {q}"] for q in queries]
+
+
+async def test_more_hits_than_pictures(client: httpx.AsyncClient) -> None:
+    assert len((await search(client, query="red", k=1000)).hits) == len(COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RewriteFailed("no luck"), "no luck"), (RewriterDown("gone"), "gone")],
+)
+async def test_a_failing_rewriter_degrades_the_search(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, error: Exception, reason: str
+) -> None:
+    expected = await search(client, query=GERMAN, rewrite="never")
+    rewriter.error = error
+    result = await search(client, query=GERMAN)
+    assert result.degraded
+    assert result.rewrite.status == "fallback"
+    assert reason in result.rewrite.reason
+    assert result.hits == expected.hits
+
+
+async def test_a_late_rewriter_degrades_the_search(start, rewriter: FakeRewriter) -> None:  # type: ignore[no-untyped-def]
+    client = await start(rewrite_timeout_s=0.1)
+    rewriter.delay = 30
+    result = await search(client, query=GERMAN)
+    assert result.rewrite.reason == "no rewrite within 0.1 s"
+    assert result.degraded
+    assert rewriter.cancelled == 1
+
+
+@pytest.mark.parametrize("answer", ["", " \n", "...", "Phrase: x"])
+async def test_an_unusable_rewrite_degrades_the_search(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, answer: str
+) -> None:
+    rewriter.answers[GERMAN] = answer
+    result = await search(client, query=GERMAN)
+    assert result.rewrite.reason == "the rewriter wrote nothing usable"
+
+
+async def test_a_dead_rewriter_comes_back(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewriter.error = RewriterDown("the engine has died")
+    await asyncio.sleep(0.2)
+    readiness = (await client.get("/readyz")).json()
+    assert readiness["rewriter"] == {"ready": False, "reason": "the engine has died"}
+    assert readiness["encoder"]["ready"]
+    rewriter.error = None
+    for _ in range(100):
+        if (await client.get("/readyz")).status_code == 200:
+            break
+        await asyncio.sleep(0.05)
+    assert not (await search(client, query=GERMAN)).degraded
+
+
+async def test_too_many_queries_are_told_to_come_back(start, rewriter: FakeRewriter) -> None:  # type: ignore[no-untyped-def]
+    client = await start(max_in_flight=3)
+    rewriter.delay = 0.3
+    answers = await asyncio.gather(
+        *(client.post("/search", json={"query": GERMAN}) for _ in range(6))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 3
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error_type"] == "overloaded"
+    assert (await client.post("/search", json={"query": GERMAN})).status_code == 200
+    full = await client.post("/search", json={"query": ["a"] * 4})
+    assert full.status_code == 429
+
+
+async def test_without_a_rewriter_searches_are_as_typed(start) -> None:  # type: ignore[no-untyped-def]
+    client = await start(llm="none")
+    result = await search(client, query=GERMAN)
+    assert result.rewrite.status == "kept"
+    assert not result.degraded
+
+
+async def test_rewrite_route(client: httpx.AsyncClient) -> None:
+    response = await client.post("/rewrite", json={"query": [GERMAN, "red"]})
+    body = response.json()
+    first, second = body["results"]
+    assert first == {
+        "query": GERMAN,
+        "task": "multilingual",
+        "status": "rewritten",
+        "reason": "asked for",
+        "rewrites": [{"text": "a red square", "clip_tokens": 5, "truncated": False}],
+        "adapter": None,
+    }
+    assert second["query"] == "red"
+    assert body["timings_ms"]["total"] > 0
