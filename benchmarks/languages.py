@@ -2,9 +2,9 @@
 
     python -m benchmarks.languages --queries 150 [--readme]
 
-Real parts: the demo's index, encoder, language model in vLLM, prompt and parser; every name is rewritten
-(``rewrite: always``). The pictures asked for are drawn once, with a fixed seed, for all languages.
-``--readme`` writes the table into README.md.
+Real parts: the demo's index, encoder, language model in vLLM, prompt and parser; every name is
+rewritten (``rewrite: always``). The pictures asked for are drawn once, with a fixed seed, for all
+languages. ``--readme`` writes the table into README.md.
 """
 
 import argparse
@@ -95,9 +95,7 @@ async def main() -> None:
     index = ImageIndex.open(paths.index_dir(), encoder.fingerprint)
     rewriter = VLLMRewriter(VLLMOptions(str(paths.checkpoint_dir(arguments.llm))))
     languages = [*(language for language in LANGUAGES if language != "en"), "en"]
-    results = await measure(
-        rewriter, encoder, index, arguments.queries, MULTILINGUAL, languages
-    )
+    results = await measure(rewriter, encoder, index, arguments.queries, MULTILINGUAL, languages)
     await rewriter.close()
     text = table(results, arguments.queries)
     print(text)

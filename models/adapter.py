@@ -1,4 +1,6 @@
-"""The adapter folder: PEFT files and grape.json; whether it fits, and whether it is really applied."""
+"""The adapter folder: PEFT files and grape.json; whether it fits, and whether it is really
+applied.
+"""
 
 import hashlib
 import json
@@ -81,21 +83,21 @@ def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapte
         raise refuse(f"it replaces whole modules ({config['modules_to_save']}), which LoRA serving "
                      "leaves out; train without modules_to_save")  # fmt: skip
     if manifest.base_revision != base_revision:
-        raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]} and the "
+        raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
                      f"base model here is {base_revision[:12]}")  # fmt: skip
     task = TASKS.get(manifest.task)
     if task is None:
         raise refuse(f"its task {manifest.task!r} is not one of {', '.join(sorted(TASKS))}")
     if task.hash != manifest.task_hash:
-        raise refuse(f"it was trained with another prompt or parser of {task.name!r}; train it again")
+        raise refuse(
+            f"it was trained with another prompt or parser of {task.name!r}; train it again"
+        )
     if all(canary.base == canary.tuned for canary in manifest.canaries):
         raise refuse("it changes no canary's answer, so nothing could prove that it is applied")
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS, GRAPE_JSON):
         digest.update((folder / name).read_bytes())
-    return Adapter(
-        folder=folder, manifest=manifest, rank=rank, content_sha256=digest.hexdigest()
-    )
+    return Adapter(folder=folder, manifest=manifest, rank=rank, content_sha256=digest.hexdigest())
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], AdapterManifest]:

@@ -78,7 +78,7 @@ class ClipEncoder:
             self._tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(
-                f"The encoder {name!r} ({pretrained or 'its own weights'}) cannot be loaded: {error}"
+                f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
             ) from error
         self._model.eval().requires_grad_(False)
         self._model.output_dict = True
@@ -112,7 +112,9 @@ class ClipEncoder:
     def encode_images(self, images: Iterable[Image.Image], batch_size: int = 64) -> Vectors:
         """Unit vectors of RGB pictures: float32 ``[n, dim]``, in the same order."""
         self._assert_frozen()
-        return self._stack(self._encode_image_batch(batch) for batch in _batches(images, batch_size))
+        return self._stack(
+            self._encode_image_batch(batch) for batch in _batches(images, batch_size)
+        )
 
     @torch.inference_mode()
     def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
@@ -135,8 +137,8 @@ class ClipEncoder:
     def _text_features(self, tokens: Tensor) -> Tensor:
         """Runs the text tower on the positions in use only, where that changes nothing.
 
-        CLIP's tower is causal and reads its answer at the end mark, the highest token number. What is
-        padded behind it has no part in it: a 10-token query costs an eighth of the 77 positions
+        CLIP's tower is causal and reads its answer at the end mark, the highest token number. What
+        is padded behind it has no part in it: a 10-token query costs an eighth of the 77 positions
         that open_clip computes.
         """
         used = int(tokens.argmax(dim=1).max()) + 1
@@ -181,10 +183,12 @@ class ClipEncoder:
 def _split_long_runs(text: str) -> str:
     """Breaks runs of over 200 letters, which no word has.
 
-    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. What follows the
-    200th letter is over CLIP's limit anyway, unless the letters are of Latin script and no word.
+    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. What
+    follows the 200th letter is over CLIP's limit anyway, unless the letters are of Latin script and
+    no word.
     """
-    return _LONG_RUN.sub(r"\1 ", text)
+    broken: str = _LONG_RUN.sub(r"\1 ", text)
+    return broken
 
 
 def _reads_at_end_mark(text_tower: object) -> bool:

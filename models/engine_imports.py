@@ -1,4 +1,5 @@
-"""Runs in the fork server: imports what vLLM's engine process needs on a CPU, and ends with its user.
+"""Runs in the fork server: imports what vLLM's engine process needs on a CPU, and ends with its
+user.
 
 Nothing but imports and the watch: a thread that is started here is missing in the forked engine.
 """

@@ -1,4 +1,6 @@
-"""ImageIndex: FAISS vectors, ids and metadata in one folder, bound to the encoder that made them."""
+"""ImageIndex: FAISS vectors, ids and metadata in one folder, bound to the encoder that made
+them.
+"""
 
 import hashlib
 import json
@@ -193,7 +195,9 @@ def read_manifest(folder: Path) -> IndexManifest:
             f"`grape index build PICTURES/ --out {folder}`."
         ) from error
     except ValidationError as error:
-        raise InputError(f"{folder / MANIFEST} is not an index manifest: build it again.") from error
+        raise InputError(
+            f"{folder / MANIFEST} is not an index manifest: build it again."
+        ) from error
     if manifest.format != FORMAT:
         raise InputError(
             f"The index {folder} has format {manifest.format} and this version reads {FORMAT}: "

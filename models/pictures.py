@@ -5,7 +5,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.errors import InputError
 
@@ -15,6 +15,7 @@ MAX_BYTES = 64 * 2**20
 
 _RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _MAX_SVG_BYTES = 8 * 2**20
+_UNITS = "abcdefghijklmnopqrstuvwxyz% "
 _SVG_NS = "http://www.w3.org/2000/svg"
 
 
@@ -43,7 +44,8 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
         return _on_white(_render_svg(data, svg_pixels))
     try:
         with warnings.catch_warnings():
-            # Pillow warns from half of its own limit on; the size is checked below, before decoding.
+            # Pillow warns from half of its own limit on; the size is checked below, before
+            # decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
             width, height = image.size
@@ -54,7 +56,7 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise PictureError(f"more than {MAX_PIXELS:,} pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise PictureError(f"broken picture ({error})") from error
@@ -120,7 +122,7 @@ def _svg_size(root: ET.Element) -> tuple[float, float]:
         _, _, width, height = (float(part) for part in box.replace(",", " ").split())
     else:
         width, height = (
-            float((root.get(side) or "300").rstrip("pxtcminem%")) for side in ("width", "height")
+            float((root.get(side) or "300").rstrip(_UNITS)) for side in ("width", "height")
         )
     if not (0 < width < 1e7 and 0 < height < 1e7):
         raise PictureError("an SVG without a usable size")

@@ -1,6 +1,6 @@
 """The Rewriter protocol: what turns a query into texts that the encoder knows."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from models.errors import GrapeError
 from models.tasks import STOP, Task
@@ -22,7 +22,7 @@ class Sampling(NamedTuple):
     n: int = 1
     temperature: float = 0.0
 
-    def parameters(self, task: Task) -> dict[str, object]:
+    def parameters(self, task: Task) -> dict[str, Any]:
         """In the words that vLLM and every OpenAI-compatible server share."""
         # n greedy answers are one answer n times.
         return {

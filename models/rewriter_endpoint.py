@@ -34,9 +34,7 @@ class EndpointRewriter:
 
         try:
             answer = await self._client.completions.create(
-                model=self._model,
-                prompt=task.prompt(query),
-                **sampling.parameters(task),  # type: ignore[arg-type]
+                model=self._model, prompt=task.prompt(query), **sampling.parameters(task)
             )
         except APIConnectionError as error:
             raise RewriterDown(f"{self._url} cannot be reached.") from error

@@ -72,9 +72,9 @@ class VLLMRewriter:
             assert cache is not None, "a merged adapter needs a folder to be kept in"
             model = str(merge_adapter(Path(model), adapter, cache))
         elif adapter:
-            from vllm.lora.request import LoRARequest
+            from vllm.lora import request
 
-            self._lora = LoRARequest(adapter.name, 1, str(adapter.folder))
+            self._lora = request.LoRARequest(adapter.name, 1, str(adapter.folder))
         arguments = AsyncEngineArgs(
             model=model,
             dtype=_cpu_dtype() if on_cpu and options.dtype == "auto" else options.dtype,
@@ -84,7 +84,7 @@ class VLLMRewriter:
             use_tqdm_on_load=False,
             disable_log_stats=True,
             enable_lora=self._lora is not None,
-            max_lora_rank=options.max_lora_rank,
+            max_lora_rank=options.max_lora_rank,  # type: ignore[arg-type]
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
         )
@@ -95,7 +95,7 @@ class VLLMRewriter:
             import vllm.v1.engine.utils as engine_utils
 
             # vLLM would spawn the engine's process, which then imports everything once more.
-            engine_utils.get_mp_context = _fork_server
+            engine_utils.get_mp_context = _fork_server  # type: ignore[attr-defined]
         try:
             self._engine = AsyncLLM.from_engine_args(arguments)
         except (ValueError, OSError) as error:
@@ -112,7 +112,7 @@ class VLLMRewriter:
         from vllm import SamplingParams
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        parameters = SamplingParams(**sampling.parameters(task))  # type: ignore[arg-type]
+        parameters = SamplingParams(**sampling.parameters(task))
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
             (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
@@ -149,8 +149,9 @@ def _cpu_dtype() -> Dtype:
 def import_engine_ahead(options: VLLMOptions) -> None:
     """Begins to import vLLM's engine in a process of its own; returns at once.
 
-    vLLM takes half a minute of imports on a CPU twice, here and in its engine's process, one after the
-    other. A fork server does the second half meanwhile on another core. It ends with this process.
+    vLLM takes half a minute of imports on a CPU twice, here and in its engine's process, one after
+    the other. A fork server does the second half meanwhile on another core. It ends with this
+    process.
     """
     _set_environment(options)
     if not _on_cuda():

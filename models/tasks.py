@@ -1,7 +1,7 @@
 """Task: how a kind of query is put to the language model, and how its answer is read.
 
-Training and serving both import this module, so that a rewriter is trained on exactly what serves it;
-the hash of prompt and parser is recorded in every adapter.
+Training and serving both import this module, so that a rewriter is trained on exactly what serves
+it; the hash of prompt and parser is recorded in every adapter.
 """
 
 import hashlib
@@ -62,14 +62,48 @@ def parse_rewrite(answer: str) -> str | None:
 
 MULTILINGUAL = Task(
     name="multilingual",
-    instruction="Translate each phrase into short English.",
-    labels=("Phrase", "English"),
-    # None of these stands for a picture of the demo gallery; they show languages and brevity.
+    instruction="Dictionary of words and their English meaning.",
+    labels=("Word", "English"),
+    # None of these names a picture of the demo gallery; they show languages, kinds of words and
+    # brevity. The engine computes this shared beginning once, not for every query.
     examples=(
         ("ein alter Mann liest Zeitung", "an old man reading a newspaper"),
+        ("trauriges kind", "sad child"),
+        ("besucher(in)", "visitor"),
+        ("pequeño pájaro azul", "small blue bird"),
         ("雨の中の街", "a city in the rain"),
-        ("una mesa de madera", "a wooden table"),
+        ("cadre de porte", "door frame"),
         ("красные яблоки", "red apples"),
+        ("bottiglia di acqua", "bottle of water"),
+        ("弯曲的箭", "bent arrow"),
+        ("초록색 모자", "green hat"),
+        ("homem a rezar", "praying man"),
+        ("kapalı kapı", "closed door"),  # noqa: RUF001
+        ("anak tertawa", "laughing child"),
+        ("قبعة حمراء", "red hat"),
+        ("دختر خندان", "laughing girl"),
+        ("handtuch", "towel"),
+        ("緑の葉", "green leaves"),
+        ("bougie allumée", "burning candle"),
+        ("taza de café vacía", "empty coffee cup"),
+        ("полотенце", "towel"),
+        ("porta vecchia", "old door"),
+        ("黑色的雨伞", "black umbrella"),
+        ("우는 남자", "crying man"),
+        ("seta para a frente", "arrow pointing forward"),
+        ("mavi duvar", "blue wall"),
+        ("jalan panjang", "long road"),
+        ("طائر صغير", "little bird"),
+        ("دیوار سفید", "white wall"),
+        ("bäckerin", "female baker"),
+        ("schrank mit zwei türen", "cupboard with two doors"),
+        ("weiße wand", "white wall"),
+        ("una mesa de madera", "a wooden table"),
+        ("女性の店員", "female shop clerk"),
+        ("gesicht mit bart", "face with a beard"),
+        ("kerzenständer", "candlestick"),
+        ("buchstabe x im kreis", "letter x in a circle"),
+        ("zwei gläser wein", "two glasses of wine"),
     ),
     max_tokens=24,
     max_chars=240,
@@ -91,8 +125,8 @@ LONG = Task(
             "people having dinner at long tables",
         ),
         (
-            "the thing on wheels that a farmer drives slowly over the fields to pull heavy machines",
-            "a tractor",
+            "the thing with one wheel and two handles that a gardener pushes along to carry earth",
+            "a wheelbarrow",
         ),
     ),
     max_tokens=32,

@@ -1,9 +1,10 @@
 """Makes a CUDA-built torchvision importable beside a CPU torch.
 
-PyPI carries no CPU build of torchvision. Its CUDA build names the operators ``torchvision::nms`` and
-``torchvision::qnms`` while it is imported, and beside a CPU torch they do not exist, so the import
-fails, and with it open_clip, transformers and vLLM. Declaring the two schemas first is enough: nobody
-in this project calls them. Where torchvision and torch are of one build, nothing is touched.
+PyPI carries no CPU build of torchvision. Its CUDA build names the operators ``torchvision::nms``
+and ``torchvision::qnms`` while it is imported, and beside a CPU torch they do not exist, so the
+import fails, and with it open_clip, transformers and vLLM. Declaring the two schemas first is
+enough: nobody in this project calls them. Where torchvision and torch are of one build, nothing is
+touched.
 
 `make install` puts one line into the virtual environment that calls :func:`install` whenever Python
 starts there, because vLLM imports torchvision in subprocesses of its own.
@@ -15,11 +16,17 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
 _declared: list[object] = []  # a torch Library undoes its definitions when it is collected
 
 
 class _DeclareBeforeImport:
-    """A finder that finds nothing: it sees `import torchvision` first and declares the operators."""
+    """A finder that finds nothing: it sees `import torchvision` first and declares the
+    operators.
+    """
 
     @staticmethod
     def find_spec(
@@ -28,9 +35,9 @@ class _DeclareBeforeImport:
         if name == "torchvision" and not _declared and _builds_differ():
             from torch.library import Library
 
-            library = Library("torchvision", "DEF")  # noqa: TOR901 - kept alive in _declared
-            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library = Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+            for schema in _SCHEMAS:
+                library.define(schema)  # type: ignore[no-untyped-call]
             _declared.append(library)
         return None
 
@@ -43,6 +50,8 @@ def _builds_differ() -> bool:
 
 
 def install() -> None:
-    """Puts the finder first in line. Costs microseconds; torch is imported only with torchvision."""
+    """Puts the finder first in line. Costs microseconds; torch is imported only with
+    torchvision.
+    """
     if _DeclareBeforeImport not in sys.meta_path:
         sys.meta_path.insert(0, _DeclareBeforeImport)

@@ -10,7 +10,9 @@ Metadata = dict[str, Any]
 
 
 class TextLength(NamedTuple):
-    """How much of a text the encoder reads. open_clip cuts what is over the limit without a word."""
+    """How much of a text the encoder reads. open_clip cuts what is over the limit without a
+    word.
+    """
 
     clip_tokens: int  # start and end marks included
     limit: int

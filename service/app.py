@@ -29,7 +29,8 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     """The application; its parts begin to load when it starts.
 
     Args:
-        on_failure: called when encoder, index or adapter cannot be used; ``app.state.service.failed``
+        on_failure: called when encoder, index or adapter cannot be used;
+        ``app.state.service.failed``
             then has the reason.
     """
     service = Service(settings)

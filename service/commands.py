@@ -11,7 +11,6 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg, SettingsError
 
-from models.demo.paths import DEFAULT_LLM
 from models.errors import GrapeError, InputError
 from models.progress import say
 from service.settings import CommandSettings, Settings, config_file
@@ -123,7 +122,7 @@ class DemoPrepare(CommandSettings):
     """Fetches and converts the demo's language model and builds its gallery, once."""
 
     llm: Literal["gemma3-270m", "smollm2-135m-instruct"] = Field(
-        DEFAULT_LLM, description="language model"
+        "gemma3-270m", description="language model"
     )
 
     def cli_cmd(self) -> None:

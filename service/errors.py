@@ -22,6 +22,13 @@ class ErrorType(StrEnum):
     INTERNAL = "internal"
 
 
+_KINDS = {
+    404: ErrorType.NOT_FOUND,
+    405: ErrorType.METHOD_NOT_ALLOWED,
+    413: ErrorType.TOO_LARGE,
+}
+
+
 class ErrorBody(BaseModel):
     """What every answer of 400 and above looks like."""
 
@@ -72,17 +79,13 @@ async def on_api_error(request: Request, error: Exception) -> JSONResponse:
 
 async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return error_response(
-        request.state.request_id, 422, ErrorType.VALIDATION, _first_reason(error)
-    )
+    return error_response(request.state.request_id, 422, ErrorType.VALIDATION, _first_reason(error))
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     """What the router itself raises: no such route, wrong method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
-    kind = {404: ErrorType.NOT_FOUND, 405: ErrorType.METHOD_NOT_ALLOWED}.get(
-        error.status_code, ErrorType.VALIDATION
-    )
+    kind = _KINDS.get(error.status_code, ErrorType.VALIDATION)
     headers = dict(error.headers) if error.headers else None
     return error_response(
         request.state.request_id, error.status_code, kind, f"{error.detail}.", headers
@@ -91,9 +94,11 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A mistake of ours: the log has the traceback, the client gets the id to ask with."""
-    return error_response(
-        request.state.request_id, 500, ErrorType.INTERNAL, "Internal error; the log says more."
-    )
+    request_id = request.state.request_id
+    sentence = "Internal error; the log says more."
+    # Starlette answers outside of our middleware here, so the header is set once more.
+    headers = {"X-Request-ID": request_id}
+    return error_response(request_id, 500, ErrorType.INTERNAL, sentence, headers)
 
 
 def _first_reason(error: RequestValidationError) -> str:

@@ -13,8 +13,8 @@ RRF_K = 60
 def searches(fusion: Fusion, query: str, rewrites: Sequence[str]) -> list[list[str]]:
     """The searches to make; each is a group of texts whose vectors are averaged into one.
 
-    ``rewrite`` searches with each rewrite, ``original`` with the query, ``rrf`` with the query and each
-    rewrite, ``mean`` once with the mean of all.
+    ``rewrite`` searches with each rewrite, ``original`` with the query, ``rrf`` with the query and
+    each rewrite, ``mean`` once with the mean of all.
     """
     if fusion == "original" or not rewrites:
         return [[query]]

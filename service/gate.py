@@ -1,6 +1,7 @@
 """The gate: whether a query is plain English already, which the encoder knows as it is.
 
-A first version: everything that is not plain English, or longer than the encoder reads, is rewritten.
+A first version: everything that is not plain English, or longer than the encoder reads, is
+rewritten.
 """
 
 from functools import cache
@@ -12,8 +13,8 @@ from models.types import TextLength
 _OTHERS = ("de", "fr", "es", "it", "pt", "tr", "id", "nl", "pl", "sv")
 _LATIN_UP_TO = "\u024f"
 
-# Zipf scale: 3 is once in a million words. A word this common in English counts as English even where
-# another language has it too (banana, camera, hotel).
+# Zipf scale: 3 is once in a million words. A word this common in English counts as English even
+# where another language has it too (banana, camera, hotel).
 _COMMON = 4.0
 # Words that no list has (names, typos) say nothing either way.
 _UNKNOWN = 1.0
@@ -40,10 +41,10 @@ def decide(query: str, length: TextLength) -> Decision:
 def is_plain_english(text: str) -> bool:
     """Whether its words are at least as frequent in English as in any other known language.
 
-    The frequencies are those of the package wordfreq. Language detectors were tried: lingua took a fifth
-    of our English names for another language, because they are one or two words long.
+    The frequencies are those of the package wordfreq. Language detectors were tried: lingua took a
+    fifth of our English names for another language, because they are one or two words long.
     """
-    from wordfreq import tokenize
+    from wordfreq.tokens import tokenize
 
     words = tokenize(text, "en")
     if not words:
@@ -51,9 +52,13 @@ def is_plain_english(text: str) -> bool:
     english = [_frequency(word, "en") for word in words]
     if min(english) >= _COMMON:
         return True
-    return all(
-        sum(english) >= sum(_frequency(word, language) for word in words) for language in _OTHERS
-    ) and max(english) > _UNKNOWN
+    return (
+        all(
+            sum(english) >= sum(_frequency(word, language) for word in words)
+            for language in _OTHERS
+        )
+        and max(english) > _UNKNOWN
+    )
 
 
 @cache

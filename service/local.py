@@ -46,7 +46,7 @@ async def _searcher(
     if with_rewriter and settings.llm != "none":
         adapter = load_adapter(settings) if settings.adapter else None
         if not settings.llm_endpoint:
-            say("Starting the language model (half a minute on a CPU; `grape serve` keeps it loaded)")
+            say("Starting the language model (a minute on a CPU; `grape serve` keeps it loaded)")
         started = await asyncio.to_thread(start_rewriter, settings, adapter)
 
         async def start() -> Any:

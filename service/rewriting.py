@@ -30,16 +30,24 @@ StartRewriter = Callable[[], Awaitable[Rewriter]]
 
 
 class RewriterHost:
-    """Holds the one rewriter. Until it has proved itself, and after it has died, rewriting fails with
+    """Holds the one rewriter. Until it has proved itself, and after it has died, rewriting fails
+    with
     a reason and searches go on without it."""
 
-    def __init__(self, start: StartRewriter | None, adapter: Adapter | None, timeout_s: float) -> None:
+    def __init__(
+        self, start: StartRewriter | None, adapter: Adapter | None, timeout_s: float
+    ) -> None:
         self._start = start
         self._adapter = adapter
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
         self.ready = False
         self.reason = "still loading" if start else "switched off with llm 'none'"
+
+    @property
+    def switched_off(self) -> bool:
+        """Whether this server was told to rewrite nothing."""
+        return self._start is None
 
     @property
     def adapter(self) -> str | None:

@@ -33,6 +33,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorBody, "description": "encoder and index are still loading"},
 }
 PAGE = Path(__file__).parent / "page" / "index.html"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+}
 
 router = APIRouter()
 
@@ -137,7 +143,13 @@ async def info(request: Request) -> dict[str, Any]:
     service = _service(request)
     settings = service.settings
     index = service.retriever.index
-    limits = ("max_query_chars", "max_queries", "max_image_bytes", "max_image_pixels", "max_in_flight")
+    limits = (
+        "max_query_chars",
+        "max_queries",
+        "max_image_bytes",
+        "max_image_pixels",
+        "max_in_flight",
+    )
     return {
         "versions": _versions(),
         "llm": settings.llm,
@@ -153,10 +165,7 @@ async def info(request: Request) -> dict[str, Any]:
 
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
-    return FileResponse(PAGE, headers={
-        "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-        "Cache-Control": "no-cache",
-    })  # fmt: skip
+    return FileResponse(PAGE, headers=PAGE_HEADERS)
 
 
 def _service(request: Request) -> Service:

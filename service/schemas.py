@@ -28,7 +28,9 @@ def _base64(text: str) -> str:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError("image must be base64 or a data: URI; addresses are not fetched") from error
+        raise ValueError(
+            "image must be base64 or a data: URI; addresses are not fetched"
+        ) from error
     return text
 
 
@@ -49,7 +51,9 @@ class RewriteRequest(_Request):
     query: Queries = Field(description="one query or a list of them", examples=["ein roter Drache"])
     image: Base64Image | None = Field(None, description="not available yet")
     task: TaskChoice = "auto"
-    n: int = Field(1, ge=1, le=16, description="rewrites to draw; more than one needs a temperature")
+    n: int = Field(
+        1, ge=1, le=16, description="rewrites to draw; more than one needs a temperature"
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same answer every time")
 
 
@@ -92,7 +96,9 @@ class RewriteResponse(BaseModel):
 class SearchedTexts(BaseModel):
     status: Status
     reason: str
-    texts: list[str] = Field(description="what was searched with instead of the query, or the query")
+    texts: list[str] = Field(
+        description="what was searched with instead of the query, or the query"
+    )
     clip_tokens: list[int] = Field(description="the encoder's tokens of each text")
     truncated: bool = Field(description="whether any text was longer than the encoder reads")
     adapter: str | None

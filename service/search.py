@@ -117,6 +117,8 @@ class Searcher:
     ) -> Outcome:
         if mode == "never":
             return Outcome("kept", "not asked for", [])
+        if self._rewriter.switched_off:
+            return Outcome("kept", "this server has no rewriter", [])
         why = "asked for"
         if mode == "auto":
             decision = decide(query, self._length(query))

@@ -1,7 +1,10 @@
 """Runs the application in uvicorn, and ends with it whatever it started."""
 
+import contextlib
 import os
+import socket
 import sys
+from collections.abc import Callable
 
 import psutil
 import uvicorn
@@ -52,8 +55,8 @@ def serve(settings: Settings) -> None:
 class _Server(uvicorn.Server):
     """Says where it listens, once it does."""
 
-    async def startup(self, sockets: list[object] | None = None) -> None:
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             host = f"[{host}]" if ":" in host else host
@@ -70,9 +73,6 @@ def _end_children() -> None:
         _quietly(child.kill)
 
 
-def _quietly(end: object) -> None:
-    assert callable(end)
-    try:
+def _quietly(end: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
         end()
-    except psutil.NoSuchProcess:
-        pass

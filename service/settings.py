@@ -87,7 +87,9 @@ class Settings(CommandSettings):
     max_lora_rank: int = Field(64, ge=1, description="highest rank of an adapter")
 
     rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")
-    fusion: Fusion = Field("rewrite", description="what to search with, where a search does not say")
+    fusion: Fusion = Field(
+        "rewrite", description="what to search with, where a search does not say"
+    )
     rewrite_timeout_s: float = Field(
         10.0, gt=0, description="after this many seconds a search goes on with the original query"
     )

@@ -1,4 +1,6 @@
-"""The service's parts and how they come up: pages at once, then encoder and index, then the rewriter."""
+"""The service's parts and how they come up: pages at once, then encoder and index, then the
+rewriter.
+"""
 
 import asyncio
 import logging

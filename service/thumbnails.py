@@ -46,7 +46,7 @@ def _path(index: "ImageIndex", picture_id: str) -> Path:
     if index.manifest.pictures is None or file is None:
         raise _not_found(f"The index has no file for picture {picture_id!r}")
     root = Path(index.manifest.pictures)
-    path = (root / file).resolve()
+    path = (root / str(file)).resolve()
     if not path.is_relative_to(root.resolve()):  # a link that leads out of the folder
         raise _not_found(f"The file of picture {picture_id!r} is not in the index's folder")
     return path

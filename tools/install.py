@@ -19,8 +19,10 @@ PYTHON = VENV / "bin" / "python"
 
 def main() -> None:
     if not (3, 11) <= sys.version_info < (3, 14):
-        fail(f"GRAPE needs Python 3.11, 3.12 or 3.13 and this is {sys.version.split()[0]}: "
-             "install one of them, or name it with `make install PYTHON=/path/to/python3.11`.")  # fmt: skip
+        fail(
+            f"GRAPE needs Python 3.11, 3.12 or 3.13 and this is {sys.version.split()[0]}: "
+            "install one of them, or name it with `make install PYTHON=/path/to/python3.11`."
+        )
     engine = os.environ.get("GRAPE_ENGINE") or ("cuda" if has_nvidia_gpu() else "cpu")
     lock = ROOT / "requirements" / f"{engine}.txt"
     if not lock.is_file():
@@ -84,23 +86,20 @@ def install_lock(uv: Path, lock: Path, engine: str) -> None:
 
     That is a folder that pip was told of (PIP_FIND_LINKS), else PyTorch's own CPU index.
     """
-    command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps"]
-    command += ["--require-hashes", "-r", lock]
-    folders = os.environ.get("PIP_FIND_LINKS", "").split()
-    from_folders = [part for folder in folders for part in ("--find-links", folder)]
-    if engine == "cuda":
-        run(*command)
-        return
-    attempts = [["--torch-backend", "cpu"]]
-    if any(Path(folder).is_dir() and list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders):
-        attempts.insert(0, from_folders)
-    for attempt in attempts:
-        try:
-            return run(*command, *attempt)
-        except subprocess.CalledProcessError:
-            pass
-    fail("the locked packages could not be installed; the lines above say which. A CPU build of "
-         "torch 2.13.0 comes from PyTorch's own index or from a folder named in PIP_FIND_LINKS.")  # fmt: skip
+    command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", PYTHON]
+    command += ["--no-deps", "--require-hashes", "-r", lock]
+    attempts: list[list[str]] = [[]]
+    if engine == "cpu":
+        folders = os.environ.get("PIP_FIND_LINKS", "").split()
+        holds_torch = any(list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders)
+        from_folders = [part for folder in folders for part in ("--find-links", folder)]
+        from_index = ["--torch-backend", "cpu"]
+        attempts = [from_folders, from_index] if holds_torch else [from_index]
+    if not any(succeeds(*command, *attempt) for attempt in attempts):
+        fail(
+            "The locked packages could not be installed; the lines above say which. A CPU build "
+            "of torch 2.13.0 comes from PyTorch's own index or from a folder in PIP_FIND_LINKS."
+        )
 
 
 def site_packages() -> Path:
@@ -109,6 +108,10 @@ def site_packages() -> Path:
 
 def run(*command: object) -> None:
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+
+
+def succeeds(*command: object) -> bool:
+    return subprocess.run([str(part) for part in command], check=False, cwd=ROOT).returncode == 0
 
 
 def fail(sentence: str) -> None:

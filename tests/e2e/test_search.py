@@ -41,8 +41,9 @@ def test_the_same_request_gives_the_same_answer(server: Server) -> None:
 
 
 def test_32_clients_at_once_get_their_own_answers(server: Server) -> None:
-    queries = [f"{colour} {thing}" for colour in ("rotes", "blaues", "grünes", "altes")
-               for thing in ("Haus", "Auto", "Buch", "Pferd", "Boot", "Herz", "Brot", "Schwein")]  # fmt: skip
+    colours = ("rotes", "blaues", "grünes", "altes")
+    things = ("Haus", "Auto", "Buch", "Pferd", "Boot", "Herz", "Brot", "Schwein")
+    queries = [f"{colour} {thing}" for colour in colours for thing in things]
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         together = list(pool.map(server.search, queries))
     assert [answer["query"] for answer in together] == queries
@@ -59,7 +60,11 @@ def test_a_client_that_leaves_stops_its_rewrites(server: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{server.url}/rewrite",
-            json={"query": [f"une longue phrase {n}" for n in range(64)], "n": 16, "temperature": 1},
+            json={
+                "query": [f"une longue phrase {n}" for n in range(64)],
+                "n": 16,
+                "temperature": 1,
+            },
             timeout=1,
         )
     # Were the 1,024 answers still being written, this one would wait for them.

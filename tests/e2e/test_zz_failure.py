@@ -1,4 +1,6 @@
-"""The engine dies, the server is interrupted or killed. Last, because it breaks the shared server."""
+"""The engine dies, the server is interrupted or killed. Last, because it breaks the shared
+server.
+"""
 
 import signal
 import time

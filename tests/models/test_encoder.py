@@ -64,11 +64,10 @@ def test_vectors_are_float32_unit_length_and_in_order(encoder: ClipEncoder) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "tokens", "truncated"), [(74, 76, False), (75, 77, False), (76, 78, True), (300, 302, True)]
-)  # fmt: skip
-def test_truncation_is_told(
-    encoder: ClipEncoder, words: int, tokens: int, truncated: bool
-) -> None:
+    ("words", "tokens", "truncated"),
+    [(74, 76, False), (75, 77, False), (76, 78, True), (300, 302, True)],
+)
+def test_truncation_is_told(encoder: ClipEncoder, words: int, tokens: int, truncated: bool) -> None:
     length = encoder.text_length("word " * words)
     assert length == (tokens, 77)
     assert length.truncated is truncated

@@ -37,7 +37,10 @@ FINGERPRINT = EncoderFingerprint(
 
 @settings(deadline=None, max_examples=200)
 @given(
-    count=st.integers(0, 40), copies=st.integers(1, 4), k=st.integers(1, 60), seed=st.integers(0, 99)
+    count=st.integers(0, 40),
+    copies=st.integers(1, 4),
+    k=st.integers(1, 60),
+    seed=st.integers(0, 99),
 )
 def test_search_agrees_with_brute_force(count: int, copies: int, k: int, seed: int) -> None:
     vectors = np.repeat(unit_vectors(count, seed), copies, axis=0)  # duplicates on purpose
@@ -149,9 +152,9 @@ def test_a_killed_save_leaves_the_old_index_whole(
             if str(target).endswith("manifest.json"):
                 os.kill(os.getpid(), signal.SIGKILL)
             real(source, target)
-        models.index.os.replace = die_at_the_manifest
-        ids = [str(n) for n in range(9)]
-        ImageIndex.build(unit_vectors(9, 5), ids, [{{}}] * 9, f).save(__import__("pathlib").Path({str(tmp_path)!r}))
+        models.index.os.replace = die_at_the_manifest ids = [str(n) for n in range(9)]
+        ImageIndex.build(unit_vectors(9, 5), ids, [{{}}] * 9,
+        f).save(__import__("pathlib").Path({str(tmp_path)!r}))
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=os.getcwd())
     assert killed.returncode == -signal.SIGKILL

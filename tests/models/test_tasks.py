@@ -12,13 +12,13 @@ from models.tasks import LONG, MULTILINGUAL, TASKS, choose_task, parse_rewrite
     ("answer", "text"),
     [
         (" a red dragon", "a red dragon"),
-        ('"a red dragon."\nPhrase: ...', "a red dragon"),
+        ('"a red dragon."\nWord: ...', "a red dragon"),
         ("  « un chat »  ", "un chat"),
         ("\n\n a cat \n", "a cat"),
         ("", None),
         ("  \n ", None),
         ("...", None),
-        ("Phrase: a cat", None),
+        ("Word: a cat", None),
         ("a cat English: a dog", None),
         ("3", "3"),
     ],
@@ -37,7 +37,7 @@ def test_the_parser_never_raises_and_gives_one_clean_line(answer: str) -> None:
 def test_a_query_cannot_pose_as_examples(task: object) -> None:
     assert task in TASKS.values()
     for known in TASKS.values():
-        prompt = known.prompt("cat\nEnglish: x\nPhrase: dog")
+        prompt = known.prompt("cat\nEnglish: x\nWord: dog")
         assert prompt.count("\n") == known.prompt("cat").count("\n")
         assert prompt.endswith(f"\n{known.labels[1]}:")
 
@@ -46,12 +46,18 @@ def test_a_long_query_is_cut_for_the_model() -> None:
     assert len(MULTILINGUAL.prompt("x" * 10_000)) < len(MULTILINGUAL.prompt("")) + 300
 
 
+# ruff: noqa: RUF001 - Chinese has commas of its own
 def test_tasks_are_chosen_by_length_in_every_script() -> None:
     assert choose_task("ein Drache") is MULTILINGUAL
     assert choose_task("a photo of a man on a beach") is MULTILINGUAL
     assert choose_task("word " * 40) is LONG
     assert choose_task("一只猫在雪地里") is MULTILINGUAL
-    assert choose_task("我在找一张照片，里面有一个男人站在海边，手里拿着他早上钓到的一条大鱼，旁边是他的狗") is LONG
+    assert (
+        choose_task(
+            "我在找一张照片，里面有一个男人站在海边，手里拿着他早上钓到的一条大鱼，旁边是他的狗"
+        )
+        is LONG
+    )
 
 
 def test_the_hash_changes_with_the_prompt() -> None:

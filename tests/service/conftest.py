@@ -1,4 +1,6 @@
-"""The application over the real encoder and a small real index, with a rewriter that tests steer."""
+"""The application over the real encoder and a small real index, with a rewriter that tests
+steer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -2,12 +2,16 @@
 
 import base64
 import io
+import time
 
 import httpx
 import pytest
 from PIL import Image
 
+from service import state
 from service.errors import ErrorBody, ErrorType
+from service.retriever import Retriever
+from service.settings import Settings
 from tests.service.conftest import COLOURS
 
 PIXEL = base64.b64encode(b"x").decode()
@@ -84,7 +88,8 @@ async def test_broken_json_is_4xx(client: httpx.AsyncClient, content: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    "query", ["🙂👩‍👩‍👧‍👦", "مرحبا", "\u202eabc", "a" * 15_000, "中" * 15_000, "'; DROP TABLE", "\t\n x"]
+    "query",
+    ["🙂👩‍👩‍👧‍👦", "مرحبا", "\u202eabc", "a" * 15_000, "中" * 15_000, "'; DROP TABLE", "\t\n x"],
 )
 async def test_odd_queries_are_answered(client: httpx.AsyncClient, query: str) -> None:
     response = await client.post("/search", json={"query": query, "rewrite": "never"})
@@ -118,13 +123,20 @@ async def test_an_unforeseen_error_is_500_without_details(
         raise RuntimeError("a secret")
 
     monkeypatch.setattr("service.search.decide", broken)
-    sentence = problem(
-        await client.post("/search", json={"query": "a"}), 500, ErrorType.INTERNAL
-    )
+    sentence = problem(await client.post("/search", json={"query": "a"}), 500, ErrorType.INTERNAL)
     assert "secret" not in sentence
 
 
-async def test_nothing_waits_while_loading(start) -> None:  # type: ignore[no-untyped-def]
+async def test_nothing_waits_while_loading(  # type: ignore[no-untyped-def]
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = state.load_retriever
+
+    def slow(settings: Settings) -> Retriever:
+        time.sleep(1)
+        return real(settings)
+
+    monkeypatch.setattr(state, "load_retriever", slow)
     client = await start(wait=False)
     assert (await client.get("/livez")).status_code == 200
     assert (await client.get("/")).status_code == 200
@@ -150,7 +162,9 @@ async def test_pictures_are_rasters_of_the_size_asked_for(client: httpx.AsyncCli
     assert again.status_code == 304
 
 
-@pytest.mark.parametrize("path", ["nothing.png", "../index/manifest.json", "..%2f..%2fetc%2fpasswd"])
+@pytest.mark.parametrize(
+    "path", ["nothing.png", "../index/manifest.json", "..%2f..%2fetc%2fpasswd"]
+)
 async def test_only_pictures_of_the_index_are_served(client: httpx.AsyncClient, path: str) -> None:
     problem(await client.get(f"/images/{path}"), 404, ErrorType.NOT_FOUND)
 
