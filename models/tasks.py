@@ -78,7 +78,7 @@ MULTILINGUAL = Task(
         ("弯曲的箭", "bent arrow"),
         ("초록색 모자", "green hat"),
         ("homem a rezar", "praying man"),
-        ("kapalı kapı", "closed door"),  # noqa: RUF001
+        ("kapalı kapı", "closed door"),
         ("anak tertawa", "laughing child"),
         ("قبعة حمراء", "red hat"),
         ("دختر خندان", "laughing girl"),

@@ -46,7 +46,6 @@ def test_a_long_query_is_cut_for_the_model() -> None:
     assert len(MULTILINGUAL.prompt("x" * 10_000)) < len(MULTILINGUAL.prompt("")) + 300
 
 
-# ruff: noqa: RUF001 - Chinese has commas of its own
 def test_tasks_are_chosen_by_length_in_every_script() -> None:
     assert choose_task("ein Drache") is MULTILINGUAL
     assert choose_task("a photo of a man on a beach") is MULTILINGUAL

@@ -1,0 +1,144 @@
+"""The program from the shell: exit codes and sentences."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.e2e.server import GRAPE
+
+
+def grape(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GRAPE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serch"], "grape: there is no command 'serch'; did you mean `grape search`?"),
+        (["index"], "usage: grape COMMAND"),
+        (["search"], "query"),
+        (["search", "x", "-k", "0"], "grape search: --k: Input should be greater than"),
+        (["search", "x", "-k", "many"], "--k"),
+        (["serve", "--no-such-flag"], "no-such-flag"),
+        (["serve", "--port", "99999"], "grape serve: --port: Input should be less than"),
+        (["serve", "--config", "/no/such.yaml"], "There is no settings file /no/such.yaml."),
+        (["index", "info", "/no/such"], "There is no index in /no/such: make one with"),
+        (["index", "build", "/no/such", "--out", "x"], "/no/such is not a folder"),
+        (["rewrite"], "there is no query"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
+    done = grape(*arguments)
+    assert done.returncode == 2, done
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_failed_work_is_exit_code_1() -> None:
+    done = grape("search", "x", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" in grape("search", "x", "--url", "http://127.0.0.1:9", "--debug").stderr
+
+
+def test_a_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
+    config = tmp_path / "grape.yaml"
+    config.write_text("index: /from/file\nunknwon: 1\n")
+    typo = grape("search", "x", "--config", config)
+    assert typo.returncode == 2
+    assert "There is no setting 'unknwon'" in typo.stderr
+    config.write_text("index: /from/file\nllm: none\n")
+    assert "/from/file" in grape("search", "x", "--config", config).stderr
+    variable = grape("search", "x", "--config", config, GRAPE_INDEX="/from/variable")
+    assert "/from/variable" in variable.stderr
+    flag = grape("search", "x", "--config", config, "--index", "/from/flag", GRAPE_INDEX="/v")
+    assert "/from/flag" in flag.stderr
+
+
+def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None:
+    done = grape("serve", "--port", "0", "--index", tmp_path, "--llm", "none")
+    assert done.returncode == 2
+    assert f"grape serve: There is no index in {tmp_path}" in done.stderr
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = grape("serve", "--port", str(port), "--index", tmp_path, "--llm", "none")
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+
+
+def test_index_a_folder_and_search_it(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "sub dir").mkdir(parents=True)
+    (pictures / ".hidden").mkdir()
+    Image.new("RGB", (40, 40), "red").save(pictures / "sub dir" / "réd.PNG")
+    Image.new("CMYK", (40, 40)).save(pictures / "print.jpg")
+    Image.new("RGB", (40, 40)).save(pictures / "x.webp")
+    Image.new("P", (40, 40)).save(pictures / "x.gif")
+    Image.new("RGB", (9, 9)).save(pictures / ".hidden" / "x.png")
+    (pictures / "drawing.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="5"/></svg>'
+    )
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (pictures / "empty.png").touch()
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "link.png").symlink_to("/no/such/file.png")
+    index = tmp_path / "index"
+
+    built = grape("index", "build", pictures, "--out", index)
+    assert built.returncode == 0, built.stderr
+    assert built.stdout == f"{index}: 5 pictures indexed, 2 skipped.\n"
+    assert "skipped broken.jpg: " in built.stderr
+    assert "skipped empty.png: " in built.stderr
+    assert "Indexing: " in built.stderr
+
+    assert json.loads(grape("index", "info", index).stdout)["count"] == 5
+    found = grape("search", "red square", "-k", "9", "--index", index, "--rewrite", "never")
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) == 6
+    assert "sub dir/réd.PNG" in found.stdout
+    as_json = grape("search", "red", "--index", index, "--llm", "none", "--json")
+    assert json.loads(as_json.stdout)["hits"][0]["metadata"]["file"]
+
+    wrong = grape("search", "x", "--index", index, "--encoder", "ViT-B-32", "--rewrite", "never")
+    assert wrong.returncode == 2
+    assert "needs --pretrained" in wrong.stderr
+
+
+@pytest.mark.parametrize("content", [{}, {"a.txt": b"x"}, {"a.png": b"broken"}])
+def test_a_folder_without_pictures_is_one_sentence(
+    tmp_path: Path, content: dict[str, bytes]
+) -> None:
+    for name, data in content.items():
+        (tmp_path / name).write_bytes(data)
+    done = grape("index", "build", tmp_path, "--out", tmp_path / "index")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("grape index build: ")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_file_in_the_place_of_the_index(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (9, 9)).save(pictures / "x.png")
+    (tmp_path / "file").write_text("precious")
+    done = grape("index", "build", pictures, "--out", tmp_path / "file")
+    assert done.returncode == 1
+    assert (tmp_path / "file").read_text() == "precious"

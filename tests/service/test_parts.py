@@ -1,0 +1,121 @@
+"""Gate, fusion and batching."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from models.encoder import ClipEncoder
+from models.index import ImageIndex
+from models.types import Hit, TextLength
+from service.fusion import fuse, searches
+from service.gate import decide
+from service.retriever import Retriever
+
+SHORT = TextLength(5, 77)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "red apple",
+        "dragon",
+        "a cat on a chair",
+        "banana",
+        "the man with a hat",
+        "42",
+        "smiling face",
+    ],
+)
+def test_plain_english_is_kept(query: str) -> None:
+    assert not decide(query, SHORT).rewrite
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Drache", "ein roter Apfel", "caballo", "une pomme rouge", "ペンギン", "西瓜", "слон",
+        "فيل", "kırmızı elma", "gajah", "🙂 перо", "mela rossa", "maçã vermelha",
+    ],
+)  # fmt: skip
+def test_other_languages_are_rewritten(query: str) -> None:
+    assert decide(query, SHORT).rewrite
+
+
+def test_what_the_encoder_would_cut_is_rewritten() -> None:
+    decision = decide("the red apple " * 40, TextLength(122, 77))
+    assert decision == (True, "longer than the 77 tokens that the encoder reads")
+
+
+def test_searches_of_every_fusion() -> None:
+    assert searches("original", "q", ["a", "b"]) == [["q"]]
+    assert searches("rewrite", "q", ["a", "b"]) == [["a"], ["b"]]
+    assert searches("rrf", "q", ["a"]) == [["q"], ["a"]]
+    assert searches("mean", "q", ["a", "b"]) == [["q", "a", "b"]]
+    for fusion in ("original", "rewrite", "rrf", "mean"):
+        assert searches(fusion, "q", []) == [["q"]]  # type: ignore[arg-type]
+
+
+def test_reciprocal_rank_fusion() -> None:
+    first = [Hit(7, 0.9), Hit(3, 0.8)]
+    second = [Hit(3, 0.5), Hit(5, 0.4)]
+    assert fuse([first], 1) == [Hit(7, 0.9)]
+    fused = fuse([first, second], 10)
+    assert [hit.position for hit in fused] == [3, 7, 5]
+    assert fused[0].score == pytest.approx(1 / 61 + 1 / 62)
+    assert fuse([[], []], 5) == []
+
+
+@pytest.fixture
+def retriever(encoder: ClipEncoder) -> Retriever:
+    vectors = encoder.encode_texts([f"thing number {n}" for n in range(50)])
+    ids = [str(n) for n in range(50)]
+    index = ImageIndex.build(vectors, ids, [{} for _ in ids], encoder.fingerprint)
+    return Retriever(encoder, index)
+
+
+async def test_batches_do_not_mix_requests_up(retriever: Retriever) -> None:
+    async def ask(number: int) -> None:
+        found = await retriever.retrieve([[f"thing number {number}"]], k=1 + number % 5)
+        assert len(found.lists) == 1
+        assert len(found.lists[0]) == 1 + number % 5
+        assert found.lists[0][0].position == number
+
+    await asyncio.gather(*(ask(number) for number in range(50)))
+
+
+async def test_more_texts_than_a_batch_holds(retriever: Retriever) -> None:
+    groups = [[f"thing number {n % 50}"] for n in range(200)]
+    answers = await asyncio.gather(*(retriever.retrieve(groups, 1) for _ in range(3)))
+    for found in answers:
+        assert [hits[0].position for hits in found.lists] == [n % 50 for n in range(200)]
+
+
+async def test_a_group_is_searched_with_its_mean(
+    retriever: Retriever, encoder: ClipEncoder
+) -> None:
+    texts = ["thing number 3", "thing number 4"]
+    found = await retriever.retrieve([texts, ["thing number 9"]], k=50)
+    mean = encoder.encode_texts(texts).mean(axis=0)
+    mean /= np.linalg.norm(mean)
+    (expected,) = retriever.index.search(mean[None], 50)
+    assert [h.score for h in found.lists[0]] == pytest.approx([h.score for h in expected], abs=1e-5)
+    assert found.lists[1][0].position == 9
+
+
+async def test_a_cancelled_request_harms_no_other(retriever: Retriever) -> None:
+    gone = asyncio.create_task(retriever.retrieve([["a"]], 1))
+    await asyncio.sleep(0)
+    stays = asyncio.create_task(retriever.retrieve([["thing number 8"]], 1))
+    gone.cancel()
+    assert (await stays).lists[0][0].position == 8
+
+
+async def test_an_error_reaches_those_it_concerns_and_the_next_batch_works(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(retriever.index, "search", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await retriever.retrieve([["a"]], 1)
+    assert (await retriever.retrieve([["thing number 8"]], 1)).lists[0][0].position == 8
