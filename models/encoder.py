@@ -13,11 +13,11 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from PIL import Image
-from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional
 
 from models.errors import InputError
+from models.manifest import EncoderFingerprint
 from models.types import TextLength, Vectors
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,25 +25,6 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TOKENIZER_CACHE = 100_000  # words
 _LONG_RUN = regex.compile(r"(\p{L}{200})(?=\p{L})")
 _TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
-
-
-class EncoderFingerprint(BaseModel, frozen=True):
-    """What makes two encoders the same; an index opens only with the one that it was built with."""
-
-    name: str
-    pretrained: str | None
-    weights_sha256: str
-    preprocess_sha256: str
-    tokenizer_sha256: str
-    dim: int
-
-    def same_vectors(self, other: "EncoderFingerprint") -> bool:
-        """Whether both give the same vectors, whatever they are called and wherever they lie."""
-        return self.model_copy(update={"name": other.name, "pretrained": other.pretrained}) == other
-
-    def __str__(self) -> str:
-        tag = f" ({self.pretrained})" if self.pretrained else ""
-        return f"{self.name}{tag}, weights {self.weights_sha256[:12]}"
 
 
 class ClipEncoder:

@@ -10,33 +10,10 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
-from models.encoder import EncoderFingerprint
 from models.errors import InputError
+from models.manifest import FORMAT, MANIFEST, EncoderFingerprint, IndexManifest, read_manifest
 from models.types import Hit, Metadata, Vectors
-
-MANIFEST = "manifest.json"
-FORMAT = 1
-
-
-class IndexManifest(BaseModel, frozen=True):
-    """``manifest.json``: what the vectors are, and which files hold them.
-
-    It is the one file that is replaced; the files it names carry their content's hash, so that a
-    reader sees the old index or the new one, whole.
-    """
-
-    format: int
-    encoder: EncoderFingerprint
-    count: int
-    metric: str
-    factory: str
-    ids_sha256: str
-    vectors_file: str
-    items_file: str
-    pictures: str | None  # folder that the items' files lie in; None for vectors alone
-    credit: str | None = None  # to be shown beside the pictures
 
 
 class ImageIndex:
@@ -179,31 +156,6 @@ class ImageIndex:
             [Hit(p, s) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
             for row_p, row_s in zip(positions.tolist(), scores.tolist(), strict=True)
         ]
-
-
-def read_manifest(folder: Path) -> IndexManifest:
-    """Reads ``manifest.json`` of an index folder without opening the index.
-
-    Raises:
-        InputError: no index there, or not one that this version reads.
-    """
-    try:
-        manifest = IndexManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"There is no index in {folder}: make one with "
-            f"`grape index build PICTURES/ --out {folder}`."
-        ) from error
-    except ValidationError as error:
-        raise InputError(
-            f"{folder / MANIFEST} is not an index manifest: build it again."
-        ) from error
-    if manifest.format != FORMAT:
-        raise InputError(
-            f"The index {folder} has format {manifest.format} and this version reads {FORMAT}: "
-            "build it again, or update grape."
-        )
-    return manifest
 
 
 def _ids_hash(ids: Sequence[str]) -> str:

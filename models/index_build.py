@@ -9,7 +9,7 @@ from PIL import Image
 from models.encoder import ClipEncoder
 from models.errors import InputError
 from models.index import ImageIndex
-from models.pictures import SUFFIXES, PictureError, read_picture
+from models.pictures import PictureError, find_pictures, read_picture
 from models.types import Metadata
 
 
@@ -19,27 +19,6 @@ class BuildReport:
 
     indexed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
-
-    Raises:
-        InputError: no such folder, or no picture in it.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name one that holds pictures.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        endings = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"There is no picture in {folder}: looked for files ending in {endings}.")
-    return found
 
 
 def build_from_folder(

@@ -23,6 +23,27 @@ class PictureError(InputError):
     """The bytes are not a picture that can be shown; the message says why, without a file name."""
 
 
+def find_pictures(folder: Path) -> list[Path]:
+    """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
+
+    Raises:
+        InputError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one that holds pictures.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"There is no picture in {folder}: looked for files ending in {endings}.")
+    return found
+
+
 def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
     """Opens a picture file; see :func:`decode_picture`."""
     if path.stat().st_size > MAX_BYTES:

@@ -85,11 +85,12 @@ class IndexBuild(CommandSettings):
 
     def cli_cmd(self) -> None:
         from models.demo.paths import ENCODER
-        from models.index_build import build_from_folder, find_pictures
+        from models.pictures import find_pictures
         from models.progress import track
 
-        files = find_pictures(self.pictures)  # before the encoder takes its seconds
+        files = find_pictures(self.pictures)  # before what is heavy to import
         from models.encoder import ClipEncoder
+        from models.index_build import build_from_folder
 
         encoder = ClipEncoder(
             self.encoder or ENCODER, self.pretrained, self.encoder_device, self.encoder_precision
@@ -113,7 +114,7 @@ class IndexInfo(CommandSettings):
 
     def cli_cmd(self) -> None:
         from models.demo.paths import index_dir
-        from models.index import read_manifest
+        from models.manifest import read_manifest
 
         print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
 

@@ -46,7 +46,7 @@ def is_plain_english(text: str) -> bool:
     """
     from wordfreq.tokens import tokenize
 
-    words = tokenize(text, "en")
+    words = [word for word in tokenize(text, "en") if any(map(str.isalpha, word))]
     if not words:
         return True  # digits or signs alone: nothing to translate
     english = [_frequency(word, "en") for word in words]

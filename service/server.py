@@ -36,11 +36,13 @@ def serve(settings: Settings) -> None:
         server_header=False,
     )
     server = _Server(config)
-    interrupted = False
+    code = 0
     try:
         server.run()
     except KeyboardInterrupt:  # uvicorn raises it again when it has shut down
-        interrupted = True
+        code = INTERRUPTED
+    except SystemExit:  # it could not listen, and has said why
+        code = 1
     failed = app.state.service.failed
     if failed:
         print(f"grape serve: {failed}", file=sys.stderr)
@@ -48,8 +50,7 @@ def serve(settings: Settings) -> None:
     # A thread may still be starting the engine, and Python would wait for it.
     sys.stdout.flush()
     sys.stderr.flush()
-    code = 2 if failed else 1 if not server.started else INTERRUPTED if interrupted else 0
-    os._exit(code)
+    os._exit(2 if failed else code)
 
 
 class _Server(uvicorn.Server):

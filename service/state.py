@@ -9,6 +9,7 @@ from pathlib import Path
 from models.adapter import Adapter
 from models.demo import paths
 from models.errors import GrapeError, InputError
+from models.manifest import read_manifest
 from models.rewriter import Rewriter
 from models.rewriter_vllm import VLLMOptions, import_engine_ahead
 from service.errors import ApiError, ErrorType, overloaded
@@ -139,12 +140,12 @@ def load_retriever(settings: Settings) -> Retriever:
     Raises:
         InputError: one of them is not there, or they do not belong together.
     """
+    folder = index_path(settings)
+    built_with = read_manifest(folder).encoder  # before what is heavy to import
     from models.encoder import ClipEncoder
-    from models.index import ImageIndex, read_manifest
+    from models.index import ImageIndex
     from service import gate
 
-    folder = index_path(settings)
-    built_with = read_manifest(folder).encoder
     demo = folder == paths.index_dir()
     name = settings.encoder or (paths.ENCODER if demo else built_with.name)
     pretrained = settings.pretrained if settings.encoder else built_with.pretrained

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.demo import paths
-from models.encoder import ClipEncoder, EncoderFingerprint
+from models.encoder import ClipEncoder
+from models.manifest import EncoderFingerprint
 from models.types import Vectors
 
 DIM = 8

@@ -8,7 +8,7 @@ from filelock import FileLock
 from models.demo.gallery import ATTRIBUTION, distinct_pictures
 from models.demo.llm import prepare_llm
 from models.demo.paths import ENCODER, demo_dir, index_dir, pictures_dir
-from models.index import MANIFEST
+from models.manifest import MANIFEST
 from models.progress import say, track
 from models.types import Metadata
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.encoder import EncoderFingerprint
 from models.errors import InputError
-from models.index import MANIFEST, ImageIndex, read_manifest
+from models.index import ImageIndex
+from models.manifest import MANIFEST, EncoderFingerprint, read_manifest
 from models.types import Vectors
 from tests.conftest import DIM, unit_vectors
 
@@ -145,16 +145,18 @@ def test_a_killed_save_leaves_the_old_index_whole(
         import models.index
         from models.index import ImageIndex
         from tests.conftest import unit_vectors
-        from models.encoder import EncoderFingerprint
+        from models.manifest import EncoderFingerprint
         f = EncoderFingerprint.model_validate_json({fingerprint.model_dump_json()!r})
         real = os.replace
         def die_at_the_manifest(source, target):
             if str(target).endswith("manifest.json"):
                 os.kill(os.getpid(), signal.SIGKILL)
             real(source, target)
-        models.index.os.replace = die_at_the_manifest ids = [str(n) for n in range(9)]
-        ImageIndex.build(unit_vectors(9, 5), ids, [{{}}] * 9,
-        f).save(__import__("pathlib").Path({str(tmp_path)!r}))
+        models.index.os.replace = die_at_the_manifest
+        from pathlib import Path
+        ids = [str(n) for n in range(9)]
+        index = ImageIndex.build(unit_vectors(9, 5), ids, [{{}}] * 9, f)
+        index.save(Path({str(tmp_path)!r}))
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=os.getcwd())
     assert killed.returncode == -signal.SIGKILL
