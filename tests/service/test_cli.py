@@ -70,14 +70,14 @@ def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None
     assert f"grape serve: There is no index in {tmp_path}" in done.stderr
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_told() -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = grape("serve", "--port", str(port), "--index", tmp_path, "--llm", "none")
+        done = grape("serve", "--port", str(port), "--llm", "none")
     assert done.returncode == 1
     assert "address already in use" in done.stderr
 
