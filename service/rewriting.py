@@ -64,6 +64,7 @@ class RewriterHost:
                     self._rewriter = await self._start()
                     await self._prove(self._rewriter)
                     self.ready, self.reason, failures = True, "", 0
+                    log.info("The language model is ready.")
                     await self._watch(self._rewriter)
                 except (GrapeError, TimeoutError) as error:
                     self.ready, self.reason = False, str(error) or "no answer in time"
@@ -71,7 +72,7 @@ class RewriterHost:
                     # An unforeseen failure of the engine must not end the supervision silently.
                     self.ready, self.reason = False, f"the language model failed ({error!r})"
                     log.exception("the language model failed")
-                log.warning("rewriter: %s", self.reason)
+                log.warning("Searches go on without rewriting: %s", self.reason)
                 await self._drop()
                 await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
                 failures += 1

