@@ -14,7 +14,7 @@ from tests.e2e.server import GRAPE, Server
     [
         ("Geschenk", "wrapped gift"),
         ("caballo", "horse"),
-        ("ペンギン", "penguin"),
+        ("ギター", "guitar"),
         ("велосипед", "bicycle"),
         ("西瓜", "watermelon"),
         ("red apple", "red apple"),
@@ -83,7 +83,7 @@ def test_the_shell_searches_through_the_server(server: Server) -> None:
     assert len(lines) == 4
     assert "horse" in shown.stdout
     rewritten = subprocess.run(
-        [GRAPE, "rewrite", "--url", server.url], input="caballo\nペンギン\n",
+        [GRAPE, "rewrite", "--url", server.url], input="caballo\nギター\n",
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert len(rewritten.stdout.splitlines()) == 2
