@@ -26,7 +26,13 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     opened = browser.new_page(base_url=server.url, viewport={"width": 1100, "height": 800})
     problems: list[str] = []
-    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+
+    def note(kind: str, text: str) -> None:
+        # A request that a test itself cuts off is reported by the browser as well.
+        if kind == "error" and "net::ERR_FAILED" not in text:
+            problems.append(text)
+
+    opened.on("console", lambda m: note(m.type, m.text))
     opened.on("pageerror", lambda error: problems.append(str(error)))
     yield opened
     opened.close()
@@ -45,13 +51,10 @@ def test_a_chinese_query_finds_the_picture(page: Page) -> None:
     expect(page.locator("#original-text")).to_have_text("西瓜")
     expect(page.locator("#original-hits li")).to_have_count(12)
     expect(page.locator("#timings")).to_contain_text("rewrite")
-    loaded = "images => images.every(image => image.naturalWidth > 0)"
     page.wait_for_function(
         "() => [...document.querySelectorAll('#rewritten-hits img')].slice(0, 4)"
         ".every(image => image.complete && image.naturalWidth > 0)"
     )
-    assert page.locator("#rewritten-hits img").first.evaluate("image => image.naturalWidth") > 0
-    assert loaded
 
 
 def test_examples_and_the_address(page: Page) -> None:
