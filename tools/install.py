@@ -84,13 +84,13 @@ def install_uv() -> Path:
 def install_lock(uv: Path, lock: Path, engine: str) -> None:
     """Installs the lock, taking the CPU torch from where it is within reach.
 
-    That is a folder that pip was told of (PIP_FIND_LINKS), else PyTorch's own CPU index.
+    That is a folder that pip was told of, else PyTorch's own CPU index.
     """
     command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", PYTHON]
     command += ["--no-deps", "--require-hashes", "-r", lock]
     attempts: list[list[str]] = [[]]
     if engine == "cpu":
-        folders = os.environ.get("PIP_FIND_LINKS", "").split()
+        folders = find_links()
         holds_torch = any(list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders)
         from_folders = [part for folder in folders for part in ("--find-links", folder)]
         from_index = ["--torch-backend", "cpu"]
@@ -100,6 +100,15 @@ def install_lock(uv: Path, lock: Path, engine: str) -> None:
             "The locked packages could not be installed; the lines above say which. A CPU build "
             "of torch 2.13.0 comes from PyTorch's own index or from a folder in PIP_FIND_LINKS."
         )
+
+
+def find_links() -> list[str]:
+    """The folders of wheels that pip was told of, by variable or by its configuration."""
+    command = [PYTHON, "-m", "pip", "config", "get", "global.find-links"]
+    configured = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False
+    )
+    return f"{os.environ.get('PIP_FIND_LINKS', '')} {configured.stdout}".split()
 
 
 def site_packages() -> Path:
