@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -67,10 +68,12 @@ def test_a_client_that_leaves_stops_its_rewrites(server: Server) -> None:
             },
             timeout=1,
         )
-    # Were the 1,024 answers still being written, this one would wait for them.
-    answer = server.search("caballo")
-    assert answer["degraded"] is False
-    assert answer["timings_ms"]["rewrite"] < 8000  # type: ignore[index]
+    # Written to their end, the 1,024 answers would keep the engine busy for the better part of a
+    # minute; it drops them after the step that it is in.
+    started = time.monotonic()
+    while server.search("caballo")["degraded"]:
+        assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 25
 
 
 def test_the_shell_searches_through_the_server(server: Server) -> None:
