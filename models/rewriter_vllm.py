@@ -137,6 +137,8 @@ class VLLMRewriter:
         if self._engine.output_handler is not None:
             self._engine.output_handler.cancel()
         await asyncio.to_thread(self._engine.shutdown)
+        # Its finalizer fails when it runs as late as the interpreter's end.
+        del self._engine
 
 
 def _cpu_dtype() -> Dtype:
