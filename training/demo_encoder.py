@@ -2,7 +2,7 @@
 
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 fluentui-emoji@1.3.0
     (unpack each into NPM_DIR/<package name>/)
-    python -m training.demo_encoder --npm-dir NPM_DIR --steps 1400
+    python -m training.demo_encoder --npm-dir NPM_DIR --steps 1350
 
 Only for whoever wants to make the shipped weights again: about half an hour on 2 CPU cores. Plain
 CLIP training (InfoNCE over a batch of distinct pictures, open_clip's loss), because the demo needs
@@ -194,6 +194,6 @@ def save(model: CLIP, seen: set[int], metrics: dict[str, float], steps: int) -> 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--npm-dir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=1350)
     arguments = parser.parse_args()
     train(arguments.npm_dir, arguments.steps)
