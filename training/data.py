@@ -1,0 +1,155 @@
+"""Training data: rows of a query and the pictures that answer it, checked against the index."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from models.errors import InputError
+from models.index import ImageIndex
+from models.tasks import TaskName
+
+Split = Literal["train", "validation", "test"]
+DEMO = "demo"
+
+_FILES = (".jsonl", ".csv", ".parquet")
+_LISTED = 10
+
+
+class Row(BaseModel, frozen=True):
+    """One query; in a CSV cell several targets are parted by ``|``."""
+
+    query: str = Field(min_length=1)
+    targets: tuple[str, ...] = Field(min_length=1)  # ids in the index; any of them is right
+    task: TaskName = "multilingual"
+    language: str = "und"  # ISO 639-1, or ISO 639's "und" for unknown
+    split: Split = "train"
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _part_ids(cls, value: Any) -> Any:
+        return tuple(value.split("|")) if isinstance(value, str) else tuple(value)
+
+
+def load_rows(source: str) -> list[Row]:
+    """Reads rows from a JSONL, CSV or parquet file, from a data set on the hub, or ``demo``.
+
+    Columns are those of :class:`Row`; ``task``, ``language`` and ``split`` may be missing. Where a
+    hub data set has no column ``split``, its own splits are the rows'.
+
+    Raises:
+        InputError: nothing there, or a row that is not one; the sentence names the first.
+    """
+    if source == DEMO:
+        from training.demo_data import demo_rows
+
+        return demo_rows()
+    is_file = Path(source).suffix in _FILES
+    rows = []
+    for number, record in enumerate(_read_file(Path(source)) if is_file else _read_hub(source), 1):
+        try:
+            rows.append(Row.model_validate(record))
+        except ValidationError as error:
+            first = error.errors()[0]
+            column = first["loc"][0] if first["loc"] else "row"
+            raise InputError(f"{source}, row {number}: {column}: {first['msg']}.") from error
+    if not rows:
+        raise InputError(f"{source} holds no rows.")
+    return rows
+
+
+def _read_file(path: Path) -> Iterator[dict[str, Any]]:
+    import pandas
+
+    try:
+        if path.suffix == ".jsonl":
+            frame = pandas.read_json(path, lines=True, dtype=False, convert_dates=False)
+        elif path.suffix == ".csv":
+            frame = pandas.read_csv(path, dtype=str)
+        else:
+            frame = pandas.read_parquet(path)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no data file {path}.") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    for record in frame.to_dict("records"):
+        yield {str(key): value for key, value in record.items() if _is_given(value)}
+
+
+def _read_hub(name: str) -> Iterator[dict[str, Any]]:
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(name)
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(
+            f"There is no data set {name!r} to be had ({str(error).splitlines()[0]}); a file ends "
+            f"in {', '.join(_FILES)}."
+        ) from error
+    for split, table in splits.items():
+        for record in table:
+            yield {"split": split, **{k: v for k, v in record.items() if v is not None}}
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a cell of a table holds something; pandas writes NaN where nothing stood."""
+    return value is not None and value == value if not hasattr(value, "__len__") else True
+
+
+def check_targets(rows: Sequence[Row], index: ImageIndex) -> None:
+    """Raises :class:`InputError` when rows ask for pictures that the index does not hold."""
+    unknown = sorted({t for row in rows for t in row.targets if index.position(t) is None})
+    if unknown:
+        shown = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
+        raise InputError(
+            f"{len(unknown)} of the data's ids are not in the index: {shown}. Is this the index "
+            "that the data was made for?"
+        )
+
+
+def check_leakage(rows: Sequence[Row]) -> None:
+    """Raises :class:`InputError` when training sees what the test asks.
+
+    A leak is a picture of the test split that is a target in training or validation, or a query of
+    the test split that stands there word for word.
+    """
+    tested = [row for row in rows if row.split == "test"]
+    pictures = {target for row in tested for target in row.targets}
+    queries = {same_query(row.query) for row in tested}
+    for row in rows:
+        if row.split == "test":
+            continue
+        if leaked := pictures.intersection(row.targets):
+            raise InputError(
+                f"The picture {min(leaked)!r} is a target of the {row.split} split and of the test "
+                "split: split by picture."
+            )
+        if same_query(row.query) in queries:
+            raise InputError(f"{row.query!r} is in the {row.split} split and in the test split.")
+
+
+def same_query(query: str) -> str:
+    """What two queries share when they are the same but for case and spaces."""
+    return " ".join(query.casefold().split())
+
+
+def choose(
+    rows: Sequence[Row], split: Split, tasks: Sequence[TaskName], count: int | None, seed: int
+) -> list[Row]:
+    """Up to ``count`` rows of a split, drawn evenly over tasks and languages, in a fixed order."""
+    import random
+
+    rng = random.Random(seed)
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.split == split and row.task in tasks:
+            groups.setdefault((row.task, row.language), []).append(row)
+    for group in groups.values():
+        rng.shuffle(group)
+    # Round-robin: a language with few rows gives all of them before others give more.
+    longest = max(map(len, groups.values()), default=0)
+    mixed = [group[i] for i in range(longest) for group in groups.values() if i < len(group)]
+    chosen = mixed[:count]
+    rng.shuffle(chosen)
+    return chosen

@@ -1,0 +1,83 @@
+"""The demo's training data: picture names in 13 languages, and English descriptions.
+
+    python -m training.demo_data demo.jsonl
+
+Names are those of the gallery (Unicode CLDR); the descriptions are in ``demo_descriptions.jsonl``,
+written by hand for this project. Split by picture with a fixed seed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.demo.gallery import LANGUAGES
+from models.demo.paths import index_dir
+from models.manifest import read_manifest
+from models.tasks import LONG, MULTILINGUAL
+from training.data import Row, Split, same_query
+
+DESCRIPTIONS = Path(__file__).parent / "demo_descriptions.jsonl"
+SPLIT_SEED = 0
+_TRAIN, _VALIDATION = 0.6, 0.1  # the rest is for testing
+
+
+def split_of(picture_id: str) -> Split:
+    """The same for every query of a picture, whatever else the gallery holds."""
+    digest = hashlib.sha256(f"{SPLIT_SEED}:{picture_id}".encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < _TRAIN:
+        return "train"
+    return "validation" if place < _TRAIN + _VALIDATION else "test"
+
+
+def demo_rows() -> list[Row]:
+    """All rows; what stands in two splits word for word stays in the one that is tested more.
+
+    Raises:
+        InputError: the demo is not prepared.
+    """
+    rows = [*_names(), *_descriptions()]
+    tested = {same_query(row.query) for row in rows if row.split == "test"}
+    validated = {same_query(row.query) for row in rows if row.split == "validation"} - tested
+    keeps = {"test": set(), "validation": tested, "train": tested | validated}
+    return [row for row in rows if same_query(row.query) not in keeps[row.split]]
+
+
+def english_names() -> dict[str, str]:
+    """The English name of each picture: what the oracle would rewrite a query to."""
+    return {str(record["id"]): str(record["name"]) for record in _gallery()}
+
+
+def _names() -> Iterator[Row]:
+    for record in _gallery():
+        for language in LANGUAGES:
+            if language != "en" and language in record["names"]:
+                yield Row(
+                    query=record["names"][language],
+                    targets=(record["id"],),
+                    task=MULTILINGUAL.name,
+                    language=language,
+                    split=split_of(record["id"]),
+                )
+
+
+def _descriptions() -> Iterator[Row]:
+    gallery = {record["id"] for record in _gallery()}
+    for line in DESCRIPTIONS.read_text().splitlines():
+        record = json.loads(line)
+        if record["id"] in gallery:
+            yield Row(
+                query=record["text"],
+                targets=(record["id"],),
+                task=LONG.name,
+                language="en",
+                split=split_of(record["id"]),
+            )
+
+
+def _gallery() -> Iterator[dict[str, object]]:
+    folder = index_dir()
+    manifest = read_manifest(folder)
+    with open(folder / manifest.items_file, encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

@@ -1,0 +1,76 @@
+"""Rewrites of training queries by the language model as it is, kept in a file as they come."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from models.progress import track
+from models.rewriter import Rewriter, Sampling
+from models.tasks import Task
+from training.data import Row
+
+_CHUNK = 64  # queries between two writes
+
+
+class Samples(NamedTuple):
+    """What the model wrote after one query's prompt, unparsed."""
+
+    greedy: str
+    drawn: tuple[str, ...]
+
+
+async def sample_rewrites(
+    rewriter: Rewriter,
+    tasks: dict[str, Task],
+    rows: Sequence[Row],
+    count: int,
+    temperature: float,
+    path: Path,
+) -> list[Samples]:
+    """One greedy answer and ``count`` drawn ones for each row, in order.
+
+    ``path`` (JSON lines) keeps what is done; called again after an interruption it goes on there.
+    """
+    done = _read(path)
+    todo = [row for row in rows if _key(tasks[row.task], row) not in done]
+    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        for chunk in track(chunks, f"Sampling, {_CHUNK} queries each"):
+            answers = await asyncio.gather(
+                *(_sample(rewriter, tasks[row.task], row, count, temperature) for row in chunk)
+            )
+            for row, samples in zip(chunk, answers, strict=True):
+                key = _key(tasks[row.task], row)
+                done[key] = samples
+                file.write(json.dumps([key, *samples], ensure_ascii=False) + "\n")
+            file.flush()
+    return [done[_key(tasks[row.task], row)] for row in rows]
+
+
+async def _sample(
+    rewriter: Rewriter, task: Task, row: Row, count: int, temperature: float
+) -> Samples:
+    (greedy,) = await rewriter.complete(task, row.query, Sampling())
+    if not count:
+        return Samples(greedy, ())
+    drawn = await rewriter.complete(task, row.query, Sampling(count, temperature))
+    return Samples(greedy, tuple(drawn))
+
+
+def _key(task: Task, row: Row) -> str:
+    return f"{task.hash[:12]} {row.query}"
+
+
+def _read(path: Path) -> dict[str, Samples]:
+    done = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                key, greedy, drawn = json.loads(line)
+            except ValueError:
+                continue  # cut off while it was written: drawn again
+            done[key] = Samples(greedy, tuple(drawn))
+    return done
