@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.errors import GrapeError, InputError
-from models.tasks import TASKS
+from models.tasks import TASKS, Task
 
 GRAPE_JSON = "grape.json"
 CONFIG = "adapter_config.json"
@@ -22,6 +22,7 @@ WEIGHTS = "adapter_model.safetensors"
 class Canary(BaseModel, frozen=True):
     """A query with the greedy answers, unparsed, of the base model and of the adapter."""
 
+    task: str
     query: str
     base: str
     tuned: str
@@ -32,8 +33,7 @@ class AdapterManifest(BaseModel, frozen=True):
 
     base_model: str
     base_revision: str  # for a local checkpoint the hash of its weights
-    task: str
-    task_hash: str
+    tasks: dict[str, str] = Field(min_length=1)  # name -> hash of prompt and parser
     encoder: str
     encoder_weights_sha256: str
     corpus_sha256: str
@@ -43,6 +43,12 @@ class AdapterManifest(BaseModel, frozen=True):
     metrics_before: dict[str, float]
     metrics_after: dict[str, float]
     canaries: list[Canary] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _canaries_are_of_its_tasks(self) -> "AdapterManifest":
+        if strange := {canary.task for canary in self.canaries} - set(self.tasks):
+            raise ValueError(f"a canary of {min(strange)!r}, which is none of its tasks")
+        return self
 
 
 class Adapter(BaseModel, frozen=True):
@@ -56,7 +62,12 @@ class Adapter(BaseModel, frozen=True):
     @property
     def name(self) -> str:
         """Carries the content's hash: two contents never share a name, nor the engine's caches."""
-        return f"{self.manifest.task}-{self.content_sha256[:12]}"
+        return f"{'-'.join(sorted(self.manifest.tasks))}-{self.content_sha256[:12]}"
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Each task with the prompt that the adapter was trained on: in full, or the short one."""
+        return {name: _task(name, digest) for name, digest in self.manifest.tasks.items()}
 
 
 def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapter:
@@ -85,19 +96,24 @@ def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapte
     if manifest.base_revision != base_revision:
         raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
                      f"base model here is {base_revision[:12]}")  # fmt: skip
-    task = TASKS.get(manifest.task)
-    if task is None:
-        raise refuse(f"its task {manifest.task!r} is not one of {', '.join(sorted(TASKS))}")
-    if task.hash != manifest.task_hash:
-        raise refuse(
-            f"it was trained with another prompt or parser of {task.name!r}; train it again"
-        )
+    for name, task_hash in manifest.tasks.items():
+        if name not in TASKS:
+            raise refuse(f"its task {name!r} is not one of {', '.join(sorted(TASKS))}")
+        if task_hash not in (TASKS[name].hash, TASKS[name].short.hash):
+            raise refuse(
+                f"it was trained with another prompt or parser of {name!r}; train it again"
+            )
     if all(canary.base == canary.tuned for canary in manifest.canaries):
         raise refuse("it changes no canary's answer, so nothing could prove that it is applied")
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS, GRAPE_JSON):
         digest.update((folder / name).read_bytes())
     return Adapter(folder=folder, manifest=manifest, rank=rank, content_sha256=digest.hexdigest())
+
+
+def _task(name: str, task_hash: str) -> Task:
+    task = TASKS[name]
+    return task if task.hash == task_hash else task.short
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], AdapterManifest]:

@@ -7,3 +7,6 @@ class GrapeError(Exception):
 
 class InputError(GrapeError):
     """The user's input cannot be used; the command line leaves with 2, HTTP answers 4xx."""
+
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells give it

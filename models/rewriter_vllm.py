@@ -110,9 +110,13 @@ class VLLMRewriter:
 
     async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        parameters = SamplingParams(**sampling.parameters(task))
+        parameters = SamplingParams(
+            **sampling.parameters(task),
+            output_kind=RequestOutputKind.FINAL_ONLY,  # else samples arrive apart from each other
+        )
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
             (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])

@@ -134,7 +134,8 @@ LONG = Task(
             "people having dinner at long tables",
         ),
         (
-            "the thing with one wheel and two handles that a gardener pushes along to carry earth in",
+            "the thing with one wheel and two handles that a gardener pushes along to carry earth "
+            "in",
             "a wheelbarrow",
         ),
     ),
@@ -144,9 +145,10 @@ LONG = Task(
 
 TASKS: dict[str, Task] = {task.name: task for task in (MULTILINGUAL, LONG)}
 
-# Above this a query is a description. Counted in characters of Latin script; Chinese, Japanese and
-# Korean say the same in about a third of them.
-LONG_QUERY_CHARS = 100
+# Above this a query is a description: of the demo's names in 13 languages .4 % are longer, of
+# its descriptions 98 %. Counted in characters of Latin script; Chinese, Japanese and Korean say the
+# same in about a third of them.
+LONG_QUERY_CHARS = 45
 _DENSE_SCRIPTS_FROM = "\u1100"
 
 

@@ -4,16 +4,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import CliApp, CliPositionalArg, SettingsError
+from pydantic import AliasChoices, Field
+from pydantic_settings import CliPositionalArg
 
 from models.errors import GrapeError, InputError
 from models.progress import say
-from service.settings import CommandSettings, Settings, config_file
+from models.settings import CommandSettings
+from service.settings import Settings
 
 
 class Serve(Settings):
@@ -135,48 +135,6 @@ class DemoPrepare(CommandSettings):
         from models.demo.prepare import prepare
 
         prepare(self.llm)
-
-
-def run_command(name: str, class_name: str, arguments: list[str]) -> int:
-    """Parses the flags into the command's class and runs it."""
-    command: type[CommandSettings] = globals()[class_name]
-    command.model_config["cli_prog_name"] = f"grape {name}"
-    config_file.set(_config_path(arguments))
-    try:
-        CliApp.run(command, cli_args=arguments)
-    except ValidationError as error:
-        raise InputError(_first_reason(error, command)) from error
-    except SettingsError as error:
-        raise InputError(str(error)) from error
-    return 0
-
-
-def _config_path(arguments: list[str]) -> Path | None:
-    """The value of --config, or GRAPE_CONFIG: the file is read before the flags are parsed."""
-    import os
-
-    given = os.environ.get("GRAPE_CONFIG")
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            given = argument.removeprefix("--config=")
-        elif argument == "--config" and position + 1 < len(arguments):
-            given = arguments[position + 1]
-    if given is None:
-        return None
-    if not Path(given).is_file():
-        raise InputError(f"There is no settings file {given}.")
-    return Path(given)
-
-
-def _first_reason(error: ValidationError, command: type[CommandSettings]) -> str:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        close = get_close_matches(name, list(command.model_fields), 1)
-        return f"There is no setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
-    if first["type"] == "missing":
-        return f"{name} is missing; `--help` says what it is."
-    return f"--{name.replace('_', '-')}: {first['msg']}."
 
 
 def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
 from models.rewriter import RewriteFailed, Rewriter, RewriterDown, Sampling
-from models.tasks import MULTILINGUAL, TASKS, Task, parse_rewrite
+from models.tasks import MULTILINGUAL, Task, parse_rewrite
 
 log = logging.getLogger("grape")
 
@@ -84,6 +84,8 @@ class RewriterHost:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}")
+        if self._adapter:  # it may have been trained on the short prompt
+            task = self._adapter.tasks.get(task.name, task)
         try:
             async with asyncio.timeout(self._timeout_s):
                 answers = await self._rewriter.complete(task, query, sampling)
@@ -107,9 +109,11 @@ class RewriterHost:
                 if not any(map(parse_rewrite, answers)):
                     raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
                 return
-            task = TASKS[self._adapter.manifest.task]
-            canaries = self._adapter.manifest.canaries
-            written = [await rewriter.complete(task, c.query, Sampling()) for c in canaries]
+            tasks = self._adapter.tasks
+            written = [
+                await rewriter.complete(tasks[canary.task], canary.query, Sampling())
+                for canary in self._adapter.manifest.canaries
+            ]
         silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
         if silent:
             raise RewriterDown(

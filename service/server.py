@@ -10,8 +10,8 @@ from collections.abc import Callable
 import psutil
 import uvicorn
 
+from models.errors import INTERRUPTED
 from service.app import create_app
-from service.cli import INTERRUPTED
 from service.settings import Settings
 
 GRACE_S = 10  # for requests in flight, and again for child processes

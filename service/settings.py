@@ -1,51 +1,15 @@
 """Every setting of the service: a flag, a YAML key and a GRAPE_... variable, defined once here."""
 
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic_settings import SettingsConfigDict
+
+from models.settings import CommandSettings
 
 RewriteMode = Literal["auto", "always", "never"]
 Fusion = Literal["rewrite", "original", "rrf", "mean"]
-
-# The file of --config has to be known before the flags are parsed; service/commands.py sets it.
-config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
-
-
-class CommandSettings(BaseSettings):
-    """What every command has. A flag goes before a variable, a variable before the file."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="GRAPE_",
-        extra="ignore",  # the file may hold the settings of other commands
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        protected_namespaces=(),
-    )
-
-    config: Path | None = Field(None, description="YAML file with any of these settings")
-    debug: bool = Field(False, description="show the traceback of an error")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        from_file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file.get())
-        return init_settings, env_settings, from_file
 
 
 class Settings(CommandSettings):

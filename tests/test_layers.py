@@ -31,10 +31,10 @@ def test_imports_run_one_way(package: str) -> None:
 
 
 def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "service.cli"]
-    probe = "from service.cli import run; run(['--help'])"
+    command = [sys.executable, "-X", "importtime", "-c"]
+    probe = "from grape import run; run(['--help'])"
     started = time.perf_counter()
-    done = subprocess.run([*command[:3], "-c", probe], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, probe], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 1
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert not loaded & HEAVY

@@ -1,6 +1,7 @@
 """Training data: rows of a query and the pictures that answer it, checked against the index."""
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,21 +136,23 @@ def same_query(query: str) -> str:
 
 
 def choose(
-    rows: Sequence[Row], split: Split, tasks: Sequence[TaskName], count: int | None, seed: int
+    rows: Sequence[Row], split: Split, counts: Mapping[str, int | None], seed: int
 ) -> list[Row]:
-    """Up to ``count`` rows of a split, drawn evenly over tasks and languages, in a fixed order."""
-    import random
+    """Rows of a split in a fixed order, up to a count (None: all) of each task in ``counts``."""
+    return [row for task, count in counts.items() for row in _draw(rows, split, task, count, seed)]
 
+
+def _draw(rows: Sequence[Row], split: Split, task: str, count: int | None, seed: int) -> list[Row]:
     rng = random.Random(seed)
-    groups: dict[tuple[str, str], list[Row]] = {}
+    languages: dict[str, list[Row]] = {}
     for row in rows:
-        if row.split == split and row.task in tasks:
-            groups.setdefault((row.task, row.language), []).append(row)
-    for group in groups.values():
+        if row.split == split and row.task == task:
+            languages.setdefault(row.language, []).append(row)
+    for group in languages.values():
         rng.shuffle(group)
     # Round-robin: a language with few rows gives all of them before others give more.
-    longest = max(map(len, groups.values()), default=0)
-    mixed = [group[i] for i in range(longest) for group in groups.values() if i < len(group)]
-    chosen = mixed[:count]
-    rng.shuffle(chosen)
-    return chosen
+    longest = max(map(len, languages.values()), default=0)
+    mixed = [group[i] for i in range(longest) for group in languages.values() if i < len(group)]
+    drawn = mixed[:count]
+    rng.shuffle(drawn)
+    return drawn

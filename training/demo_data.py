@@ -8,13 +8,15 @@ written by hand for this project. Split by picture with a fixed seed.
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from models.demo.gallery import LANGUAGES
 from models.demo.paths import index_dir
 from models.manifest import read_manifest
-from models.tasks import LONG, MULTILINGUAL
+from models.tasks import choose_task
 from training.data import Row, Split, same_query
 
 DESCRIPTIONS = Path(__file__).parent / "demo_descriptions.jsonl"
@@ -40,8 +42,8 @@ def demo_rows() -> list[Row]:
     rows = [*_names(), *_descriptions()]
     tested = {same_query(row.query) for row in rows if row.split == "test"}
     validated = {same_query(row.query) for row in rows if row.split == "validation"} - tested
-    keeps = {"test": set(), "validation": tested, "train": tested | validated}
-    return [row for row in rows if same_query(row.query) not in keeps[row.split]]
+    taken = {"test": set(), "validation": tested, "train": tested | validated}
+    return [row for row in rows if same_query(row.query) not in taken[row.split]]
 
 
 def english_names() -> dict[str, str]:
@@ -53,13 +55,7 @@ def _names() -> Iterator[Row]:
     for record in _gallery():
         for language in LANGUAGES:
             if language != "en" and language in record["names"]:
-                yield Row(
-                    query=record["names"][language],
-                    targets=(record["id"],),
-                    task=MULTILINGUAL.name,
-                    language=language,
-                    split=split_of(record["id"]),
-                )
+                yield _row(record["names"][language], record["id"], language)
 
 
 def _descriptions() -> Iterator[Row]:
@@ -67,17 +63,29 @@ def _descriptions() -> Iterator[Row]:
     for line in DESCRIPTIONS.read_text().splitlines():
         record = json.loads(line)
         if record["id"] in gallery:
-            yield Row(
-                query=record["text"],
-                targets=(record["id"],),
-                task=LONG.name,
-                language="en",
-                split=split_of(record["id"]),
-            )
+            yield _row(record["text"], record["id"], "en")
 
 
-def _gallery() -> Iterator[dict[str, object]]:
+def _row(query: str, picture_id: str, language: str) -> Row:
+    """The task is the one that serving would choose."""
+    task = choose_task(query).name
+    split = split_of(picture_id)
+    return Row(query=query, targets=(picture_id,), task=task, language=language, split=split)
+
+
+def _gallery() -> Iterator[dict[str, Any]]:
     folder = index_dir()
     manifest = read_manifest(folder)
     with open(folder / manifest.items_file, encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m training.demo_data OUT.jsonl")
+    lines = "".join(row.model_dump_json() + "\n" for row in demo_rows())
+    Path(sys.argv[1]).write_text(lines, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

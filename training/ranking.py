@@ -6,7 +6,7 @@ product in chunks: memory does not grow with the corpus.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from torch import Tensor
 from models.types import Vectors
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # Scores of one chunk stay in the processor's cache while they are compared.
 _CHUNK_SCORES = 1 << 20
@@ -40,6 +39,30 @@ class Ranking(NamedTuple):
     log_probability: Floats
     corpus_size: int
 
+    def take(self, rows: Sequence[int]) -> "Ranking":
+        """The ranking of some of the texts."""
+        chosen = list(rows)
+        return Ranking(
+            self.rank[chosen],
+            self.positive[chosen],
+            self.hardest[chosen],
+            self.random[chosen],
+            self.log_probability[chosen],
+            self.corpus_size,
+        )
+
+
+class Ranker(Protocol):
+    """The whole corpus, or a pool that stands for it."""
+
+    def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
+        """Ranks each text's best target.
+
+        Args:
+            texts: unit vectors, float32 ``[q, dim]``.
+            targets: for each text the positions of its right pictures, at least one.
+        """
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -56,61 +79,69 @@ class Corpus:
 
     @torch.inference_mode()
     def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
-        """Ranks each text's best target among all pictures.
-
-        Args:
-            texts: unit vectors, float32 ``[q, dim]``.
-            targets: for each text the positions of its right pictures, at least one.
-        """
+        """As :meth:`Ranker.rank`, among all pictures."""
         queries = torch.from_numpy(texts).to(self.vectors.device)
-        padded, is_target = _pad(targets, self.vectors.device)
-        target_scores = torch.einsum("qd,qtd->qt", queries, self.vectors[padded])
-        best = target_scores.masked_fill(~is_target, -torch.inf).amax(1)
-        tally = _Tally(best)
-        step = max(1, _CHUNK_SCORES // max(len(queries), 1))
-        for start in range(0, len(self), step):
-            chunk = self.vectors[start : start + step]
-            scores = queries @ chunk.T
-            local = padded - start
-            inside = is_target & (local >= 0) & (local < len(chunk))
-            row, column = torch.nonzero(inside, as_tuple=True)
-            scores[row, local[row, column]] = -torch.inf
-            tally.add(scores)
-        others = len(self) - is_target.sum(1)
-        total = queries @ self.vectors.sum(0) - (target_scores * is_target).sum(1)
-        return tally.ranking(total / others.clamp(min=1), len(self))
+        positions, real = pad(targets, self.vectors.device)
+        target_scores = torch.einsum("qd,qtd->qt", queries, self.vectors[positions])
+        tally = Tally(target_scores.masked_fill(~real, -torch.inf).amax(1))
+        tally.add(queries, self.vectors, positions, real)
+        others = (len(self) - real.sum(1)).clamp(min=1)
+        random = (queries @ self.vectors.sum(0) - (target_scores * real).sum(1)) / others
+        return tally.ranking(random, len(self))
 
 
-class _Tally:
-    """Sums up chunk after chunk what a ranking tells; target scores come as minus infinity."""
+class Tally:
+    """Sums up over chunks of pictures what a ranking tells; fields are ``[q]``.
+
+    Args:
+        best: each text's score of its best target.
+    """
 
     def __init__(self, best: Tensor) -> None:
         self.best = best
-        self.above = torch.zeros_like(best, dtype=torch.int64)
+        self.above = torch.zeros_like(best, dtype=torch.float64)
         self.hardest = torch.full_like(best, -1.0)
-        # Softmax relative to the best target: no running maximum is needed, for no score is over 1.
+        # e to the (score - 1) / TEMPERATURE, summed: no score is over 1, so nothing overflows.
         self.odds = torch.zeros_like(best, dtype=torch.float64)
 
-    def add(self, scores: Tensor) -> None:
-        self.above += torch.count_nonzero(scores >= self.best.unsqueeze(1) - _TIE, dim=1)
-        self.hardest = torch.maximum(self.hardest, scores.amax(1))
-        scores.sub_(1.0).div_(TEMPERATURE).exp_()
-        self.odds += scores.sum(1, dtype=torch.float64)
+    def add(
+        self, queries: Tensor, vectors: Tensor, targets: Tensor, real: Tensor, weight: float = 1.0
+    ) -> None:
+        """Compares every text with every picture but its targets.
+
+        Args:
+            vectors: float32 ``[n, dim]``.
+            targets: positions in ``vectors``, ``[q, most]``; those not ``real`` are padding.
+            weight: how many pictures each of these stands for.
+        """
+        step = max(1, _CHUNK_SCORES // max(len(queries), 1))
+        for start in range(0, len(vectors), step):
+            chunk = vectors[start : start + step]
+            scores = queries @ chunk.T
+            inside = real & (targets >= start) & (targets < start + len(chunk))
+            row, column = torch.nonzero(inside, as_tuple=True)
+            scores[row, targets[row, column] - start] = -torch.inf
+            better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - _TIE, dim=1)
+            self.above += weight * better
+            self.hardest = torch.maximum(self.hardest, scores.amax(1))
+            scores.sub_(1.0).div_(TEMPERATURE).exp_()
+            self.odds += weight * scores.sum(1, dtype=torch.float64)
 
     def ranking(self, random: Tensor, corpus_size: int) -> Ranking:
-        relative = (self.best.double() - 1.0) / TEMPERATURE
-        log_all = torch.logaddexp(relative, self.odds.clamp(min=1e-300).log())
+        """What was summed up, with the mean similarity to random pictures, ``[q]``."""
+        target = (self.best.double() - 1.0) / TEMPERATURE
+        everything = torch.logaddexp(target, self.odds.clamp(min=1e-300).log())
         return Ranking(
-            rank=_floats(1 + self.above),
-            positive=_floats(self.best),
-            hardest=_floats(self.hardest),
-            random=_floats(random),
-            log_probability=_floats(relative - log_all),
-            corpus_size=corpus_size,
+            _floats(1 + self.above),
+            _floats(self.best),
+            _floats(self.hardest),
+            _floats(random),
+            _floats(target - everything),
+            corpus_size,
         )
 
 
-def _pad(targets: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def pad(targets: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions ``[q, most]``, filled up with 0, and which of them are real."""
     most = max(map(len, targets), default=1)
     padded = np.zeros((len(targets), most), np.int64)

@@ -106,7 +106,8 @@ class Contrastive:
 
     def __call__(self, rollout: Rollout) -> Floats:
         size = np.log(max(rollout.rewritten.corpus_size, 2))
-        return 1 + np.maximum(rollout.rewritten.log_probability, -size) / size
+        reward: Floats = 1 + np.maximum(rollout.rewritten.log_probability, -size) / size
+        return reward
 
 
 @dataclass(frozen=True)
@@ -170,4 +171,5 @@ REWARDS: dict[str, Reward] = {
 
 
 def _rank_log(ranking: Ranking) -> Floats:
-    return 1 - np.log(ranking.rank) / np.log(max(ranking.corpus_size, 2))
+    reward: Floats = 1 - np.log(ranking.rank) / np.log(max(ranking.corpus_size, 2))
+    return reward

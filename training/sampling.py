@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ class Samples(NamedTuple):
 
 
 async def sample_rewrites(
-    rewriter: Rewriter,
-    tasks: dict[str, Task],
+    start: Callable[[], Rewriter],
+    tasks: Mapping[str, Task],
     rows: Sequence[Row],
     count: int,
     temperature: float,
@@ -32,9 +32,30 @@ async def sample_rewrites(
     """One greedy answer and ``count`` drawn ones for each row, in order.
 
     ``path`` (JSON lines) keeps what is done; called again after an interruption it goes on there.
+
+    Args:
+        start: called only when something is left to do.
     """
-    done = _read(path)
+    done = {key: samples for key, samples in _read(path).items() if len(samples.drawn) == count}
     todo = [row for row in rows if _key(tasks[row.task], row) not in done]
+    if todo:
+        rewriter = start()
+        try:
+            await _draw(rewriter, tasks, todo, count, temperature, path, done)
+        finally:
+            await rewriter.close()
+    return [done[_key(tasks[row.task], row)] for row in rows]
+
+
+async def _draw(
+    rewriter: Rewriter,
+    tasks: Mapping[str, Task],
+    todo: Sequence[Row],
+    count: int,
+    temperature: float,
+    path: Path,
+    done: dict[str, Samples],
+) -> None:
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
@@ -47,7 +68,6 @@ async def sample_rewrites(
                 done[key] = samples
                 file.write(json.dumps([key, *samples], ensure_ascii=False) + "\n")
             file.flush()
-    return [done[_key(tasks[row.task], row)] for row in rows]
 
 
 async def _sample(

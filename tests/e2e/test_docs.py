@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from models.demo import paths
+from models.settings import config_file
 from service import commands
-from service.settings import Settings, config_file
+from service.settings import Settings
 from tests.e2e.server import GRAPE, Server
 
 ROOT = Path(__file__).parent.parent.parent

@@ -140,12 +140,11 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     manifest = {
         "base_model": paths.DEFAULT_LLM,
         "base_revision": checkpoint_revision(checkpoint),
-        "task": "multilingual",
-        "task_hash": MULTILINGUAL.hash,
+        "tasks": {"multilingual": MULTILINGUAL.hash},
         "encoder": "demo", "encoder_weights_sha256": "", "corpus_sha256": "",
         "reward": {}, "seed": 0, "versions": {}, "metrics_before": {}, "metrics_after": {},
         "canaries": [
-            {"query": q, "base": b, "tuned": t}
+            {"task": "multilingual", "query": q, "base": b, "tuned": t}
             for q, b, t in zip(queries, base, tuned, strict=True)
         ],
     }  # fmt: skip

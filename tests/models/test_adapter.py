@@ -19,9 +19,10 @@ from models.errors import InputError
 from models.tasks import MULTILINGUAL
 
 CANARIES = [
-    {"query": "q1", "base": "same", "tuned": "same"},
-    {"query": "q2", "base": " old", "tuned": "new"},
+    {"task": "multilingual", "query": "q1", "base": "same", "tuned": "same"},
+    {"task": "multilingual", "query": "q2", "base": " old", "tuned": "new"},
 ]
+COMPOSED = [{"task": "composed", "query": "q", "base": "old", "tuned": "new"}]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,7 @@ def adapter(base: Path, tmp_path: Path) -> Path:
     manifest = {
         "base_model": "tiny-gemma",
         "base_revision": checkpoint_revision(base),
-        "task": "multilingual",
-        "task_hash": MULTILINGUAL.hash,
+        "tasks": {"multilingual": MULTILINGUAL.hash},
         "encoder": "demo",
         "encoder_weights_sha256": "0",
         "corpus_sha256": "0",
@@ -93,8 +93,12 @@ def test_a_fitting_adapter_opens_and_its_name_carries_its_content(
         ("adapter_config.json", {"modules_to_save": ["lm_head"]}, "replaces whole modules"),
         ("adapter_config.json", {"peft_type": "IA3"}, "only LORA is served"),
         ("grape.json", {"base_revision": "f" * 64}, "trained on tiny-gemma ffffffffffff"),
-        ("grape.json", {"task": "composed"}, "'composed' is not one of long, multilingual"),
-        ("grape.json", {"task_hash": "0"}, "another prompt or parser"),
+        (
+            "grape.json",
+            {"tasks": {"composed": "0"}, "canaries": COMPOSED},
+            "'composed' is not one of long, multilingual",
+        ),
+        ("grape.json", {"tasks": {"multilingual": "0"}}, "another prompt or parser"),
         ("grape.json", {"canaries": CANARIES[:1]}, "changes no canary's answer"),
         ("grape.json", {"canaries": []}, "cannot be read"),
     ],

@@ -1,21 +1,25 @@
 """The `grape` program: finds the command and turns errors into one sentence.
 
-Nothing heavy is imported here, so that help and typing mistakes are answered at once.
+Nothing heavy is imported here, so that help and typing mistakes are answered at once. It stands
+above `service` and `training`, which never import each other.
 """
 
 import importlib
 import sys
 
 COMMANDS = {
-    "serve": ("Serve", "the API and the web page"),
-    "search": ("Search", "one search from the shell"),
-    "rewrite": ("Rewrite", "one query, or lines from standard input, rewritten"),
-    "index build": ("IndexBuild", "an index of a folder of pictures"),
-    "index info": ("IndexInfo", "what an index holds"),
-    "demo prepare": ("DemoPrepare", "fetches and converts what the embedded default needs"),
+    "serve": ("service", "Serve", "the API and the web page"),
+    "search": ("service", "Search", "one search from the shell"),
+    "rewrite": ("service", "Rewrite", "one query, or lines from standard input, rewritten"),
+    "index build": ("service", "IndexBuild", "an index of a folder of pictures"),
+    "index info": ("service", "IndexInfo", "what an index holds"),
+    "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
+    "demo prepare": (
+        "service",
+        "DemoPrepare",
+        "fetches and converts what the embedded default needs",
+    ),
 }
-
-INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
 def main() -> None:
@@ -31,7 +35,7 @@ def run(arguments: list[str]) -> int:
     for words in (2, 1):
         name = " ".join(arguments[:words])
         if name in COMMANDS:
-            return _run_command(name, arguments[words:])
+            return _run(name, arguments[words:])
     group = [name for name in COMMANDS if name.split()[0] == arguments[0]]
     if group:
         asked = len(arguments) > 1 and arguments[1] in ("-h", "--help")
@@ -41,26 +45,29 @@ def run(arguments: list[str]) -> int:
     return 2
 
 
-def _run_command(name: str, arguments: list[str]) -> int:
-    from models.errors import GrapeError, InputError
+def _run(name: str, arguments: list[str]) -> int:
+    from models.errors import INTERRUPTED, GrapeError, InputError
 
+    package, class_name, _ = COMMANDS[name]
     try:
-        commands = importlib.import_module("service.commands")
-        return int(commands.run_command(name, COMMANDS[name][0], arguments))
+        from models.settings import run_command
+
+        commands = importlib.import_module(f"{package}.commands")
+        run_command(getattr(commands, class_name), name, arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `grape rewrite ... | head -1`
         sys.stderr.close()
-        return 0
     except (GrapeError, OSError) as error:
         if "--debug" in arguments:
             raise
         print(f"grape {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    return 0
 
 
 def _help(names: list[str] | None = None) -> str:
-    lines = [f"  {name:14} {COMMANDS[name][1]}" for name in names or COMMANDS]
+    lines = [f"  {name:14} {COMMANDS[name][2]}" for name in names or COMMANDS]
     return "\n".join(
         [
             "usage: grape COMMAND [...]",

@@ -1,0 +1,101 @@
+"""How well rewrites find their pictures, by language, with intervals over queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from training.data import Row
+from training.ranking import Floats
+from training.scoring import Scorer
+
+_RESAMPLES = 2000
+AVERAGE = "mean of languages"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Recall of one group of queries: ``und`` for unknown language, or a task's name."""
+
+    name: str
+    queries: int
+    r_at_1: float
+    r_at_10: float
+    low: float  # 95 % bootstrap interval of r_at_10 over queries
+    high: float
+
+
+def ranks_of(scorer: Scorer, texts: Sequence[str], rows: Sequence[Row]) -> Floats:
+    """The rank of each row's best target when its text is searched."""
+    return scorer.rank(texts, [row.targets for row in rows]).rank
+
+
+def slices(rows: Sequence[Row], ranks: Floats) -> list[Slice]:
+    """One for each language of the multilingual task, their mean, and one for each other task."""
+    names = np.array([slice_name(row) for row in rows])
+    groups = {name: ranks[names == name] for name in dict.fromkeys(names.tolist())}
+    found = [_slice(name, group) for name, group in sorted(groups.items())]
+    languages = [groups[name] <= 10 for name in groups if name not in ("long", "en")]
+    if len(languages) > 1:
+        low, high = _interval_of_mean(languages)
+        mean_1 = np.mean([(groups[n] <= 1).mean() for n in groups if n not in ("long", "en")])
+        mean_10 = np.mean([hits.mean() for hits in languages])
+        count = sum(map(len, languages))
+        found.append(Slice(AVERAGE, count, float(mean_1), float(mean_10), low, high))
+    return found
+
+
+def slice_name(row: Row) -> str:
+    return row.language if row.task == "multilingual" else row.task
+
+
+def gain_interval(rows: Sequence[Row], before: Floats, after: Floats) -> tuple[float, float, float]:
+    """Gain in R@10, averaged over languages, with its paired 95 % bootstrap interval."""
+    names = np.array([slice_name(row) for row in rows])
+    change = (after <= 10).astype(float) - (before <= 10).astype(float)
+    groups = [change[names == n] for n in dict.fromkeys(names.tolist()) if n not in ("long", "en")]
+    low, high = _interval_of_mean(groups)
+    return float(np.mean([group.mean() for group in groups])), low, high
+
+
+def paired_interval(before: Floats, after: Floats) -> tuple[float, float]:
+    """95 % bootstrap interval of the gain in R@10 of one group."""
+    change = (after <= 10).astype(float) - (before <= 10).astype(float)
+    return _interval(change)
+
+
+def _slice(name: str, ranks: Floats) -> Slice:
+    hits = (ranks <= 10).astype(float)
+    low, high = _interval(hits)
+    return Slice(name, len(ranks), float((ranks <= 1).mean()), float(hits.mean()), low, high)
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    if len(values) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _interval_of_mean(groups: Sequence[Floats]) -> tuple[float, float]:
+    """Of the groups' mean of means: queries are drawn anew within each group."""
+
+    def mean_of_means(*drawn: Floats, axis: int = -1) -> Floats:
+        means: Floats = np.mean([part.mean(axis=axis) for part in drawn], axis=0)
+        return means
+
+    found = bootstrap(
+        [np.asarray(group, float) for group in groups],
+        mean_of_means,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -1,0 +1,203 @@
+"""`grape train` from top to bottom: data, samples, warm start, GRPO, adapter, test."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from models.adapter import merge_adapter, open_adapter
+from models.demo import paths
+from models.encoder import ClipEncoder
+from models.errors import InputError
+from models.index import ImageIndex
+from models.manifest import read_manifest
+from models.progress import say
+from models.rewriter_vllm import VLLMOptions, VLLMRewriter
+from models.tasks import TASKS, Task
+from training import dry_run
+from training.data import DEMO, Row, check_leakage, check_targets, choose, load_rows
+from training.evaluation import gain_interval, ranks_of, slices
+from training.language_model import LanguageModel
+from training.output import Comparison, add_metrics, as_json, table, write_adapter
+from training.pool import Pool
+from training.ranking import Corpus, Ranker
+from training.sampling import Samples, sample_rewrites
+from training.scoring import Retriever, Scorer, searched
+from training.settings import TrainSettings
+from training.warm_start import choose_lessons, warm_start
+
+
+def train(settings: TrainSettings) -> None:
+    """Runs every stage; what a stage has finished is kept in the work folder for --resume.
+
+    Raises:
+        InputError: settings, data, index or base model cannot be used, or would be overwritten.
+    """
+    _check_folders(settings)
+    rows = load_rows(settings.data)
+    retriever = load_retriever(settings)
+    check_targets(rows, retriever.index)
+    check_leakage(rows)
+    base = LanguageModel.named(settings.llm)
+    scorer = Scorer(retriever)
+    if settings.dry_run:
+        print(what_there_is_to_win(settings, base, rows, scorer))
+        return
+    _keep_settings(settings)
+    # The short prompt is taught by the warm start; without it the examples are needed.
+    tasks: dict[str, Task] = {
+        name: TASKS[name].short if settings.warm_start else TASKS[name] for name in settings.tasks
+    }
+    validation = choose(
+        rows, "validation", settings.of_tasks(settings.validation_queries), settings.seed
+    )
+    if not validation:
+        raise InputError(f"{settings.data} has no rows of the split 'validation' for these tasks.")
+
+    start, taught = None, 0
+    if settings.warm_start:
+        chosen = choose(
+            rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed
+        )
+        samples = _sample(settings, base, chosen, "samples.jsonl", settings.samples)
+        lessons = choose_lessons(scorer, chosen, samples, settings.warm_start_rank)
+        taught = len(lessons)
+        say(f"Warm start: {taught} of {len(chosen)} queries have a sample that ranks well")
+        start = warm_start(settings, base, tasks, lessons, settings.work_folder / "warm_start")
+
+    trained, monitor = start, None
+    if settings.steps:
+        from training.grpo import train_grpo
+
+        pool = choose(rows, "train", dict.fromkeys(settings.tasks), settings.seed)
+        monitor = train_grpo(settings, base, tasks, pool, validation, scorer, start)
+        trained = settings.work_folder / "best"
+    if trained is None:
+        raise InputError("Neither --warm-start nor --steps: there is nothing to train.")
+    write_adapter(
+        settings, base, tasks, trained, validation, retriever.index.manifest, monitor, taught
+    )
+    say(f"The adapter is in {settings.out}: `grape serve --adapter {settings.out}` serves it.")
+    if settings.test_queries:
+        compared = compare(settings, base, rows, scorer)
+        add_metrics(settings, base, monitor, taught, compared)
+        (settings.work_folder / "test.json").write_text(as_json(compared))
+        print(table(compared))
+        print("\n".join(compared.notes))
+
+
+def load_retriever(settings: TrainSettings) -> Retriever:
+    """The frozen half, from the index folder and the encoder that made it."""
+    folder = settings.index or paths.index_dir()
+    built_with = read_manifest(folder).encoder
+    name = paths.ENCODER if folder == paths.index_dir() else built_with.name
+    encoder = ClipEncoder(
+        name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
+    )
+    index = ImageIndex.open(folder, encoder.fingerprint)
+    corpus: Ranker
+    if len(index) <= settings.exact_up_to:
+        corpus = Corpus.of(index.vectors(), settings.encoder_device)
+    else:
+        corpus = Pool(index, settings.pool_hard, settings.pool_random, settings.seed)
+    return Retriever(encoder, index, corpus)
+
+
+def what_there_is_to_win(
+    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], scorer: Scorer
+) -> str:
+    """The dry run's report."""
+    chosen = choose(
+        rows, "train", dict.fromkeys(settings.tasks, settings.dry_run_queries), settings.seed
+    )
+    if not chosen:
+        raise InputError(f"{settings.data} has no rows of the split 'train' for these tasks.")
+    samples = _sample(settings, base, chosen, "samples.jsonl", settings.samples)
+    oracle: dict[str, str] = {}
+    if settings.data == DEMO:
+        from training.demo_data import english_names
+
+        oracle = english_names()
+    return dry_run.report(scorer, chosen, samples, settings.rewards, oracle)
+
+
+def compare(
+    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], scorer: Scorer
+) -> Comparison:
+    """Direct, frozen with examples and tuned, on the test split, rewritten as they are served."""
+    tested = choose(rows, "test", settings.of_tasks(settings.test_queries), settings.seed)
+    frozen = _sample(settings, base, tested, "frozen.jsonl", 0)
+    adapter = open_adapter(settings.out, base.revision, settings.lora_rank)
+    merged = merge_adapter(Path(base.path), adapter, settings.work_folder / "merged")
+    tuned_model = LanguageModel(base.name, str(merged), base.on_gpu)
+    tuned = _sample(
+        settings,
+        tuned_model,
+        tested,
+        f"tuned-{adapter.content_sha256[:12]}.jsonl",
+        0,
+        adapter.tasks,
+    )
+    queries = [row.query for row in tested]
+    direct_ranks = ranks_of(scorer, queries, tested)
+    frozen_ranks = ranks_of(scorer, searched([s.greedy for s in frozen], queries), tested)
+    tuned_ranks = ranks_of(scorer, searched([s.greedy for s in tuned], queries), tested)
+    gain, low, high = gain_interval(tested, frozen_ranks, tuned_ranks)
+    return Comparison(
+        direct=slices(tested, direct_ranks),
+        frozen=slices(tested, frozen_ranks),
+        tuned=slices(tested, tuned_ranks),
+        notes=[
+            f"Tuned over frozen, mean of languages: {gain:+.3f} R@10, 95 % interval "
+            f"{low:+.3f} to {high:+.3f} (paired bootstrap over queries)."
+        ],
+    )
+
+
+def _sample(
+    settings: TrainSettings,
+    base: LanguageModel,
+    rows: Sequence[Row],
+    file: str,
+    count: int,
+    tasks: Mapping[str, Task] = TASKS,
+) -> list[Samples]:
+    """Samples through vLLM, as serving does, kept in the work folder."""
+
+    async def run() -> list[Samples]:
+        path = settings.work_folder / file
+        return await sample_rewrites(
+            lambda: VLLMRewriter(VLLMOptions(base.path, max_num_seqs=128)),
+            tasks, rows, count, settings.sample_temperature, path,
+        )  # fmt: skip
+
+    return asyncio.run(run())
+
+
+def _check_folders(settings: TrainSettings) -> None:
+    if settings.dry_run:
+        return
+    if settings.out.is_dir() and any(settings.out.iterdir()):
+        raise InputError(f"{settings.out} is not empty: name another folder with --out.")
+    if (settings.work_folder / "grpo").is_dir() and not settings.resume:
+        raise InputError(
+            f"{settings.work_folder} holds an unfinished run: go on with --resume, or remove it."
+        )
+
+
+def _keep_settings(settings: TrainSettings) -> None:
+    """Writes the settings, and refuses to go on with others than the run began with."""
+    path = settings.work_folder / "settings.json"
+    free = {"config", "debug", "resume", "dry_run", "dry_run_queries", "out", "work", "steps",
+            "patience", "test_queries"}  # fmt: skip
+    now = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
+    if settings.resume and path.is_file():
+        before = json.loads(path.read_text())
+        changed = sorted(k for k in now if before.get(k) != now[k])
+        if changed:
+            raise InputError(
+                f"--resume with another {', '.join(changed)} than the run began with: "
+                f"{changed[0]} was {before.get(changed[0])!r}."
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=2) + "\n")

@@ -1,0 +1,131 @@
+"""Every setting of `grape train`: a flag, a YAML key and a GRAPE_... variable, each once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from models.settings import CommandSettings
+from models.tasks import TaskName
+
+Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
+
+
+class TrainSettings(CommandSettings):
+    """What is trained, on what, and how; the defaults suit the demo on two CPU cores."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    index: Path | None = Field(None, description="index folder; without one the demo gallery")
+    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="what the encoder computes in"
+    )
+    data: str = Field(
+        "demo", description="JSONL, CSV or parquet file, a data set on the hub, or 'demo'"
+    )
+    tasks: list[TaskName] = Field(
+        ["multilingual", "long"], min_length=1, description="kinds of queries to train for"
+    )
+    llm: str = Field(
+        "gemma3-270m", description="base model: a demo model's name, a folder, or a hub name"
+    )
+    out: Path = Field(Path("adapter"), description="adapter folder to write; new or empty")
+    work: Path | None = Field(
+        None, description="folder for samples and checkpoints; without one OUT with '.work' behind"
+    )
+    seed: int = Field(0, ge=0, description="of data order, sampling and weights")
+    dry_run: bool = Field(False, description="only say what there is to win")
+    resume: bool = Field(False, description="go on from the last checkpoint in the work folder")
+
+    samples: int = Field(5, ge=1, le=64, description="rewrites drawn for each query, besides one")
+    sample_temperature: float = Field(0.8, gt=0, description="that they are drawn with")
+    dry_run_queries: int = Field(64, ge=1, description="queries of each task that --dry-run takes")
+
+    warm_start: bool = Field(True, description="SFT on the best-ranked samples before GRPO")
+    warm_start_queries: dict[TaskName, int] = Field(
+        {"multilingual": 3600, "long": 256}, description="training queries to sample for, by task"
+    )
+    warm_start_rank: int = Field(
+        20, ge=1, description="a query whose best sample ranks lower teaches nothing"
+    )
+    warm_start_epochs: float = Field(2.0, gt=0, description="passes over the chosen samples")
+    warm_start_learning_rate: float = Field(3e-4, gt=0, description="highest rate of SFT")
+    warm_start_batch: int = Field(32, ge=1, description="samples in an SFT step")
+
+    lora_rank: int = Field(16, ge=1, description="rank of the adapter")
+    lora_alpha: int = Field(32, ge=1, description="scale of the adapter, times its rank")
+    lora_targets: list[str] = Field(
+        ["all-linear"], min_length=1, description="layers that it sits in"
+    )
+
+    steps: int = Field(20, ge=0, description="GRPO steps; 0 ends after the warm start")
+    prompts_per_step: int = Field(32, ge=1, description="queries in a step")
+    group_size: int = Field(8, ge=2, description="rewrites of each query, compared to each other")
+    micro_batch: int = Field(16, ge=1, description="rewrites in one backward pass; for the memory")
+    learning_rate: float = Field(5e-5, gt=0, description="highest rate of GRPO")
+    beta: float = Field(0.02, ge=0, description="weight of the KL term to the model before GRPO")
+    temperature: float = Field(1.0, gt=0, description="that rewrites are drawn with")
+    max_grad_norm: float = Field(0.5, gt=0, description="gradients are clipped to this norm")
+    rewards: dict[str, float] = Field(
+        {"rank_log": 1.0, "format": 0.2}, min_length=1, description="rewards by name, with weights"
+    )
+    rollouts: Rollouts = Field(
+        "auto", description="what draws rewrites; auto: vllm-colocate on a GPU, else transformers"
+    )
+    vllm_server: str | None = Field(
+        None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
+    )
+    vllm_gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM's share when colocated")
+
+    exact_up_to: int = Field(
+        1_000_000, ge=1, description="above so many pictures ranks are estimated from a pool"
+    )
+    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of the target in the pool")
+    pool_random: int = Field(20_000, ge=1, description="random pictures in the pool")
+
+    validation_queries: dict[TaskName, int] = Field(
+        {"multilingual": 130, "long": 40}, description="fixed sample to judge steps by, by task"
+    )
+    validation_every: int = Field(5, ge=1, description="steps between two judgements")
+    patience: int = Field(4, ge=1, description="judgements without a new best before it stops")
+    save_every: int = Field(5, ge=1, description="steps between two checkpoints")
+    test_queries: dict[TaskName, int] = Field(
+        {"multilingual": 2600, "long": 300},
+        description="test queries of the model card, by task; {} leaves the test out",
+    )
+
+    @field_validator("rewards")
+    @classmethod
+    def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
+        from difflib import get_close_matches
+
+        from training.rewards import REWARDS
+
+        for name in value:
+            if name not in REWARDS:
+                close = get_close_matches(name, REWARDS, 1) or [", ".join(REWARDS)]
+                raise ValueError(f"there is no reward {name!r}; did you mean {close[0]}")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> "TrainSettings":
+        completions = self.prompts_per_step * self.group_size
+        if completions % self.micro_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} must divide prompts_per_step x group_size, "
+                f"which is {completions}"
+            )
+        if self.rollouts == "vllm-server" and not self.vllm_server:
+            raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
+        return self
+
+    def of_tasks(self, counts: Mapping[TaskName, int]) -> dict[str, int | None]:
+        """The counts of the tasks that are trained."""
+        return {task: counts[task] for task in self.tasks if task in counts}
+
+    @property
+    def work_folder(self) -> Path:
+        return self.work or self.out.with_name(self.out.name + ".work")
