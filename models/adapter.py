@@ -70,11 +70,12 @@ class Adapter(BaseModel, frozen=True):
         return {name: _task(name, digest) for name, digest in self.manifest.tasks.items()}
 
 
-def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapter:
+def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) -> Adapter:
     """Reads an adapter folder and checks that it fits the base model and this version's prompts.
 
     Args:
-        base_revision: of the base model that will carry it; see :func:`checkpoint_revision`.
+        base_revision: of the base model that will carry it; see :func:`checkpoint_revision`. None
+            when another server carries it: its canaries alone then prove it.
         max_rank: highest LoRA rank that the engine was started for.
 
     Raises:
@@ -93,7 +94,7 @@ def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapte
     if config.get("modules_to_save"):
         raise refuse(f"it replaces whole modules ({config['modules_to_save']}), which LoRA serving "
                      "leaves out; train without modules_to_save")  # fmt: skip
-    if manifest.base_revision != base_revision:
+    if base_revision is not None and manifest.base_revision != base_revision:
         raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
                      f"base model here is {base_revision[:12]}")  # fmt: skip
     for name, task_hash in manifest.tasks.items():
@@ -105,10 +106,15 @@ def open_adapter(folder: Path, base_revision: str, max_rank: int = 64) -> Adapte
             )
     if all(canary.base == canary.tuned for canary in manifest.canaries):
         raise refuse("it changes no canary's answer, so nothing could prove that it is applied")
+    return Adapter(folder=folder, manifest=manifest, rank=rank, content_sha256=content_hash(folder))
+
+
+def content_hash(folder: Path) -> str:
+    """sha256 over the files that make an adapter what it is."""
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS, GRAPE_JSON):
         digest.update((folder / name).read_bytes())
-    return Adapter(folder=folder, manifest=manifest, rank=rank, content_sha256=digest.hexdigest())
+    return digest.hexdigest()
 
 
 def _task(name: str, task_hash: str) -> Task:

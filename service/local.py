@@ -44,7 +44,7 @@ async def _searcher(
 ) -> AsyncIterator[Searcher]:
     """A searcher whose rewriter is ready, has failed for good, or is not needed."""
     if with_rewriter and settings.llm != "none":
-        adapter = load_adapter(settings) if settings.adapter else None
+        adapter = load_adapter(settings)
         if not settings.llm_endpoint:
             say("Starting the language model (a minute on a CPU; `grape serve` keeps it loaded)")
         started = await asyncio.to_thread(start_rewriter, settings, adapter)

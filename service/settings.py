@@ -47,7 +47,11 @@ class Settings(CommandSettings):
     llm_kv_cache_gib: float = Field(1.0, gt=0, description="vLLM's cache on CPU, in GiB")
     llm_gpu_memory: float = Field(0.6, gt=0, le=1, description="vLLM's share of the GPU's memory")
     llm_threads: int = Field(0, ge=0, description="vLLM's threads on CPU; 0 is every core")
-    adapter: Path | None = Field(None, description="adapter folder, made by `grape train`")
+    adapter: str = Field(
+        "auto",
+        description="adapter folder, made by `grape train`; 'auto' is the demo's own where demo "
+        "model and demo gallery meet, 'none' is the model as it is",
+    )
     max_lora_rank: int = Field(64, ge=1, description="highest rank of an adapter")
 
     rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")

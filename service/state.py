@@ -46,8 +46,7 @@ class Service:
             if self.settings.llm != "none" and not self.settings.llm_endpoint:
                 import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
-            if self.settings.adapter:
-                self._adapter = await asyncio.to_thread(load_adapter, self.settings)
+            self._adapter = await asyncio.to_thread(load_adapter, self.settings)
             start = None if self.settings.llm == "none" else self._start_rewriter
             self._rewriter = RewriterHost(start, self._adapter, self.settings.rewrite_timeout_s)
             self._searcher = Searcher(
@@ -155,24 +154,33 @@ def load_retriever(settings: Settings) -> Retriever:
     return Retriever(encoder, index)
 
 
-def load_adapter(settings: Settings) -> Adapter:
-    """Reads the adapter and checks that it fits the base model.
+def adapter_path(settings: Settings) -> Path | None:
+    """The adapter folder that is served; 'auto' looks whether the demo's own was made for this."""
+    if settings.adapter == "none":
+        return None
+    if settings.adapter != "auto":
+        return Path(settings.adapter)
+    is_demo = settings.llm == paths.DEFAULT_LLM and index_path(settings) == paths.index_dir()
+    return paths.ADAPTER if is_demo and not settings.llm_endpoint else None
+
+
+def load_adapter(settings: Settings) -> Adapter | None:
+    """Reads the adapter, if there is one to serve, and checks that it fits the base model.
 
     Raises:
         InputError: it does not.
     """
     from models.adapter import checkpoint_revision, open_adapter
 
-    assert settings.adapter
-    if settings.llm_endpoint:
-        raise InputError(
-            "--adapter goes with a model that vLLM serves here; at --llm-endpoint name the adapter "
-            "that the other server offers with --llm."
-        )
+    folder = adapter_path(settings)
+    if folder is None:
+        return None
+    if settings.llm_endpoint:  # it is served there, under the name in --llm
+        return open_adapter(folder, None, settings.max_lora_rank)
     model = Path(model_path(settings))
     if not model.is_dir():
         raise InputError("--adapter needs the base model as a folder, to check that they fit.")
-    return open_adapter(settings.adapter, checkpoint_revision(model), settings.max_lora_rank)
+    return open_adapter(folder, checkpoint_revision(model), settings.max_lora_rank)
 
 
 def model_path(settings: Settings) -> str:
@@ -198,7 +206,7 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
         return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
     from models.rewriter_vllm import VLLMRewriter
 
-    return VLLMRewriter(vllm_options(settings), adapter, paths.cache_dir() / "merged")
+    return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
 
 
 def vllm_options(settings: Settings) -> VLLMOptions:

@@ -5,6 +5,7 @@ import pytest
 
 from models.demo import paths
 from models.encoder import ClipEncoder
+from models.index import ImageIndex
 from models.manifest import EncoderFingerprint
 from models.types import Vectors
 
@@ -15,6 +16,12 @@ DIM = 8
 def encoder() -> ClipEncoder:
     """The demo's encoder, as it lies in the repository."""
     return ClipEncoder(paths.ENCODER)
+
+
+@pytest.fixture(scope="session")
+def demo_index(encoder: ClipEncoder) -> ImageIndex:
+    """The demo's gallery, as `grape demo prepare` makes it."""
+    return ImageIndex.open(paths.index_dir(), encoder.fingerprint)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def _read_file(path: Path) -> Iterator[dict[str, Any]]:
 
     try:
         if path.suffix == ".jsonl":
-            frame = pandas.read_json(path, lines=True, dtype=False, convert_dates=False)
+            frame = pandas.read_json(path, lines=True, dtype=False)
         elif path.suffix == ".csv":
             frame = pandas.read_csv(path, dtype=str)
         else:

@@ -1,6 +1,6 @@
 """`grape train --dry-run`: what there is to win, before an hour is spent on winning it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,8 +15,7 @@ _WORTH = 0.03  # headroom in R@10 below which training is not worth its time
 
 def report(
     scorer: Scorer,
-    rows: Sequence[Row],
-    samples: Sequence[Samples],
+    sampled: Mapping[Row, Samples],
     rewards: dict[str, float],
     oracle: dict[str, str],
 ) -> str:
@@ -25,6 +24,7 @@ def report(
     Args:
         oracle: a perfect rewrite for a target's id, where there is one: its English name.
     """
+    rows, samples = list(sampled), list(sampled.values())
     queries, targets = [row.query for row in rows], [row.targets for row in rows]
     direct = scorer.rank(queries, targets)
     greedy = scorer.rank(searched([s.greedy for s in samples], queries), targets)

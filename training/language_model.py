@@ -43,7 +43,9 @@ class LanguageModel:
             InputError: a demo model that is not prepared.
         """
         path = name
-        if name in DEMO_LLMS:
+        if Path(name).is_dir():
+            name = Path(name).name  # an adapter must not tell where its maker's folders lie
+        elif name in DEMO_LLMS:
             path = str(checkpoint_dir(name))
             if not Path(path).is_dir():
                 raise InputError(

@@ -35,6 +35,11 @@ class Validation(NamedTuple):
     random: float
     gap: float
 
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What the best is chosen by: R@10, and where that is alike the mean rank."""
+        return self.r_at_10, -self.mean_rank
+
 
 class Monitor(TrainerCallback):
     """Judges every few steps, keeps the best adapter, and ends the run when it gets no better.
@@ -94,16 +99,16 @@ class Monitor(TrainerCallback):
     ) -> None:
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._judge(state.global_step, kwargs["model"])
-            best = max(range(len(self.curve)), key=lambda i: self.curve[i].r_at_10)
+            best = max(range(len(self.curve)), key=lambda i: self.curve[i].merit)
             if len(self.curve) - 1 - best >= self._patience:
                 say(f"No better for {self._patience} judgements: stopping at {state.global_step}.")
                 control.should_training_stop = True
 
     def _judge(self, step: int, model: PeftModel) -> None:
-        best_so_far = max((seen.r_at_10 for seen in self.curve), default=-math.inf)
+        best_so_far = max((seen.merit for seen in self.curve), default=(-math.inf, 0.0))
         seen = self._validate(model)._replace(step=step)
         self.curve.append(seen)
-        if seen.r_at_10 > best_so_far:
+        if seen.merit > best_so_far:
             model.save_pretrained(str(self._best), selected_adapters=["default"])
         self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
         if self.log:

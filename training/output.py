@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from models.adapter import CONFIG, GRAPE_JSON, WEIGHTS, AdapterManifest, Canary
+from models.errors import GrapeError
 from models.manifest import IndexManifest
 from models.tasks import Task
 from training.data import Row
@@ -69,6 +70,11 @@ def write_adapter(
         metrics_after={},
         canaries=_canaries(base, beside, tasks, rows),
     )
+    if all(canary.base == canary.tuned for canary in manifest.canaries):
+        raise GrapeError(
+            "The trained adapter changes no answer: give it more --steps or a higher "
+            "--learning-rate. Nothing was written."
+        )
     (beside / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
     (beside / "README.md").write_text(card(settings, base, monitor, lessons, None))
     shutil.rmtree(settings.out, ignore_errors=True)

@@ -44,9 +44,9 @@ def train(settings: TrainSettings) -> None:
         print(what_there_is_to_win(settings, base, rows, scorer))
         return
     _keep_settings(settings)
-    # The short prompt is taught by the warm start; without it the examples are needed.
     tasks: dict[str, Task] = {
-        name: TASKS[name].short if settings.warm_start else TASKS[name] for name in settings.tasks
+        name: TASKS[name].short if settings.prompt == "short" else TASKS[name]
+        for name in settings.tasks
     }
     validation = choose(
         rows, "validation", settings.of_tasks(settings.validation_queries), settings.seed
@@ -59,10 +59,13 @@ def train(settings: TrainSettings) -> None:
         chosen = choose(
             rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed
         )
-        samples = _sample(settings, base, chosen, "samples.jsonl", settings.samples)
-        lessons = choose_lessons(scorer, chosen, samples, settings.warm_start_rank)
+        minutes = settings.warm_start_minutes
+        samples = _sample(
+            settings, base, chosen, "samples.jsonl", settings.samples, minutes=minutes
+        )
+        lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
         taught = len(lessons)
-        say(f"Warm start: {taught} of {len(chosen)} queries have a sample that ranks well")
+        say(f"Warm start: {taught} of {len(samples)} queries have a sample that ranks well")
         start = warm_start(settings, base, tasks, lessons, settings.work_folder / "warm_start")
 
     trained, monitor = start, None
@@ -118,7 +121,7 @@ def what_there_is_to_win(
         from training.demo_data import english_names
 
         oracle = english_names()
-    return dry_run.report(scorer, chosen, samples, settings.rewards, oracle)
+    return dry_run.report(scorer, samples, settings.rewards, oracle)
 
 
 def compare(
@@ -140,8 +143,10 @@ def compare(
     )
     queries = [row.query for row in tested]
     direct_ranks = ranks_of(scorer, queries, tested)
-    frozen_ranks = ranks_of(scorer, searched([s.greedy for s in frozen], queries), tested)
-    tuned_ranks = ranks_of(scorer, searched([s.greedy for s in tuned], queries), tested)
+    frozen_ranks = ranks_of(
+        scorer, searched([frozen[row].greedy for row in tested], queries), tested
+    )
+    tuned_ranks = ranks_of(scorer, searched([tuned[row].greedy for row in tested], queries), tested)
     gain, low, high = gain_interval(tested, frozen_ranks, tuned_ranks)
     return Comparison(
         direct=slices(tested, direct_ranks),
@@ -161,14 +166,15 @@ def _sample(
     file: str,
     count: int,
     tasks: Mapping[str, Task] = TASKS,
-) -> list[Samples]:
+    minutes: float | None = None,
+) -> dict[Row, Samples]:
     """Samples through vLLM, as serving does, kept in the work folder."""
 
-    async def run() -> list[Samples]:
+    async def run() -> dict[Row, Samples]:
         path = settings.work_folder / file
         return await sample_rewrites(
             lambda: VLLMRewriter(VLLMOptions(base.path, max_num_seqs=128)),
-            tasks, rows, count, settings.sample_temperature, path,
+            tasks, rows, count, settings.sample_temperature, path, minutes,
         )  # fmt: skip
 
     return asyncio.run(run())

@@ -22,6 +22,7 @@ _CHUNK_SCORES = 1 << 20
 # The same picture twice gives scores that differ in the last bits; such a tie counts against.
 _TIE = 1e-6
 TEMPERATURE = 0.01  # of the softmax over the corpus; CLIP trains with about this
+_MOST_LOG_ODDS = 80.0  # float32 ends a little above
 
 
 class Ranking(NamedTuple):
@@ -101,7 +102,7 @@ class Tally:
         self.best = best
         self.above = torch.zeros_like(best, dtype=torch.float64)
         self.hardest = torch.full_like(best, -1.0)
-        # e to the (score - 1) / TEMPERATURE, summed: no score is over 1, so nothing overflows.
+        # Of all other pictures to the best target, in the softmax.
         self.odds = torch.zeros_like(best, dtype=torch.float64)
 
     def add(
@@ -124,19 +125,17 @@ class Tally:
             better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - _TIE, dim=1)
             self.above += weight * better
             self.hardest = torch.maximum(self.hardest, scores.amax(1))
-            scores.sub_(1.0).div_(TEMPERATURE).exp_()
+            scores.sub_(self.best.unsqueeze(1)).div_(TEMPERATURE).clamp_(max=_MOST_LOG_ODDS).exp_()
             self.odds += weight * scores.sum(1, dtype=torch.float64)
 
     def ranking(self, random: Tensor, corpus_size: int) -> Ranking:
         """What was summed up, with the mean similarity to random pictures, ``[q]``."""
-        target = (self.best.double() - 1.0) / TEMPERATURE
-        everything = torch.logaddexp(target, self.odds.clamp(min=1e-300).log())
         return Ranking(
             _floats(1 + self.above),
             _floats(self.best),
             _floats(self.hardest),
             _floats(random),
-            _floats(target - everything),
+            _floats(-torch.log1p(self.odds)),
             corpus_size,
         )
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +30,12 @@ async def sample_rewrites(
     count: int,
     temperature: float,
     path: Path,
-) -> list[Samples]:
-    """One greedy answer and ``count`` drawn ones for each row, in order.
+    minutes: float | None = None,
+) -> dict[Row, Samples]:
+    """One greedy answer and ``count`` drawn ones for each row.
 
     ``path`` (JSON lines) keeps what is done; called again after an interruption it goes on there.
+    When ``minutes`` are over, the rows that are left have no samples.
 
     Args:
         start: called only when something is left to do.
@@ -41,10 +45,11 @@ async def sample_rewrites(
     if todo:
         rewriter = start()
         try:
-            await _draw(rewriter, tasks, todo, count, temperature, path, done)
+            await _draw(rewriter, tasks, todo, count, temperature, path, done, minutes)
         finally:
             await rewriter.close()
-    return [done[_key(tasks[row.task], row)] for row in rows]
+    keys = {row: _key(tasks[row.task], row) for row in rows}
+    return {row: done[key] for row, key in keys.items() if key in done}
 
 
 async def _draw(
@@ -55,11 +60,15 @@ async def _draw(
     temperature: float,
     path: Path,
     done: dict[str, Samples],
+    minutes: float | None,
 ) -> None:
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         for chunk in track(chunks, f"Sampling, {_CHUNK} queries each"):
+            if time.monotonic() > deadline:
+                break
             answers = await asyncio.gather(
                 *(_sample(rewriter, tasks[row.task], row, count, temperature) for row in chunk)
             )

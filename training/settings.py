@@ -32,6 +32,9 @@ class TrainSettings(CommandSettings):
     llm: str = Field(
         "gemma3-270m", description="base model: a demo model's name, a folder, or a hub name"
     )
+    prompt: Literal["short", "examples"] = Field(
+        "short", description="what the adapter is trained and served on; the warm start teaches it"
+    )
     out: Path = Field(Path("adapter"), description="adapter folder to write; new or empty")
     work: Path | None = Field(
         None, description="folder for samples and checkpoints; without one OUT with '.work' behind"
@@ -47,6 +50,9 @@ class TrainSettings(CommandSettings):
     warm_start: bool = Field(True, description="SFT on the best-ranked samples before GRPO")
     warm_start_queries: dict[TaskName, int] = Field(
         {"multilingual": 3600, "long": 256}, description="training queries to sample for, by task"
+    )
+    warm_start_minutes: float | None = Field(
+        None, gt=0, description="sampling ends after so long; what is there by then is learnt from"
     )
     warm_start_rank: int = Field(
         20, ge=1, description="a query whose best sample ranks lower teaches nothing"

@@ -30,18 +30,17 @@ class Lesson(NamedTuple):
     rank: int
 
 
-def choose_lessons(
-    scorer: Scorer, rows: Sequence[Row], samples: Sequence[Samples], worst_rank: int
-) -> list[Lesson]:
+def choose_lessons(scorer: Scorer, samples: Mapping[Row, Samples], worst_rank: int) -> list[Lesson]:
     """The best-ranked rewrite of each query; queries that no rewrite answers are left out.
 
     Of rewrites that rank alike the one that was written most often is taken, then the shortest:
     what one query's luck found does not teach the next.
     """
+    rows = list(samples)
     texts: list[str] = []
     owners: list[int] = []
     votes: list[int] = []
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(samples.values()):
         usable = [text for text in (sample.greedy, *sample.drawn) if is_well_formed(text)]
         for text in dict.fromkeys(text.strip() for text in usable):
             texts.append(text)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import platformdirs
 
+from models.adapter import content_hash
+
 ENCODER_DIR = Path(__file__).parent / "encoder"
 ENCODER = f"local-dir:{ENCODER_DIR}"
+ADAPTER = Path(__file__).parent / "adapter"  # trained for this gallery, on DEFAULT_LLM
 DEFAULT_LLM = "gemma3-270m"
 
 
@@ -39,6 +42,14 @@ def checkpoint_dir(llm: str) -> Path:
     return demo_dir() / "llm" / llm
 
 
+def merged_dir() -> Path:
+    """Checkpoints with an adapter merged into them, which is how a CPU serves one."""
+    return cache_dir() / "merged"
+
+
 def is_prepared(llm: str) -> bool:
     """Whether `grape demo prepare` has nothing left to do."""
-    return checkpoint_dir(llm).is_dir() and (index_dir() / "manifest.json").is_file()
+    ready = checkpoint_dir(llm).is_dir() and (index_dir() / "manifest.json").is_file()
+    if llm != DEFAULT_LLM:
+        return ready
+    return ready and any(merged_dir().glob(f"*-{content_hash(ADAPTER)[:12]}-on-*"))

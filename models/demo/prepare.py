@@ -5,9 +5,19 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from models.adapter import checkpoint_revision, merge_adapter, open_adapter
 from models.demo.gallery import ATTRIBUTION, distinct_pictures
 from models.demo.llm import prepare_llm
-from models.demo.paths import ENCODER, demo_dir, index_dir, pictures_dir
+from models.demo.paths import (
+    ADAPTER,
+    DEFAULT_LLM,
+    ENCODER,
+    checkpoint_dir,
+    demo_dir,
+    index_dir,
+    merged_dir,
+    pictures_dir,
+)
 from models.manifest import MANIFEST
 from models.progress import say, track
 from models.types import Metadata
@@ -23,6 +33,8 @@ def prepare(llm: str) -> None:
         prepare_llm(llm)
         if not (index_dir() / MANIFEST).is_file():
             _prepare_gallery()
+        if llm == DEFAULT_LLM:
+            _merge_adapter()
     say(f"The demo is ready in {demo_dir()}.")
 
 
@@ -55,6 +67,17 @@ def _prepare_gallery() -> None:
         credit=ATTRIBUTION,
     )
     index.save(index_dir())
+
+
+def _merge_adapter() -> None:
+    """What a CPU serves, made now rather than at the first start; a GPU attaches the adapter."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    base = checkpoint_dir(DEFAULT_LLM)
+    adapter = open_adapter(ADAPTER, checkpoint_revision(base))
+    merge_adapter(base, adapter, merged_dir())
 
 
 def _write_drawings(drawings: dict[str, bytes]) -> None:

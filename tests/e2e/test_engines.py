@@ -12,13 +12,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.adapter import checkpoint_revision
+from models.adapter import content_hash, open_adapter
 from models.demo import paths
 from models.rewriter import RewriteFailed, RewriterDown, Sampling
 from models.rewriter_endpoint import EndpointRewriter
 from models.tasks import LONG, MULTILINGUAL, parse_rewrite
 from tests.e2e.server import GRAPE, Server
+from training.language_model import greedy_answers
 
 QUERIES = ["caballo", "ギター", "ein roter Apfel", "une vieille maison", "велосипед"]
 
@@ -34,6 +38,13 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command: list[object] = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", paths.checkpoint_dir(paths.DEFAULT_LLM), "--served-model-name", "gemma"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    command += [
+        "--enable-lora",
+        "--max-lora-rank",
+        "16",
+        "--lora-modules",
+        f"grape={paths.ADAPTER}",
+    ]
     command += ["--enforce-eager", "--max-model-len", "2048", "--kv-cache-memory-bytes", str(2**30)]
     environment = {
         **os.environ,
@@ -61,15 +72,18 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(60)
 
 
-async def test_an_endpoint_gives_the_same_rewrites(server: Server, vllm_url: str) -> None:
+async def test_an_endpoint_gives_the_same_rewrites(vllm_url: str) -> None:
+    """The same model and prompt, in another process and in this one."""
     rewriter = EndpointRewriter(vllm_url, "gemma")
     await rewriter.check()
-    theirs = [
-        parse_rewrite((await rewriter.complete(MULTILINGUAL, query, Sampling()))[0])
-        for query in QUERIES
-    ]
-    answer = server.client.post("/rewrite", json={"query": QUERIES}).json()
-    assert theirs == [result["rewrites"][0]["text"] for result in answer["results"]]
+    theirs = [await rewriter.complete(MULTILINGUAL, query, Sampling()) for query in QUERIES]
+    done = subprocess.run(
+        [GRAPE, "rewrite", "--adapter", "none", "--json"],
+        input="\n".join(QUERIES), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours = [json.loads(line)["rewrites"][0]["text"] for line in done.stdout.splitlines()]
+    assert [parse_rewrite(answer) for (answer,) in theirs] == ours
     assert len(await rewriter.complete(LONG, "a cat", Sampling(n=3, temperature=1.0))) == 3
 
     with pytest.raises(RewriteFailed):
@@ -107,77 +121,69 @@ def test_smollm2_is_one_setting_away(tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A LoRA adapter for the demo's model that changes its answers, with true canaries."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+async def test_peft_vllm_and_grape_give_the_same_rewrites(server: Server, vllm_url: str) -> None:
+    """The shipped adapter attached by PEFT, attached by vLLM's own server, and merged by us."""
+    adapter = open_adapter(paths.ADAPTER, None)
+    task = adapter.tasks["multilingual"]
     checkpoint = paths.checkpoint_dir(paths.DEFAULT_LLM)
-    folder = tmp_path_factory.mktemp("adapter")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    queries = ["caballo", "Geschenk"]
-
-    def answers() -> list[str]:
-        written = []
-        for query in queries:
-            tokens = tokenizer(MULTILINGUAL.prompt(query), return_tensors="pt")
-            out = model.generate(**tokens, max_new_tokens=8, do_sample=False)
-            new = tokenizer.decode(out[0, tokens.input_ids.shape[1] :], skip_special_tokens=True)
-            written.append(new.split("\n")[0])
-        return written
-
-    base = answers()
-    torch.manual_seed(0)
-    model = get_peft_model(
-        model, LoraConfig(r=4, target_modules=["q_proj", "o_proj"], init_lora_weights=False)
+    by_peft = greedy_answers(
+        PeftModel.from_pretrained(model, str(paths.ADAPTER)),
+        AutoTokenizer.from_pretrained(checkpoint, padding_side="left"),
+        [task.prompt(query) for query in QUERIES],
+        task.max_tokens,
     )
-    tuned = answers()
-    assert base != tuned
-    model.save_pretrained(folder)
-    manifest = {
-        "base_model": paths.DEFAULT_LLM,
-        "base_revision": checkpoint_revision(checkpoint),
-        "tasks": {"multilingual": MULTILINGUAL.hash},
-        "encoder": "demo", "encoder_weights_sha256": "", "corpus_sha256": "",
-        "reward": {}, "seed": 0, "versions": {}, "metrics_before": {}, "metrics_after": {},
-        "canaries": [
-            {"task": "multilingual", "query": q, "base": b, "tuned": t}
-            for q, b, t in zip(queries, base, tuned, strict=True)
-        ],
-    }  # fmt: skip
-    (folder / "grape.json").write_text(json.dumps(manifest))
-    merged = paths.cache_dir() / "merged"
-    before = set(merged.glob("*"))
-    yield folder
-    for checkpoint in set(merged.glob("*")) - before:  # a gigabyte each
-        shutil.rmtree(checkpoint)
+    attached = EndpointRewriter(vllm_url, "grape")
+    by_vllm = [await attached.complete(task, query, Sampling()) for query in QUERIES]
+    await attached.close()
+    answer = server.client.post("/rewrite", json={"query": QUERIES}).json()
+    by_grape = [result["rewrites"][0]["text"] for result in answer["results"]]
+    assert [parse_rewrite(text) for text in by_peft] == by_grape
+    assert [parse_rewrite(text) for (text,) in by_vllm] == by_grape
 
 
-def test_an_adapter_is_served_and_proved(adapter: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path / "log", "--adapter", str(adapter))
+def test_the_shipped_adapter_is_served_and_proved(server: Server) -> None:
+    adapter = open_adapter(paths.ADAPTER, None)
+    assert server.client.get("/info").json()["adapter"] == adapter.name
+    told = [c for c in adapter.manifest.canaries if c.base != c.tuned and parse_rewrite(c.tuned)]
+    assert told
+    for canary in told[:4]:
+        body = {"query": canary.query, "task": canary.task}
+        (result,) = server.client.post("/rewrite", json=body).json()["results"]
+        assert result["adapter"] == adapter.name
+        assert result["rewrites"][0]["text"] == parse_rewrite(canary.tuned)
+        assert result["rewrites"][0]["text"] != parse_rewrite(canary.base)
+
+
+def test_an_adapter_that_another_server_carries(vllm_url: str, tmp_path: Path) -> None:
+    flags = ["--llm-endpoint", vllm_url, "--llm", "grape", "--adapter", str(paths.ADAPTER)]
+    server = Server(tmp_path / "log", *flags)
     try:
-        server.wait_until_ready()
-        name = server.client.get("/info").json()["adapter"]
-        assert name.startswith("multilingual-")
-        canary = json.loads((adapter / "grape.json").read_text())["canaries"][0]
-        rewrite = server.search(canary["query"], rewrite="always")["rewrite"]
-        assert rewrite["status"] == "fallback" or rewrite["adapter"] == name  # type: ignore[index]
+        server.wait_until_ready(60)
+        assert server.search(QUERIES[0])["rewrite"]["adapter"]  # type: ignore[index]
+    finally:
+        server.stop()
+    # The base model under the adapter's name: the canaries tell.
+    server = Server(tmp_path / "log2", *flags[:2], "--llm", "gemma", *flags[4:])
+    try:
+
+        def reason() -> str:
+            return str(server.client.get("/readyz").json()["rewriter"]["reason"])
+
+        server.wait_for(lambda: "is not applied" in reason(), 60)
     finally:
         server.stop()
 
 
-def test_an_adapter_that_is_not_applied_is_never_ready(adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_applied_is_never_ready(tmp_path: Path) -> None:
     """The same manifest over weights of zero: the merged model answers as the base does."""
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(adapter / "adapter_model.safetensors")
+    weights = load_file(paths.ADAPTER / "adapter_model.safetensors")
     silent = tmp_path / "silent"
     silent.mkdir()
     for name in ("adapter_config.json", "grape.json"):
-        (silent / name).write_bytes((adapter / name).read_bytes())
+        (silent / name).write_bytes((paths.ADAPTER / name).read_bytes())
     save_file({k: v * 0 for k, v in weights.items()}, silent / "adapter_model.safetensors")
     server = Server(tmp_path / "log", "--adapter", str(silent))
     try:
@@ -190,3 +196,5 @@ def test_an_adapter_that_is_not_applied_is_never_ready(adapter: Path, tmp_path: 
         assert server.search("caballo")["degraded"] is True
     finally:
         server.stop()
+        for merged in paths.merged_dir().glob(f"*-{content_hash(silent)[:12]}-on-*"):
+            shutil.rmtree(merged)  # a gigabyte
