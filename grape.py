@@ -87,3 +87,7 @@ def _unknown(word: str) -> str:
     close = get_close_matches(word, [name.split()[0] for name in COMMANDS], 1)
     hint = f"; did you mean `grape {close[0]}`?" if close else "; `grape --help` lists them."
     return f"grape: there is no command {word!r}{hint}"
+
+
+if __name__ == "__main__":  # accelerate launch -m grape train ...
+    main()

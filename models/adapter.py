@@ -174,8 +174,9 @@ def merge_adapter(model: Path, adapter: Adapter, cache: Path) -> Path:
         return target
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     beside = cache / f".{target.name}.{os.getpid()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def slices(rows: Sequence[Row], ranks: Floats) -> list[Slice]:
     """One for each language of the multilingual task, their mean, and one for each other task."""
     names = np.array([slice_name(row) for row in rows])
     groups = {name: ranks[names == name] for name in dict.fromkeys(names.tolist())}
-    found = [_slice(name, group) for name, group in sorted(groups.items())]
+    found = [slice_of(name, group) for name, group in sorted(groups.items())]
     languages = [groups[name] <= 10 for name in groups if name not in ("long", "en")]
     if len(languages) > 1:
         low, high = _interval_of_mean(languages)
@@ -65,7 +65,7 @@ def paired_interval(before: Floats, after: Floats) -> tuple[float, float]:
     return _interval(change)
 
 
-def _slice(name: str, ranks: Floats) -> Slice:
+def slice_of(name: str, ranks: Floats) -> Slice:
     hits = (ranks <= 10).astype(float)
     low, high = _interval(hits)
     return Slice(name, len(ranks), float((ranks <= 1).mean()), float(hits.mean()), low, high)

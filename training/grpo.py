@@ -1,5 +1,6 @@
 """GRPO: TRL's trainer, fed with prompts and with rewards from the whole corpus' ranking."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from training.language_model import (
     greedy_answers,
     lora,
     newline_id,
-    quiet_trainer,
 )
 from training.monitor import Monitor, Validation
 from training.rewards import REWARDS, Reward
@@ -66,9 +66,9 @@ def train_grpo(
             model is.
     """
     import datasets
+    from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    quiet_trainer()
     folder = settings.work_folder / "grpo"
     model = base.load()
     tokenizer = base.tokenizer()
@@ -93,7 +93,7 @@ def train_grpo(
                 "query": row.query,
                 "targets": list(row.targets),
             }
-            for row in rows
+            for row in by_task(rows, settings.prompts_per_step, settings.seed)
         ]
     )
     completions = settings.prompts_per_step * settings.group_size
@@ -124,6 +124,7 @@ def train_grpo(
             save_steps=settings.save_every,
             save_total_limit=2,
             seed=settings.seed,
+            shuffle_dataset=False,  # by_task has done it
             gradient_checkpointing=False,
             bf16=base.on_gpu,
             use_cpu=not base.on_gpu,
@@ -132,9 +133,28 @@ def train_grpo(
             **_rollout_arguments(settings, base, stops),
         ),
     )
+    trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
     trainer.train(resume_from_checkpoint=last_checkpoint(folder) if settings.resume else None)
     return monitor
+
+
+def by_task(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+    """Rows in random batches of one task each.
+
+    A step is padded to its longest prompt: one description among names made it four times as long.
+    """
+    rng = random.Random(seed)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.task, []).append(row)
+    batches = []
+    for group in groups.values():
+        rng.shuffle(group)
+        batches += [group[start : start + size] for start in range(0, len(group), size)]
+    whole = [batch for batch in batches if len(batch) == size] or batches
+    rng.shuffle(whole)
+    return [row for batch in whole for row in batch]
 
 
 def validate(

@@ -68,6 +68,7 @@ class LanguageModel:
         Raises:
             InputError: no such model.
         """
+        quiet()
         dtype = torch.bfloat16 if self.on_gpu else torch.float32
         try:
             model = AutoModelForCausalLM.from_pretrained(
@@ -150,13 +151,14 @@ def greedy_answers(
     return answers
 
 
-def quiet_trainer() -> None:
+def quiet() -> None:
     """TRL, datasets and transformers say much that helps nobody who trains a rewriter."""
     import datasets
     import transformers
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity(logging.ERROR)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("trl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="(peft|trl|transformers|torch)")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,34 @@ class Validation(NamedTuple):
     def merit(self) -> tuple[float, float]:
         """What the best is chosen by: R@10, and where that is alike the mean rank."""
         return self.r_at_10, -self.mean_rank
+
+
+class Progress(TrainerCallback):
+    """A line now and then: step, loss, and the time that is left."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._began: tuple[float, int] | None = None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        now = time.monotonic()
+        left = ""
+        if self._began:
+            then, step = self._began
+            seconds = (now - then) / max(state.global_step - step, 1)
+            left = f", about {seconds * (state.max_steps - state.global_step):.0f} s left"
+        else:
+            self._began = now, state.global_step
+        say(f"{self._label} {state.global_step}/{state.max_steps}: loss {logs['loss']:.3f}{left}")
 
 
 class Monitor(TrainerCallback):

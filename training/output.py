@@ -133,7 +133,7 @@ def card(
     lines = [
         f"# Adapter of {base.name}: {', '.join(settings.tasks)}",
         "",
-        "Rewrites queries into captions that a frozen CLIP encoder knows. Made by `grape train`; ",
+        "Rewrites queries into captions that a frozen CLIP encoder knows. Made by `grape train`;",
         "`grape serve --adapter FOLDER` serves it, and any PEFT or vLLM does too.",
         "",
         f"**Data**: `{settings.data}`. **Warm start**: "

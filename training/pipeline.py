@@ -24,7 +24,7 @@ from training.ranking import Corpus, Ranker
 from training.sampling import Samples, sample_rewrites
 from training.scoring import Retriever, Scorer, searched
 from training.settings import TrainSettings
-from training.warm_start import choose_lessons, warm_start
+from training.warm_start import Lesson, choose_lessons, warm_start
 
 
 def train(settings: TrainSettings) -> None:
@@ -56,16 +56,8 @@ def train(settings: TrainSettings) -> None:
 
     start, taught = None, 0
     if settings.warm_start:
-        chosen = choose(
-            rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed
-        )
-        minutes = settings.warm_start_minutes
-        samples = _sample(
-            settings, base, chosen, "samples.jsonl", settings.samples, minutes=minutes
-        )
-        lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
+        lessons = _lessons(settings, base, rows, scorer)
         taught = len(lessons)
-        say(f"Warm start: {taught} of {len(samples)} queries have a sample that ranks well")
         start = warm_start(settings, base, tasks, lessons, settings.work_folder / "warm_start")
 
     trained, monitor = start, None
@@ -75,18 +67,40 @@ def train(settings: TrainSettings) -> None:
         pool = choose(rows, "train", dict.fromkeys(settings.tasks), settings.seed)
         monitor = train_grpo(settings, base, tasks, pool, validation, scorer, start)
         trained = settings.work_folder / "best"
-    if trained is None:
-        raise InputError("Neither --warm-start nor --steps: there is nothing to train.")
+    assert trained, "settings refuse a run of neither"
     write_adapter(
         settings, base, tasks, trained, validation, retriever.index.manifest, monitor, taught
     )
     say(f"The adapter is in {settings.out}: `grape serve --adapter {settings.out}` serves it.")
     if settings.test_queries:
-        compared = compare(settings, base, rows, scorer)
+        merged = settings.work_folder / "merged"
+        compared = compare(settings, base, rows, scorer, merged)
         add_metrics(settings, base, monitor, taught, compared)
         (settings.work_folder / "test.json").write_text(as_json(compared))
         print(table(compared))
         print("\n".join(compared.notes))
+
+
+def _lessons(
+    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], scorer: Scorer
+) -> list[Lesson]:
+    """What the warm start teaches; chosen once, so that a resumed run learns the same."""
+    path = settings.work_folder / "lessons.jsonl"
+    if path.is_file():
+        records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return [Lesson(Row.model_validate(row), *rest) for row, *rest in records]
+    chosen = choose(rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed)
+    samples = _sample(
+        settings, base, chosen, "samples.jsonl", settings.samples,
+        minutes=settings.warm_start_minutes,
+    )  # fmt: skip
+    lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
+    say(f"Warm start: {len(lessons)} of {len(samples)} queries have a sample that ranks well")
+    beside = path.with_suffix(".unfinished")
+    lines = [json.dumps([row.model_dump(), *rest], ensure_ascii=False) for row, *rest in lessons]
+    beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    beside.replace(path)
+    return lessons
 
 
 def load_retriever(settings: TrainSettings) -> Retriever:
@@ -125,38 +139,50 @@ def what_there_is_to_win(
 
 
 def compare(
-    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], scorer: Scorer
+    settings: TrainSettings,
+    base: LanguageModel,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    merged: Path,
 ) -> Comparison:
-    """Direct, frozen with examples and tuned, on the test split, rewritten as they are served."""
+    """Direct, frozen with examples, and tuned, on the test split, rewritten as they are served.
+
+    Args:
+        merged: folder that keeps the checkpoint with the adapter merged into it.
+    """
     tested = choose(rows, "test", settings.of_tasks(settings.test_queries), settings.seed)
-    frozen = _sample(settings, base, tested, "frozen.jsonl", 0)
-    adapter = open_adapter(settings.out, base.revision, settings.lora_rank)
-    merged = merge_adapter(Path(base.path), adapter, settings.work_folder / "merged")
-    tuned_model = LanguageModel(base.name, str(merged), base.on_gpu)
-    tuned = _sample(
-        settings,
-        tuned_model,
-        tested,
-        f"tuned-{adapter.content_sha256[:12]}.jsonl",
-        0,
-        adapter.tasks,
-    )
     queries = [row.query for row in tested]
-    direct_ranks = ranks_of(scorer, queries, tested)
-    frozen_ranks = ranks_of(
-        scorer, searched([frozen[row].greedy for row in tested], queries), tested
-    )
-    tuned_ranks = ranks_of(scorer, searched([tuned[row].greedy for row in tested], queries), tested)
-    gain, low, high = gain_interval(tested, frozen_ranks, tuned_ranks)
+    direct = ranks_of(scorer, queries, tested)
+    frozen = ranks_of(scorer, greedy_rewrites(settings, base, tested), tested)
+    tuned = ranks_of(scorer, greedy_rewrites(settings, base, tested, merged), tested)
+    gain, low, high = gain_interval(tested, frozen, tuned)
     return Comparison(
-        direct=slices(tested, direct_ranks),
-        frozen=slices(tested, frozen_ranks),
-        tuned=slices(tested, tuned_ranks),
+        direct=slices(tested, direct),
+        frozen=slices(tested, frozen),
+        tuned=slices(tested, tuned),
         notes=[
             f"Tuned over frozen, mean of languages: {gain:+.3f} R@10, 95 % interval "
             f"{low:+.3f} to {high:+.3f} (paired bootstrap over queries)."
         ],
     )
+
+
+def greedy_rewrites(
+    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], merged: Path | None = None
+) -> list[str]:
+    """What would be searched for each row: by the frozen model, or with the adapter in ``out``.
+
+    Args:
+        merged: folder for the merged checkpoint; None asks the frozen model, with examples.
+    """
+    if merged is None:
+        samples = _sample(settings, base, rows, "frozen.jsonl", 0)
+    else:
+        adapter = open_adapter(settings.out, base.revision)
+        checkpoint = merge_adapter(Path(base.path), adapter, merged)
+        tuned = LanguageModel(base.name, str(checkpoint), base.on_gpu)
+        samples = _sample(settings, tuned, rows, f"{adapter.name}.jsonl", 0, adapter.tasks)
+    return searched([samples[row].greedy for row in rows], [row.query for row in rows])
 
 
 def _sample(

@@ -66,6 +66,8 @@ async def _draw(
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
+        if file.tell():
+            file.write("\n")  # the last line may have been cut off
         for chunk in track(chunks, f"Sampling, {_CHUNK} queries each"):
             if time.monotonic() > deadline:
                 break

@@ -24,7 +24,7 @@ class Scorer:
     """Ranks completions. Remembers the last batch, for each reward of a step asks for it anew."""
 
     def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
+        self.retriever = retriever
         self._asked: tuple[list[str], list[str]] | None = None
         self._answer: Rollout | None = None
 
@@ -34,9 +34,9 @@ class Scorer:
         Args:
             targets: for each text the ids of its right pictures.
         """
-        index = self._retriever.index
+        index = self.retriever.index
         positions = [[p for t in ids if (p := index.position(t)) is not None] for ids in targets]
-        return self._retriever.corpus.rank(self._retriever.encoder.encode_texts(texts), positions)
+        return self.retriever.corpus.rank(self.retriever.encoder.encode_texts(texts), positions)
 
     def rollout(
         self, completions: Sequence[str], queries: Sequence[str], targets: Sequence[Sequence[str]]
@@ -46,7 +46,7 @@ class Scorer:
         if asked == self._asked and self._answer is not None:
             return self._answer
         texts = searched(completions, queries)
-        encoder = self._retriever.encoder
+        encoder = self.retriever.encoder
         # Both in one batch and one matrix product; a query stands there once for its group.
         distinct = list(dict.fromkeys(zip(queries, map(tuple, targets), strict=True)))
         both = self.rank(

@@ -124,6 +124,8 @@ class TrainSettings(CommandSettings):
                 f"micro_batch {self.micro_batch} must divide prompts_per_step x group_size, "
                 f"which is {completions}"
             )
+        if not self.warm_start and not self.steps:
+            raise ValueError("neither warm_start nor steps: there is nothing to train")
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self

@@ -15,7 +15,8 @@ from models.errors import GrapeError
 from models.tasks import STOP, Task
 from training.checkpoints import last_checkpoint
 from training.data import Row
-from training.language_model import LanguageModel, Tokenizer, lora, peft_model, quiet_trainer
+from training.language_model import LanguageModel, Tokenizer, lora, peft_model
+from training.monitor import Progress
 from training.rewards import is_well_formed
 from training.sampling import Samples
 from training.scoring import Scorer
@@ -75,9 +76,9 @@ def warm_start(
             "--samples, or look at `grape train --dry-run`."
         )
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    quiet_trainer()
     tokenizer = base.tokenizer()
     data = Dataset.from_list([_tokenised(tokenizer, tasks, lesson) for lesson in lessons])
     micro = min(settings.micro_batch, settings.warm_start_batch)
@@ -94,18 +95,21 @@ def warm_start(
             learning_rate=settings.warm_start_learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=10,
-            logging_steps=10,
+            logging_steps=5,
             save_steps=50,
             save_total_limit=2,
             seed=settings.seed,
             max_length=256,
+            train_sampling_strategy="group_by_length",  # descriptions would pad names fivefold
             gradient_checkpointing=False,
             bf16=base.on_gpu,
             use_cpu=not base.on_gpu,
             report_to=["tensorboard"],
-            disable_tqdm=None,
+            disable_tqdm=True,
         ),
+        callbacks=[Progress("warm start")],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     beside = folder / ".adapter"
     peft_model(trainer.model).save_pretrained(str(beside))
