@@ -169,7 +169,11 @@ def merge_adapter(model: Path, adapter: Adapter, cache: Path) -> Path:
         The checkpoint's folder; its name carries both contents' hashes.
     """
     base = adapter.manifest.base_revision
-    target = cache / f"{adapter.name}-on-{base[:12]}"
+    return merge_weights(model, adapter.folder, cache / f"{adapter.name}-on-{base[:12]}")
+
+
+def merge_weights(model: Path, lora: Path, target: Path) -> Path:
+    """Writes ``target``, the checkpoint ``model`` with PEFT's folder ``lora`` merged into it."""
     if target.is_dir():
         return target
     import torch
@@ -177,11 +181,11 @@ def merge_adapter(model: Path, adapter: Adapter, cache: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    beside = cache / f".{target.name}.{os.getpid()}"
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        merged = PeftModel.from_pretrained(loaded, str(adapter.folder)).merge_and_unload()
+        merged = PeftModel.from_pretrained(loaded, str(lora)).merge_and_unload()
         merged.save_pretrained(beside)
         AutoTokenizer.from_pretrained(model).save_pretrained(beside)
         os.replace(beside, target)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.adapter import merge_adapter, open_adapter
+from models.adapter import merge_adapter, merge_weights, open_adapter
 from models.demo import paths
 from models.encoder import ClipEncoder
 from models.errors import InputError
@@ -21,10 +21,10 @@ from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
 from training.pool import Pool
 from training.ranking import Corpus, Ranker
-from training.sampling import Samples, sample_rewrites
+from training.sampling import Samples, joined, sample_rewrites
 from training.scoring import Retriever, Scorer, searched
 from training.settings import TrainSettings
-from training.warm_start import Lesson, choose_lessons, warm_start
+from training.warm_start import choose_lessons, warm_start
 
 
 def train(settings: TrainSettings) -> None:
@@ -56,9 +56,7 @@ def train(settings: TrainSettings) -> None:
 
     start, taught = None, 0
     if settings.warm_start:
-        lessons = _lessons(settings, base, rows, scorer)
-        taught = len(lessons)
-        start = warm_start(settings, base, tasks, lessons, settings.work_folder / "warm_start")
+        start, taught = _warm_start(settings, base, tasks, rows, scorer)
 
     trained, monitor = start, None
     if settings.steps:
@@ -81,26 +79,39 @@ def train(settings: TrainSettings) -> None:
         print("\n".join(compared.notes))
 
 
-def _lessons(
-    settings: TrainSettings, base: LanguageModel, rows: Sequence[Row], scorer: Scorer
-) -> list[Lesson]:
-    """What the warm start teaches; chosen once, so that a resumed run learns the same."""
-    path = settings.work_folder / "lessons.jsonl"
-    if path.is_file():
-        records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        return [Lesson(Row.model_validate(row), *rest) for row, *rest in records]
-    chosen = choose(rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed)
-    samples = _sample(
-        settings, base, chosen, "samples.jsonl", settings.samples,
-        minutes=settings.warm_start_minutes,
-    )  # fmt: skip
-    lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
-    say(f"Warm start: {len(lessons)} of {len(samples)} queries have a sample that ranks well")
-    beside = path.with_suffix(".unfinished")
-    lines = [json.dumps([row.model_dump(), *rest], ensure_ascii=False) for row, *rest in lessons]
-    beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    beside.replace(path)
-    return lessons
+def _warm_start(
+    settings: TrainSettings,
+    base: LanguageModel,
+    tasks: Mapping[str, Task],
+    rows: Sequence[Row],
+    scorer: Scorer,
+) -> tuple[Path, int]:
+    """The taught adapter, and how many lessons it learnt.
+
+    The frozen model draws the first round's samples, on the prompt with examples; what the rounds
+    before have taught draws the next one's. Each round teaches the base model anew, from the
+    samples of all rounds.
+    """
+    sampler, prompts = base, TASKS
+    samples: dict[Row, Samples] = {}
+    for number in range(1, settings.warm_start_rounds + 1):
+        behind = "" if number == 1 else f"-{number}"
+        folder = settings.work_folder / f"warm_start{behind}"
+        # A run that is resumed while it teaches goes on with the lessons that it began with.
+        minutes = 0 if folder.is_dir() else settings.warm_start_minutes
+        seed = settings.seed + number - 1
+        chosen = choose(rows, "train", settings.of_tasks(settings.warm_start_queries), seed)
+        drawn = _sample(
+            settings, sampler, chosen, f"samples{behind}.jsonl", settings.samples, prompts, minutes
+        )
+        samples = joined(samples, drawn)
+        lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
+        say(f"Warm start: {len(lessons)} of {len(samples)} queries have a sample that ranks well")
+        start = warm_start(settings, base, tasks, lessons, folder)
+        if number < settings.warm_start_rounds:
+            merged = merge_weights(Path(base.path), start, start.with_name("merged"))
+            sampler, prompts = LanguageModel(base.name, str(merged), base.on_gpu), dict(tasks)
+    return start, len(lessons)
 
 
 def load_retriever(settings: TrainSettings) -> Retriever:

@@ -35,14 +35,14 @@ async def sample_rewrites(
     """One greedy answer and ``count`` drawn ones for each row.
 
     ``path`` (JSON lines) keeps what is done; called again after an interruption it goes on there.
-    When ``minutes`` are over, the rows that are left have no samples.
+    When ``minutes`` are over, the rows that are left have no samples; 0 only reads the file.
 
     Args:
         start: called only when something is left to do.
     """
     done = {key: samples for key, samples in _read(path).items() if len(samples.drawn) == count}
     todo = [row for row in rows if _key(tasks[row.task], row) not in done]
-    if todo:
+    if todo and minutes != 0:
         rewriter = start()
         try:
             await _draw(rewriter, tasks, todo, count, temperature, path, done, minutes)
@@ -50,6 +50,15 @@ async def sample_rewrites(
             await rewriter.close()
     keys = {row: _key(tasks[row.task], row) for row in rows}
     return {row: done[key] for row, key in keys.items() if key in done}
+
+
+def joined(one: Mapping[Row, Samples], other: Mapping[Row, Samples]) -> dict[Row, Samples]:
+    """The samples of both; a row in both has the other's greedy answer and all that was drawn."""
+    both = {**one, **other}
+    for row in one.keys() & other.keys():
+        before, after = one[row], other[row]
+        both[row] = Samples(after.greedy, (before.greedy, *before.drawn, *after.drawn))
+    return both
 
 
 async def _draw(
@@ -62,7 +71,7 @@ async def _draw(
     done: dict[str, Samples],
     minutes: float | None,
 ) -> None:
-    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:

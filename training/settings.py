@@ -48,11 +48,15 @@ class TrainSettings(CommandSettings):
     dry_run_queries: int = Field(64, ge=1, description="queries of each task that --dry-run takes")
 
     warm_start: bool = Field(True, description="SFT on the best-ranked samples before GRPO")
+    warm_start_rounds: int = Field(
+        1, ge=1, le=8, description="from the second on the model taught so far draws the samples"
+    )
     warm_start_queries: dict[TaskName, int] = Field(
-        {"multilingual": 3600, "long": 256}, description="training queries to sample for, by task"
+        {"multilingual": 3600, "long": 256},
+        description="training queries that a round samples for, by task",
     )
     warm_start_minutes: float | None = Field(
-        None, gt=0, description="sampling ends after so long; what is there by then is learnt from"
+        None, gt=0, description="a round's sampling ends after so long; what is there is learnt"
     )
     warm_start_rank: int = Field(
         20, ge=1, description="a query whose best sample ranks lower teaches nothing"
