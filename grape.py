@@ -14,6 +14,7 @@ COMMANDS = {
     "index build": ("service", "IndexBuild", "an index of a folder of pictures"),
     "index info": ("service", "IndexInfo", "what an index holds"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
+    "eval": ("training", "Eval", "systems compared on one set of queries, with intervals"),
     "demo prepare": (
         "service",
         "DemoPrepare",

@@ -16,13 +16,13 @@ import numpy as np
 
 from models.demo import paths
 from models.demo.gallery import LANGUAGES
-from service.gate import decide
+from models.gate import decide
 from training.data import Row, choose, load_rows
 from training.demo_data import english_names, split_of
-from training.evaluation import AVERAGE, Slice, paired_interval, ranks_of, slice_of
+from training.evaluation.slices import AVERAGE, Slice, paired_interval, ranks_of, slice_of
 from training.language_model import LanguageModel
-from training.pipeline import compare, greedy_rewrites, load_retriever
-from training.scoring import Scorer
+from training.pipeline import compare, greedy_rewrites
+from training.scoring import Scorer, load_retriever
 from training.settings import TrainSettings
 
 README = Path(__file__).parent.parent / "README.md"

@@ -1,6 +1,6 @@
 """Building an index from a folder of pictures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,33 +26,49 @@ def build_from_folder(
     encoder: ClipEncoder,
     factory: str = "Flat",
     metadata_of: Callable[[str], Metadata] = lambda picture_id: {},
-    track: Callable[[Iterable[Path]], Iterable[Path]] = lambda paths: paths,
+    track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids,
 ) -> tuple[ImageIndex, BuildReport]:
     """Encodes every picture below a folder; its id is its path in the folder.
 
     Args:
         metadata_of: further metadata of a picture, by id.
-        track: wraps the files to show progress.
+        track: wraps the ids to show progress.
 
     Raises:
         InputError: nothing to index, or an unusable factory string.
+    """
+    pictures = {path.relative_to(folder).as_posix(): path for path in find_pictures(folder)}
+    return build_index(pictures, folder, encoder, factory, metadata_of, track)
+
+
+def build_index(
+    pictures: Mapping[str, Path],
+    folder: Path,
+    encoder: ClipEncoder,
+    factory: str = "Flat",
+    metadata_of: Callable[[str], Metadata] = lambda picture_id: {},
+    track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids,
+) -> tuple[ImageIndex, BuildReport]:
+    """Encodes pictures that have ids already; otherwise as :func:`build_from_folder`.
+
+    Args:
+        pictures: id to file, below ``folder``.
     """
     report = BuildReport()
     ids: list[str] = []
 
     def opened() -> Iterator[Image.Image]:
-        for path in track(find_pictures(folder)):
-            relative = path.relative_to(folder).as_posix()
+        for picture_id in track(pictures):
             try:
-                image = read_picture(path)
-                relative.encode()  # a name that is not UTF-8 could be neither stored nor asked for
+                image = read_picture(pictures[picture_id])
+                picture_id.encode()  # what is not UTF-8 could be neither stored nor asked for
             except (PictureError, OSError) as error:
-                report.skipped.append((ascii(relative)[1:-1], str(error)))
+                report.skipped.append((ascii(picture_id)[1:-1], str(error)))
                 continue
             except UnicodeEncodeError:
-                report.skipped.append((ascii(relative)[1:-1], "its name is not valid UTF-8"))
+                report.skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
                 continue
-            ids.append(relative)
+            ids.append(picture_id)
             yield image
 
     vectors = encoder.encode_images(opened())
@@ -62,6 +78,6 @@ def build_from_folder(
             f"None of the {len(report.skipped)} pictures in {folder} could be read; the first: "
             f"{report.skipped[0][0]}: {report.skipped[0][1]}."
         )
-    metadata = [{"file": picture_id, **metadata_of(picture_id)} for picture_id in ids]
+    metadata = [{"file": pictures[i].relative_to(folder).as_posix(), **metadata_of(i)} for i in ids]
     index = ImageIndex.build(vectors, ids, metadata, encoder.fingerprint, factory, folder)
     return index, report

@@ -6,9 +6,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from models.gate import decide
 from models.progress import say
 from models.rewriter import Sampling
-from service.gate import decide
 from service.metrics import Metrics
 from service.retriever import Retriever
 from service.rewriting import RewriterHost

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from service.settings import Fusion, RewriteMode
+from models.fusion import Fusion
+from service.settings import RewriteMode
 
 Status = Literal["rewritten", "kept", "fallback"]
 TaskChoice = Literal["auto", "multilingual", "long", "composed"]

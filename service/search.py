@@ -4,11 +4,11 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from models.fusion import Fusion, fuse, searches
+from models.gate import decide
 from models.rewriter import Sampling
 from models.tasks import TASKS, Task, choose_task
 from models.types import Hit, TextLength
-from service.fusion import fuse, searches
-from service.gate import decide
 from service.metrics import Metrics
 from service.retriever import Retriever
 from service.rewriting import RewriterHost
@@ -21,7 +21,7 @@ from service.schemas import (
     SearchTimings,
     Status,
 )
-from service.settings import Fusion, RewriteMode
+from service.settings import RewriteMode
 
 
 class SearchOptions(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from models.fusion import Fusion
 from models.settings import CommandSettings
 
 RewriteMode = Literal["auto", "always", "never"]
-Fusion = Literal["rewrite", "original", "rrf", "mean"]
 
 
 class Settings(CommandSettings):

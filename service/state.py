@@ -141,9 +141,9 @@ def load_retriever(settings: Settings) -> Retriever:
     """
     folder = index_path(settings)
     built_with = read_manifest(folder).encoder  # before what is heavy to import
+    from models import gate
     from models.encoder import ClipEncoder
     from models.index import ImageIndex
-    from service import gate
 
     demo = folder == paths.index_dir()
     name = settings.encoder or (paths.ENCODER if demo else built_with.name)

@@ -1,5 +1,8 @@
-"""The commands of the `grape` program that train."""
+"""The commands of the `grape` program that train and evaluate."""
 
+from pydantic import Field
+
+from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
 
 
@@ -10,3 +13,26 @@ class Train(TrainSettings):
         from training.pipeline import train
 
         train(self)
+
+
+class Eval(EvalSettings):
+    """Compares systems on one set of queries, with intervals and tests; what is done is kept."""
+
+    list: bool = Field(False, description="say which systems there are, and stop")
+
+    def cli_cmd(self) -> None:
+        from training.evaluation.systems import SYSTEMS
+
+        if self.list:
+            print("\n".join(f"{name:18} {spec.about}" for name, spec in SYSTEMS.items()))
+            return
+        from training.evaluation.run import evaluate
+        from training.evaluation.text import as_text
+
+        results = evaluate(self)
+        print(as_text(results))
+        if self.report:
+            from training.evaluation.report import write_report
+
+            write_report(results, self.report)
+            print(f"The report is {self.report / 'report.html'}.")

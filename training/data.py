@@ -26,6 +26,7 @@ class Row(BaseModel, frozen=True):
     task: TaskName = "multilingual"
     language: str = "und"  # ISO 639-1, or ISO 639's "und" for unknown
     split: Split = "train"
+    english: str | None = None  # a perfect English query, where one is known: the oracle's rewrite
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -46,6 +46,11 @@ def demo_rows() -> list[Row]:
     return [row for row in rows if same_query(row.query) not in taken[row.split]]
 
 
+def english_rows() -> list[Row]:
+    """The pictures' English names: what the encoder knows, and rewriting can only spoil."""
+    return [_row(str(r["name"]), r["id"], "en", str(r["name"])) for r in _gallery()]
+
+
 def english_names() -> dict[str, str]:
     """The English name of each picture: what the oracle would rewrite a query to."""
     return {str(record["id"]): str(record["name"]) for record in _gallery()}
@@ -55,22 +60,25 @@ def _names() -> Iterator[Row]:
     for record in _gallery():
         for language in LANGUAGES:
             if language != "en" and language in record["names"]:
-                yield _row(record["names"][language], record["id"], language)
+                yield _row(record["names"][language], record["id"], language, record["name"])
 
 
 def _descriptions() -> Iterator[Row]:
-    gallery = {record["id"] for record in _gallery()}
+    names = english_names()
     for line in DESCRIPTIONS.read_text().splitlines():
         record = json.loads(line)
-        if record["id"] in gallery:
-            yield _row(record["text"], record["id"], "en")
+        if record["id"] in names:
+            yield _row(record["text"], record["id"], "en", names[record["id"]])
 
 
-def _row(query: str, picture_id: str, language: str) -> Row:
+def _row(query: str, picture_id: str, language: str, english: str) -> Row:
     """The task is the one that serving would choose."""
     task = choose_task(query).name
     split = split_of(picture_id)
-    return Row(query=query, targets=(picture_id,), task=task, language=language, split=split)
+    return Row(
+        query=query, targets=(picture_id,), task=task, language=language, split=split,
+        english=english,
+    )  # fmt: skip
 
 
 def _gallery() -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """GRPO: TRL's trainer, fed with prompts and with rewards from the whole corpus' ranking."""
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ class BatchReward:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
+        began = time.perf_counter()
         rollout = self._scorer.rollout(completions, query, targets)
+        values = [float(value) for value in self._reward(rollout)]
+        log_metric(f"seconds/{self.__name__}", time.perf_counter() - began)
         if self._tells:
             ranking = rollout.rewritten
             log_metric("rank/mean", float(ranking.rank.mean()))
@@ -47,7 +51,7 @@ class BatchReward:
             log_metric("similarity/target", float(ranking.positive.mean()))
             log_metric("similarity/random", float(ranking.random.mean()))
             log_metric("similarity/gap", float((ranking.positive - ranking.random).mean()))
-        return [float(value) for value in self._reward(rollout)]
+        return values
 
 
 def train_grpo(

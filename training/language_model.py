@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class LanguageModel:
                 )
         return cls(name, path, torch.cuda.is_available())
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """The hash of a local checkpoint's weights, or the hub's commit."""
         if Path(self.path).is_dir():

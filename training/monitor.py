@@ -22,6 +22,7 @@ _LINE = {  # name in the line: TRL's name
     "to target": "similarity/target",
     "to random": "similarity/random",
     "gap": "similarity/gap",
+    "time in rewards": "reward_time_share",
 }
 
 
@@ -113,6 +114,9 @@ class Monitor(TrainerCallback):
     ) -> None:
         if not logs or "reward" not in logs:
             return
+        if logs.get("step_time"):
+            spent = sum(value for name, value in logs.items() if name.startswith("seconds/"))
+            logs["reward_time_share"] = spent / logs["step_time"]
         self.steps.append({"step": state.global_step, **logs})
         parts = {
             name.split("/")[1]: value

@@ -17,7 +17,7 @@ from models.errors import GrapeError
 from models.manifest import IndexManifest
 from models.tasks import Task
 from training.data import Row
-from training.evaluation import Slice
+from training.evaluation.slices import Slice
 from training.language_model import LanguageModel, greedy_answers
 from training.monitor import Monitor
 from training.settings import TrainSettings

@@ -1,28 +1,20 @@
 """`grape train` from top to bottom: data, samples, warm start, GRPO, adapter, test."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.adapter import merge_adapter, merge_weights, open_adapter
-from models.demo import paths
-from models.encoder import ClipEncoder
 from models.errors import InputError
-from models.index import ImageIndex
-from models.manifest import read_manifest
 from models.progress import say
-from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import TASKS, Task
 from training import dry_run
 from training.data import DEMO, Row, check_leakage, check_targets, choose, load_rows
-from training.evaluation import gain_interval, ranks_of, slices
+from training.evaluation.slices import gain_interval, ranks_of, slices
 from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
-from training.pool import Pool
-from training.ranking import Corpus, Ranker
-from training.sampling import Samples, joined, sample_rewrites
-from training.scoring import Retriever, Scorer, searched
+from training.sampling import Samples, engine_samples, joined
+from training.scoring import Scorer, load_retriever, searched
 from training.settings import TrainSettings
 from training.warm_start import choose_lessons, warm_start
 
@@ -70,7 +62,7 @@ def train(settings: TrainSettings) -> None:
         settings, base, tasks, trained, validation, retriever.index.manifest, monitor, taught
     )
     say(f"The adapter is in {settings.out}: `grape serve --adapter {settings.out}` serves it.")
-    if settings.test_queries:
+    if any(row.split == "test" and row.task in settings.test_queries for row in rows):
         merged = settings.work_folder / "merged"
         compared = compare(settings, base, rows, scorer, merged)
         add_metrics(settings, base, monitor, taught, compared)
@@ -112,23 +104,6 @@ def _warm_start(
             merged = merge_weights(Path(base.path), start, start.with_name("merged"))
             sampler, prompts = LanguageModel(base.name, str(merged), base.on_gpu), dict(tasks)
     return start, len(lessons)
-
-
-def load_retriever(settings: TrainSettings) -> Retriever:
-    """The frozen half, from the index folder and the encoder that made it."""
-    folder = settings.index or paths.index_dir()
-    built_with = read_manifest(folder).encoder
-    name = paths.ENCODER if folder == paths.index_dir() else built_with.name
-    encoder = ClipEncoder(
-        name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
-    )
-    index = ImageIndex.open(folder, encoder.fingerprint)
-    corpus: Ranker
-    if len(index) <= settings.exact_up_to:
-        corpus = Corpus.of(index.vectors(), settings.encoder_device)
-    else:
-        corpus = Pool(index, settings.pool_hard, settings.pool_random, settings.seed)
-    return Retriever(encoder, index, corpus)
 
 
 def what_there_is_to_win(
@@ -205,16 +180,9 @@ def _sample(
     tasks: Mapping[str, Task] = TASKS,
     minutes: float | None = None,
 ) -> dict[Row, Samples]:
-    """Samples through vLLM, as serving does, kept in the work folder."""
-
-    async def run() -> dict[Row, Samples]:
-        path = settings.work_folder / file
-        return await sample_rewrites(
-            lambda: VLLMRewriter(VLLMOptions(base.path, max_num_seqs=128)),
-            tasks, rows, count, settings.sample_temperature, path, minutes,
-        )  # fmt: skip
-
-    return asyncio.run(run())
+    """Samples, kept in the work folder."""
+    path = settings.work_folder / file
+    return engine_samples(base.path, tasks, rows, count, settings.sample_temperature, path, minutes)
 
 
 def _check_folders(settings: TrainSettings) -> None:

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 # Scores of one chunk stay in the processor's cache while they are compared.
 _CHUNK_SCORES = 1 << 20
 # The same picture twice gives scores that differ in the last bits; such a tie counts against.
-_TIE = 1e-6
+TIE = 1e-6
 TEMPERATURE = 0.01  # of the softmax over the corpus; CLIP trains with about this
 _MOST_LOG_ODDS = 80.0  # float32 ends a little above
 
@@ -122,7 +122,7 @@ class Tally:
             inside = real & (targets >= start) & (targets < start + len(chunk))
             row, column = torch.nonzero(inside, as_tuple=True)
             scores[row, targets[row, column] - start] = -torch.inf
-            better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - _TIE, dim=1)
+            better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - TIE, dim=1)
             self.above += weight * better
             self.hardest = torch.maximum(self.hardest, scores.amax(1))
             scores.sub_(self.best.unsqueeze(1)).div_(TEMPERATURE).clamp_(max=_MOST_LOG_ODDS).exp_()

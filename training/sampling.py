@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from models.progress import track
 from models.rewriter import Rewriter, Sampling
+from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import Task
 from training.data import Row
 
@@ -21,6 +22,28 @@ class Samples(NamedTuple):
 
     greedy: str
     drawn: tuple[str, ...]
+    seconds: float = 0.0  # of the engine's time, with the rest of its chunk at once
+
+
+def engine_samples(
+    model: str,
+    tasks: Mapping[str, Task],
+    rows: Sequence[Row],
+    count: int,
+    temperature: float,
+    path: Path,
+    minutes: float | None = None,
+) -> dict[Row, Samples]:
+    """:func:`sample_rewrites` through vLLM, as serving does.
+
+    Args:
+        model: a checkpoint's folder, or a name on the hub.
+    """
+
+    def start() -> Rewriter:
+        return VLLMRewriter(VLLMOptions(model, max_num_seqs=128))
+
+    return asyncio.run(sample_rewrites(start, tasks, rows, count, temperature, path, minutes))
 
 
 async def sample_rewrites(
@@ -57,7 +80,8 @@ def joined(one: Mapping[Row, Samples], other: Mapping[Row, Samples]) -> dict[Row
     both = {**one, **other}
     for row in one.keys() & other.keys():
         before, after = one[row], other[row]
-        both[row] = Samples(after.greedy, (before.greedy, *before.drawn, *after.drawn))
+        drawn = (before.greedy, *before.drawn, *after.drawn)
+        both[row] = Samples(after.greedy, drawn, before.seconds + after.seconds)
     return both
 
 
@@ -80,10 +104,13 @@ async def _draw(
         for chunk in track(chunks, f"Sampling, {_CHUNK} queries each"):
             if time.monotonic() > deadline:
                 break
+            began = time.monotonic()
             answers = await asyncio.gather(
                 *(_sample(rewriter, tasks[row.task], row, count, temperature) for row in chunk)
             )
-            for row, samples in zip(chunk, answers, strict=True):
+            seconds = round((time.monotonic() - began) / len(chunk), 4)
+            for row, answer in zip(chunk, answers, strict=True):
+                samples = answer._replace(seconds=seconds)
                 key = _key(tasks[row.task], row)
                 done[key] = samples
                 file.write(json.dumps([key, *samples], ensure_ascii=False) + "\n")
@@ -109,8 +136,8 @@ def _read(path: Path) -> dict[str, Samples]:
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                key, greedy, drawn = json.loads(line)
+                key, greedy, drawn, *seconds = json.loads(line)
             except ValueError:
                 continue  # cut off while it was written: drawn again
-            done[key] = Samples(greedy, tuple(drawn))
+            done[key] = Samples(greedy, tuple(drawn), *seconds)
     return done

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.demo import paths
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
+from models.manifest import read_manifest
 from models.tasks import parse_rewrite
 from training.data import Row
-from training.ranking import Ranker, Ranking
+from training.pool import Pool
+from training.ranking import Corpus, Ranker, Ranking
 from training.rewards import Rollout
+from training.settings import RetrieverSettings
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,23 @@ class Retriever:
     encoder: ClipEncoder
     index: ImageIndex
     corpus: Ranker
+
+
+def load_retriever(settings: RetrieverSettings) -> Retriever:
+    """From the index folder and the encoder that made it."""
+    folder = settings.index or paths.index_dir()
+    built_with = read_manifest(folder).encoder
+    name = paths.ENCODER if folder == paths.index_dir() else built_with.name
+    encoder = ClipEncoder(
+        name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
+    )
+    index = ImageIndex.open(folder, encoder.fingerprint)
+    corpus: Ranker
+    if len(index) <= settings.exact_up_to:
+        corpus = Corpus.of(index.vectors(), settings.encoder_device)
+    else:
+        corpus = Pool(index, settings.pool_hard, settings.pool_random, settings.seed)
+    return Retriever(encoder, index, corpus)
 
 
 class Scorer:

@@ -13,24 +13,35 @@ from models.tasks import TaskName
 Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
 
 
-class TrainSettings(CommandSettings):
-    """What is trained, on what, and how; the defaults suit the demo on two CPU cores."""
-
-    model_config = SettingsConfigDict(extra="forbid")
+class RetrieverSettings(CommandSettings):
+    """The frozen half and the base model: what training and evaluation share."""
 
     index: Path | None = Field(None, description="index folder; without one the demo gallery")
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="what the encoder computes in"
     )
+    llm: str = Field(
+        "gemma3-270m", description="base model: a demo model's name, a folder, or a hub name"
+    )
+    seed: int = Field(0, ge=0, description="of data order, sampling and weights")
+    exact_up_to: int = Field(
+        1_000_000, ge=1, description="above so many pictures ranks are estimated from a pool"
+    )
+    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of the target in the pool")
+    pool_random: int = Field(20_000, ge=1, description="random pictures in the pool")
+
+
+class TrainSettings(RetrieverSettings):
+    """What is trained, on what, and how; the defaults suit the demo on two CPU cores."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
     data: str = Field(
         "demo", description="JSONL, CSV or parquet file, a data set on the hub, or 'demo'"
     )
     tasks: list[TaskName] = Field(
         ["multilingual", "long"], min_length=1, description="kinds of queries to train for"
-    )
-    llm: str = Field(
-        "gemma3-270m", description="base model: a demo model's name, a folder, or a hub name"
     )
     prompt: Literal["short", "examples"] = Field(
         "short", description="what the adapter is trained and served on; the warm start teaches it"
@@ -39,7 +50,6 @@ class TrainSettings(CommandSettings):
     work: Path | None = Field(
         None, description="folder for samples and checkpoints; without one OUT with '.work' behind"
     )
-    seed: int = Field(0, ge=0, description="of data order, sampling and weights")
     dry_run: bool = Field(False, description="only say what there is to win")
     resume: bool = Field(False, description="go on from the last checkpoint in the work folder")
 
@@ -89,12 +99,6 @@ class TrainSettings(CommandSettings):
         None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
     )
     vllm_gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM's share when colocated")
-
-    exact_up_to: int = Field(
-        1_000_000, ge=1, description="above so many pictures ranks are estimated from a pool"
-    )
-    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of the target in the pool")
-    pool_random: int = Field(20_000, ge=1, description="random pictures in the pool")
 
     validation_queries: dict[TaskName, int] = Field(
         {"multilingual": 130, "long": 40}, description="fixed sample to judge steps by, by task"

@@ -20,7 +20,7 @@ from models.adapter import content_hash, open_adapter
 from models.demo import paths
 from models.rewriter import RewriteFailed, RewriterDown, Sampling
 from models.rewriter_endpoint import EndpointRewriter
-from models.tasks import LONG, MULTILINGUAL, parse_rewrite
+from models.tasks import LONG, MULTILINGUAL, Task, parse_rewrite
 from tests.e2e.server import GRAPE, Server
 from training.language_model import greedy_answers
 
@@ -140,6 +140,25 @@ async def test_peft_vllm_and_grape_give_the_same_rewrites(server: Server, vllm_u
     by_grape = [result["rewrites"][0]["text"] for result in answer["results"]]
     assert [parse_rewrite(text) for text in by_peft] == by_grape
     assert [parse_rewrite(text) for (text,) in by_vllm] == by_grape
+
+
+def test_asking_for_several_rewrites_gives_several(server: Server) -> None:
+    """Each sample arrives: vLLM hands them out apart from each other unless it is told not to."""
+    body = {"query": "ein roter Apfel auf dem Tisch", "n": 16, "temperature": 1.5}
+    (result,) = server.client.post("/rewrite", json=body).json()["results"]
+    assert len(result["rewrites"]) > 4
+    # Greedy ones are all the same one.
+    (result,) = server.client.post("/rewrite", json={**body, "temperature": 0}).json()["results"]
+    assert len(result["rewrites"]) == 1
+
+
+@pytest.mark.parametrize(("task", "tokens"), [(MULTILINGUAL, 480), (LONG, 128)])
+def test_the_examples_fill_whole_blocks(task: Task, tokens: int) -> None:
+    """What begins in the middle of a block of 32 is computed anew for every query."""
+    tokenizer = AutoTokenizer.from_pretrained(paths.checkpoint_dir(paths.DEFAULT_LLM))
+    one, other = (tokenizer(task.prompt(query)).input_ids for query in ("caballo", "ギター"))
+    shared = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    assert tokens <= shared < tokens + 8
 
 
 def test_the_shipped_adapter_is_served_and_proved(server: Server) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
+from models.fusion import fuse, searches
+from models.gate import decide
 from models.index import ImageIndex
 from models.types import Hit, TextLength
-from service.fusion import fuse, searches
-from service.gate import decide
 from service.retriever import Retriever
 
 SHORT = TextLength(5, 77)

@@ -12,7 +12,7 @@ from models.rewriter import Sampling
 from models.tasks import MULTILINGUAL, TASKS, Task
 from training import dry_run
 from training.data import Row
-from training.evaluation import AVERAGE, gain_interval, slices
+from training.evaluation.slices import AVERAGE, gain_interval, slices
 from training.grpo import by_task
 from training.ranking import Corpus
 from training.sampling import Samples, sample_rewrites

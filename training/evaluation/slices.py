@@ -36,7 +36,9 @@ def slices(rows: Sequence[Row], ranks: Floats) -> list[Slice]:
     names = np.array([slice_name(row) for row in rows])
     groups = {name: ranks[names == name] for name in dict.fromkeys(names.tolist())}
     found = [slice_of(name, group) for name, group in sorted(groups.items())]
-    languages = [groups[name] <= 10 for name in groups if name not in ("long", "en")]
+    languages = [
+        (groups[name] <= 10).astype(float) for name in groups if name not in ("long", "en")
+    ]
     if len(languages) > 1:
         low, high = _interval_of_mean(languages)
         mean_1 = np.mean([(groups[n] <= 1).mean() for n in groups if n not in ("long", "en")])
@@ -56,7 +58,7 @@ def gain_interval(rows: Sequence[Row], before: Floats, after: Floats) -> tuple[f
     change = (after <= 10).astype(float) - (before <= 10).astype(float)
     groups = [change[names == n] for n in dict.fromkeys(names.tolist()) if n not in ("long", "en")]
     low, high = _interval_of_mean(groups)
-    return float(np.mean([group.mean() for group in groups])), low, high
+    return float(np.mean([group.mean() for group in groups])) if groups else 0.0, low, high
 
 
 def paired_interval(before: Floats, after: Floats) -> tuple[float, float]:
@@ -91,8 +93,14 @@ def _interval_of_mean(groups: Sequence[Floats]) -> tuple[float, float]:
         means: Floats = np.mean([part.mean(axis=axis) for part in drawn], axis=0)
         return means
 
+    if not groups:
+        return 0.0, 0.0
+    # scipy wants two values; one alone drawn anew is itself, as it is when it stands there twice.
+    wide = [np.repeat(group, 2) if len(group) == 1 else group for group in groups]
+    if all(np.ptp(group) == 0 for group in wide):
+        return (float(np.mean([group[0] for group in wide])),) * 2
     found = bootstrap(
-        [np.asarray(group, float) for group in groups],
+        wide,
         mean_of_means,
         n_resamples=_RESAMPLES,
         method="percentile",

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from models.types import Hit
-from service.settings import Fusion
+
+Fusion = Literal["rewrite", "original", "rrf", "mean"]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
 RRF_K = 60

@@ -1,0 +1,1 @@
+"""`grape eval`: systems compared on one set of queries, with statistics."""

@@ -1,0 +1,41 @@
+"""Metrics of each query, by ir-measures, which computes them as trec_eval does."""
+
+from collections.abc import Sequence
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, Success, nDCG
+
+from training.ranking import Floats
+
+MAIN = "R@10"
+# Of a query with several right pictures R@k asks for one of them, as image retrieval's papers do;
+# TREC calls that Success@k.
+MEASURES = {
+    "R@1": Success @ 1,
+    "R@5": Success @ 5,
+    "R@10": Success @ 10,
+    "MRR@10": RR @ 10,
+    "nDCG@10": nDCG @ 10,
+}
+_DEEPEST = 10
+
+
+def per_query(top: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> dict[str, Floats]:
+    """Each metric for each query.
+
+    Args:
+        top: positions of the first pictures, best first, ties already broken.
+    """
+    run = {str(q): scored(found[:_DEEPEST]) for q, found in enumerate(top)}
+    qrels = {str(q): {str(t): 1 for t in positions} for q, positions in enumerate(targets)}
+    names = {measure: name for name, measure in MEASURES.items()}
+    values = {name: np.zeros(len(top)) for name in MEASURES}
+    for found in ir_measures.iter_calc(list(MEASURES.values()), qrels, run):
+        values[names[found.measure]][int(found.query_id)] = found.value
+    return values
+
+
+def scored(found: Sequence[int]) -> dict[str, float]:
+    """Scores that fall with the place: trec_eval would sort equal ones by name."""
+    return {str(position): float(len(found) - place) for place, position in enumerate(found)}

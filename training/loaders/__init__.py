@@ -1,0 +1,50 @@
+"""The benchmarks of the paper and of others, read from their official files.
+
+Nothing is fetched: no copy on the hub was found that a data set's makers keep, and most ask for
+their terms to be agreed to first. Each loader's docstring says where its facts come from. The
+paper's numbers in them are those of a public listing; its own text could not be read whole.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from models.errors import InputError
+from training.loaders import cirr, cvlue, flickr30k_cn, wikipedia, xm3600
+from training.loaders.benchmark import Benchmark, ComposedRow
+
+LOADERS: dict[str, Callable[[Path, bool], Benchmark]] = {
+    "flickr30k-cn": flickr30k_cn.load,
+    "cvlue": cvlue.load,
+    "xm3600": xm3600.load,
+    "wikipedia": wikipedia.load,
+    "cirr": cirr.load,
+}
+
+__all__ = ["LOADERS", "Benchmark", "ComposedRow", "load"]
+
+
+def load(name: str, folder: Path, check_counts: bool = True) -> Benchmark:
+    """Reads a benchmark from the folder of its official files.
+
+    Args:
+        name: a key of ``LOADERS``; capitals do not matter.
+        check_counts: whether a split that is not whole is refused.
+
+    Raises:
+        InputError: no such benchmark, a file that is missing or broken, or wrong counts.
+    """
+    key = name.casefold()
+    if key not in LOADERS:
+        close = get_close_matches(key, LOADERS, cutoff=0.5)
+        raise InputError(
+            f"There is no benchmark {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else f"there are {_all_names()}.")
+        )
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name the one that holds {key}.")
+    return LOADERS[key](folder, check_counts)
+
+
+def _all_names() -> str:
+    return ", ".join(LOADERS)
