@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test lint bench bench-demo lock clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ lint: install  ## ruff and mypy
 bench: install  ## speed against the floors, as a table
 	@$(BIN)/grape demo prepare
 	$(BIN)/python -m benchmarks.serve
+
+bench-demo: install  ## the demo's recall anew, into README.md and benchmarks/expected.yaml
+	@$(BIN)/grape demo prepare
+	$(BIN)/python -m benchmarks.demo --write
 
 lock: install  ## resolves pyproject.toml anew
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py $(PIP_FIND_LINKS)

@@ -1,6 +1,6 @@
-"""Score inflation: the same budget of GRPO with six rewards, and with three weights of KL.
+"""Score inflation: the same budget of GRPO with six rewards, and with KL.
 
-    python -m benchmarks.inflation [--steps 24] [--docs]
+    python -m benchmarks.inflation [--steps 12] [--docs]
 
 The paper's preliminary finding (arXiv 2509.23370, section 3) is that rewarding similarity makes
 every picture score higher while the right one ranks no better. Each run starts from the shipped
@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from training.scoring import Scorer, load_retriever
 from training.settings import TrainSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
+VALIDATED = 156  # queries: 13 of each language
 SHOWN = {
     "target": "mean similarity to the right picture",
     "random": "mean similarity to all others",
@@ -52,8 +54,7 @@ RUNS = [
     Run("reciprocal"),
     Run("margin"),
     Run("contrastive"),
-    Run("rank_log", 0.05),
-    Run("rank_log", 0.5),
+    Run("rank_log", 0.1),
 ]
 
 
@@ -66,12 +67,12 @@ def settings_of(run: Run, steps: int) -> TrainSettings:
         rewards={run.reward: 1.0},
         beta=run.beta,
         steps=steps,
-        prompts_per_step=8,
+        prompts_per_step=6,
         group_size=8,
-        micro_batch=32,
-        learning_rate=4e-4,
-        validation_queries={"multilingual": 260},
-        validation_every=6,
+        micro_batch=48,
+        learning_rate=6e-4,
+        validation_queries={"multilingual": VALIDATED},
+        validation_every=4,
         patience=steps,
         save_every=steps,
     )
@@ -90,10 +91,12 @@ def curve_of(run: Run, steps: int) -> dict[str, Any]:
     adapter = open_adapter(paths.ADAPTER, base.revision)
     rows = load_rows(settings.data)
     queries = choose(rows, "train", {"multilingual": None}, settings.seed)
-    validation = choose(rows, "validation", {"multilingual": 260}, settings.seed)
+    validation = choose(rows, "validation", {"multilingual": VALIDATED}, settings.seed)
     began = time.monotonic()
+    # A name's rewrite has three or four tokens; each one more costs the whole vocabulary.
+    tasks = {name: replace(task, max_tokens=12) for name, task in adapter.tasks.items()}
     monitor = train_grpo(
-        settings, base, adapter.tasks, queries, validation, Scorer(load_retriever(settings)),
+        settings, base, tasks, queries, validation, Scorer(load_retriever(settings)),
         adapter.folder,
     )  # fmt: skip
     shares = [step["reward_time_share"] for step in monitor.steps]
@@ -149,7 +152,7 @@ def plot(curves: dict[str, dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--docs", action="store_true", help="write table and plot into docs/")
     parser.add_argument("--rewards", nargs="*", help="only these; all without")
     arguments = parser.parse_args()

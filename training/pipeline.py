@@ -13,7 +13,7 @@ from training.data import DEMO, Row, check_leakage, check_targets, choose, load_
 from training.evaluation.slices import gain_interval, ranks_of, slices
 from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
-from training.sampling import Samples, engine_samples, joined
+from training.sampling import Engine, Samples, joined
 from training.scoring import Scorer, load_retriever, searched
 from training.settings import TrainSettings
 from training.warm_start import choose_lessons, warm_start
@@ -182,7 +182,10 @@ def _sample(
 ) -> dict[Row, Samples]:
     """Samples, kept in the work folder."""
     path = settings.work_folder / file
-    return engine_samples(base.path, tasks, rows, count, settings.sample_temperature, path, minutes)
+    with Engine() as engine:
+        return engine.samples(
+            base.path, tasks, rows, count, settings.sample_temperature, path, minutes
+        )
 
 
 def _check_folders(settings: TrainSettings) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from models.progress import track
 from models.rewriter import Rewriter, Sampling
@@ -25,25 +25,50 @@ class Samples(NamedTuple):
     seconds: float = 0.0  # of the engine's time, with the rest of its chunk at once
 
 
-def engine_samples(
-    model: str,
-    tasks: Mapping[str, Task],
-    rows: Sequence[Row],
-    count: int,
-    temperature: float,
-    path: Path,
-    minutes: float | None = None,
-) -> dict[Row, Samples]:
-    """:func:`sample_rewrites` through vLLM, as serving does.
+class Engine:
+    """vLLM as serving uses it, one model at a time; started only when something is left to ask."""
 
-    Args:
-        model: a checkpoint's folder, or a name on the hub.
-    """
+    def __init__(self) -> None:
+        self._loop = asyncio.Runner()  # an engine belongs to the loop that it was started in
+        self._model = ""
+        self._rewriter: Rewriter | None = None
 
-    def start() -> Rewriter:
-        return VLLMRewriter(VLLMOptions(model, max_num_seqs=128))
+    def __enter__(self) -> Self:
+        return self
 
-    return asyncio.run(sample_rewrites(start, tasks, rows, count, temperature, path, minutes))
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._loop.close()
+
+    def samples(
+        self,
+        model: str,
+        tasks: Mapping[str, Task],
+        rows: Sequence[Row],
+        count: int,
+        temperature: float,
+        path: Path,
+        minutes: float | None = None,
+    ) -> dict[Row, Samples]:
+        """:func:`sample_rewrites` of a checkpoint's folder, or of a name on the hub."""
+
+        if self._model != model:
+            self._stop()
+
+        def start() -> Rewriter:
+            if self._rewriter is None:
+                self._rewriter = VLLMRewriter(VLLMOptions(model, max_num_seqs=128))
+                self._model = model
+            return self._rewriter
+
+        return self._loop.run(
+            sample_rewrites(start, tasks, rows, count, temperature, path, minutes)
+        )
+
+    def _stop(self) -> None:
+        if self._rewriter:
+            self._loop.run(self._rewriter.close())
+            self._rewriter = None
 
 
 async def sample_rewrites(
@@ -61,16 +86,12 @@ async def sample_rewrites(
     When ``minutes`` are over, the rows that are left have no samples; 0 only reads the file.
 
     Args:
-        start: called only when something is left to do.
+        start: called only when something is left to do; what it gives stays open.
     """
     done = {key: samples for key, samples in _read(path).items() if len(samples.drawn) == count}
     todo = [row for row in rows if _key(tasks[row.task], row) not in done]
     if todo and minutes != 0:
-        rewriter = start()
-        try:
-            await _draw(rewriter, tasks, todo, count, temperature, path, done, minutes)
-        finally:
-            await rewriter.close()
+        await _draw(start(), tasks, todo, count, temperature, path, done, minutes)
     keys = {row: _key(tasks[row.task], row) for row in rows}
     return {row: done[key] for row, key in keys.items() if key in done}
 

@@ -8,6 +8,7 @@ from models.encoder import ClipEncoder
 from models.index import ImageIndex
 from models.manifest import read_manifest
 from models.tasks import parse_rewrite
+from models.text_encoder import PREFIX, TextEncoder
 from training.data import Row
 from training.pool import Pool
 from training.ranking import Corpus, Ranker, Ranking
@@ -19,7 +20,7 @@ from training.settings import RetrieverSettings
 class Retriever:
     """The frozen half: what every reward and every metric is measured with."""
 
-    encoder: ClipEncoder
+    encoder: ClipEncoder | TextEncoder
     index: ImageIndex
     corpus: Ranker
 
@@ -29,9 +30,13 @@ def load_retriever(settings: RetrieverSettings) -> Retriever:
     folder = settings.index or paths.index_dir()
     built_with = read_manifest(folder).encoder
     name = paths.ENCODER if folder == paths.index_dir() else built_with.name
-    encoder = ClipEncoder(
-        name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
-    )
+    encoder: ClipEncoder | TextEncoder
+    if name.startswith(PREFIX):
+        encoder = TextEncoder(name, settings.encoder_device)
+    else:
+        encoder = ClipEncoder(
+            name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
+        )
     index = ImageIndex.open(folder, encoder.fingerprint)
     corpus: Ranker
     if len(index) <= settings.exact_up_to:

@@ -1,39 +1,23 @@
-"""A sample of the README's table, recomputed with the real engine and the shipped adapter."""
+"""A sample of the README's numbers, recomputed with the real models."""
 
-import re
+from pathlib import Path
 
-import numpy as np
-import pytest
-
-from benchmarks.languages import sample
-from models.demo.gallery import LANGUAGES
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from tests.e2e.server import Server
-from tests.e2e.test_docs import README
-from training.ranking import Corpus
-from training.scoring import Retriever, Scorer, recall_at
-
-QUERIES = 60
+from benchmarks.demo import drifts, expected, measure
+from training.evaluation.queries import OTHER_LANGUAGES
 
 
-@pytest.mark.parametrize("language", ["de", "es", "zh", "ja"])
-def test_rewriting_beats_the_direct_search_by_far(
-    server: Server, encoder: ClipEncoder, demo_index: ImageIndex, language: str
-) -> None:
-    rows = sample(language, QUERIES)
-    queries = [row.query for row in rows]
-    body = {"query": queries, "task": "multilingual"}
-    answer = server.client.post("/rewrite", json=body).json()
-    rewrites = [result["rewrites"][0]["text"] for result in answer["results"]]
-    scorer = Scorer(Retriever(encoder, demo_index, Corpus.of(demo_index.vectors())))
-    targets = [row.targets for row in rows]
-    direct = recall_at(10, scorer.rank(queries, targets))
-    rewritten = recall_at(10, scorer.rank(rewrites, targets))
-    row = re.search(rf"\| {LANGUAGES[language]} \| (\d+) \|.*\| ([\d.]+) \[.*\|", README)
-    assert row
-    # Sixty names of the table's population: three standard errors of the difference.
-    told = float(row[2])
-    allowed = 3 * np.sqrt(told * (1 - told) / QUERIES)
-    assert abs(rewritten - told) < allowed
-    assert rewritten > direct + 0.1
+def test_the_sample_is_what_it_was(tmp_path: Path) -> None:
+    entry = expected()["sample"]
+    assert set(entry["expected"]) == {"direct", "frozen", "tuned", "auto", "oracle"}
+    results = measure(entry, tmp_path)
+    assert drifts(entry, results) == []
+    recall = {s.name: s.metrics[OTHER_LANGUAGES]["R@10"].value for s in results.systems}
+    assert recall["direct"] + 0.1 < recall["tuned"]
+
+
+def test_a_drift_is_told(tmp_path: Path) -> None:
+    entry = expected()["sample"]
+    entry["settings"]["systems"] = ["direct"]
+    entry["expected"] = {"direct": {OTHER_LANGUAGES: 0.5}}
+    (line,) = drifts(entry, measure(entry, tmp_path))
+    assert "direct, other languages" in line

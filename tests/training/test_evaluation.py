@@ -151,6 +151,7 @@ def test_slices_of_a_query() -> None:
     queries = [described(rows[0], False), described(rows[1], True)]
     assert slices_of(queries) == {
         ALL: [0, 1],
+        "other languages": [1],
         "short plain English": [0],
         "1-2 words": [0],
         "6 words and more": [1],
@@ -187,7 +188,7 @@ def test_the_command_compares_and_keeps_what_it_measured(tmp_path: Path) -> None
     results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())
     direct, oracle = results.systems
     english = "short plain English"
-    assert direct.metrics[english] == oracle.metrics[english]
+    assert direct.metrics[english]["R@10"].value > 0.9  # a short description is among them
     assert oracle.metrics[ALL]["R@10"].value > 0.95
     assert direct.metrics["language zh"]["R@10"].value < 0.1
     versus = next(c for c in oracle.comparisons if c.slice == ALL)

@@ -15,6 +15,7 @@ from models.errors import InputError
 from models.gate import decide
 from models.index import ImageIndex
 from models.tasks import parse_rewrite
+from models.text_encoder import TextEncoder
 from models.types import Vectors
 from training.data import Row
 from training.evaluation.results import Cost
@@ -23,7 +24,7 @@ from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec, tasks_of, texts_of
 from training.language_model import LanguageModel
 from training.ranking import Corpus
-from training.sampling import Samples, engine_samples
+from training.sampling import Engine, Samples
 
 _FORMAT = 1  # of what is kept; another one is measured anew
 
@@ -42,7 +43,7 @@ class Measured(BaseModel):
 class Gallery:
     """An index with its encoder; remembers the vectors of texts."""
 
-    def __init__(self, encoder: ClipEncoder, index: ImageIndex, device: str) -> None:
+    def __init__(self, encoder: ClipEncoder | TextEncoder, index: ImageIndex, device: str) -> None:
         self.encoder = encoder
         self.index = index
         self.corpus = Corpus.of(index.vectors(), device)
@@ -75,6 +76,7 @@ class Bench:
     rows: Sequence[Row]
     base: LanguageModel | None
     adapter: Adapter | None
+    engine: Engine
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         """From the work folder where the same was measured before."""
@@ -145,7 +147,7 @@ class Bench:
             model = str(merge_adapter(Path(model), self.adapter, merged_dir()))
         drawn = self.settings.n if spec.draws else 0
         file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{drawn}.jsonl"
-        return engine_samples(
+        return self.engine.samples(
             model, tasks_of(spec.prompt, self.adapter), rows, drawn, self.settings.temperature, file
         )
 

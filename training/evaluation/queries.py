@@ -14,6 +14,7 @@ from training.evaluation.results import ALL, Query
 from training.evaluation.settings import EvalSettings
 
 SHORT_ENGLISH = "short plain English"
+OTHER_LANGUAGES = "other languages"
 
 
 def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
@@ -79,8 +80,8 @@ def described(row: Row, rewritten: bool) -> Query:
     words = _words(row.query)
     gate = "rewritten" if rewritten else "kept"
     names = [ALL, f"language {row.language}", f"task {row.task}", _length(words), f"gate {gate}"]
-    if row.language == "en" and row.task == "multilingual":
-        names.insert(1, SHORT_ENGLISH)
+    if row.task == "multilingual":
+        names.insert(1, SHORT_ENGLISH if row.language == "en" else OTHER_LANGUAGES)
     return Query(
         query=row.query, targets=row.targets, language=row.language, task=row.task, words=words,
         gate="rewritten" if rewritten else "kept", slices=tuple(names),
@@ -100,9 +101,10 @@ def _length(words: int) -> str:
 
 def slices_of(queries: Sequence[Query]) -> dict[str, list[int]]:
     """The places of each slice's queries, in the order to show."""
-    found: dict[str, list[int]] = {ALL: [], SHORT_ENGLISH: []}
+    first = (ALL, OTHER_LANGUAGES, SHORT_ENGLISH)
+    found: dict[str, list[int]] = {name: [] for name in first}
     for place, query in enumerate(queries):
         for name in query.slices:
             found.setdefault(name, []).append(place)
-    order = [ALL, SHORT_ENGLISH, *sorted(set(found) - {ALL, SHORT_ENGLISH})]
+    order = [*first, *sorted(set(found) - set(first))]
     return {name: found[name] for name in order if found[name]}

@@ -87,7 +87,9 @@ def page(results: Results, drawn: list[plots.Plot]) -> str:
 
 def sentence(results: Results) -> str:
     """The result in words as it is: also where nothing is gained, or too little to tell."""
-    measured = [system for system in results.systems if plots.measured(results, system)]
+    measured = [
+        system for system in results.systems if plots.measured(results, system) and not system.bound
+    ]
     if not measured:
         return f"No system was measured by {results.main_metric}."
     top = max(_value(results, system) for system in measured)
@@ -130,7 +132,7 @@ def _stand(system: System) -> str:
 def held(results: Results) -> tuple[System | None, System | None]:
     """The direct search and what is held against it: the tuned system, or else the best."""
     named = {system.name: system for system in results.systems}
-    others = [system for system in results.systems if system.name != "direct"]
+    others = [s for s in results.systems if s.name != "direct" and not s.bound]
     best = max(others, key=lambda system: _value(results, system), default=None)
     return named.get("direct"), named.get("tuned", best)
 
@@ -151,14 +153,15 @@ def verdict(one: Comparison | None) -> Verdict:
 def _best(results: Results) -> dict[str, float]:
     """By metric and by slice of the main metric, to set in bold; the lowest median rank too."""
     columns: dict[str, list[float]] = {}
-    for system in results.systems:
+    rivals = [system for system in results.systems if not system.bound]
+    for system in rivals:
         for metric, estimate in system.metrics.get(ALL, {}).items():
             columns.setdefault(metric, []).append(estimate.value)
         for name, metrics in system.metrics.items():
             if found := metrics.get(results.main_metric):
                 columns.setdefault(f"slice {name}", []).append(found.value)
     best = {name: max(values) for name, values in columns.items()}
-    medians = [s.median_rank[ALL] for s in results.systems if ALL in s.median_rank]
+    medians = [s.median_rank[ALL] for s in rivals if ALL in s.median_rank]
     return best | {"median": min(medians, default=math.nan)}
 
 

@@ -56,6 +56,7 @@ class System(BaseModel):
 
     name: str
     about: str
+    bound: bool = False  # not a rival but what could be reached, as with a perfect query
     texts: list[tuple[str, ...]]  # what was searched
     ranks: list[int]  # of the best target in the whole corpus, ties against
     target_similarity: list[float] | None  # mean cosine of the texts to the best target,

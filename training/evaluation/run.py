@@ -23,6 +23,7 @@ from training.evaluation.statistics import compare, estimate
 from training.evaluation.systems import SYSTEMS, SystemSpec
 from training.language_model import LanguageModel
 from training.ranking import Floats
+from training.sampling import Engine
 from training.scoring import load_retriever
 from training.settings import RetrieverSettings
 
@@ -46,12 +47,14 @@ def evaluate(settings: EvalSettings) -> Results:
     asks = any(spec.model in ("frozen", "tuned") for spec in specs.values())
     base = LanguageModel.named(settings.llm) if asks else None
     adapter = _adapter(settings, base, specs)
-    bench = Bench(settings, rows, base, adapter)
-
-    measured: dict[str, Measured] = {}
-    for name, spec in specs.items():
-        say(f"{name}: {spec.about}")
-        measured[name] = bench.measured(spec, gallery)
+    found: dict[str, Measured] = {}
+    with Engine() as engine:
+        bench = Bench(settings, rows, base, adapter, engine)
+        # By model, so that each is loaded once; shown in the order that was asked for.
+        for name, spec in sorted(specs.items(), key=lambda item: item[1].model):
+            say(f"{name}: {spec.about}")
+            found[name] = bench.measured(spec, gallery)
+    measured = {name: found[name] for name in specs}
     for name, folder in settings.encoders.items():
         say(f"{name}: the query as typed, in {folder}")
         other = _other_gallery(settings, rows, folder)
@@ -131,6 +134,7 @@ def _system(
     return System(
         name=name,
         about=spec.about,
+        bound=spec.model == "oracle",
         texts=found.texts,
         ranks=found.ranks,
         target_similarity=found.target_similarity,

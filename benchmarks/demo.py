@@ -1,0 +1,138 @@
+"""What rewriting gains on the demo, and whether it is still what the README says.
+
+    python -m benchmarks.demo [--write]
+
+Runs `grape eval` on the test split and on the small sample that `make test` recomputes, and
+compares both with expected.yaml. ``--write`` (`make bench-demo`) puts what was measured into
+expected.yaml, README.md and docs/evaluation.md instead. An interrupted run goes on.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.demo import paths
+from models.demo.gallery import LANGUAGES
+from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
+from training.evaluation.results import ALL, Results, System
+from training.evaluation.run import evaluate
+from training.evaluation.settings import EvalSettings
+from training.evaluation.text import as_text
+
+HERE = Path(__file__).parent
+EXPECTED = HERE / "expected.yaml"
+README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "evaluation.md"
+SLICES = (OTHER_LANGUAGES, "task long", SHORT_ENGLISH)
+
+
+def expected() -> dict[str, dict[str, Any]]:
+    """The entries of expected.yaml: command, data, tolerance, and R@10 by system and slice."""
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(EXPECTED.read_text())
+    return entries
+
+
+def measure(entry: Mapping[str, Any], work: Path) -> Results:
+    """Runs the entry's command in this process."""
+    return evaluate(EvalSettings(work=work, **entry["settings"]))
+
+
+def values(results: Results) -> dict[str, dict[str, float]]:
+    return {
+        system.name: {
+            name: round(system.metrics[name][results.main_metric].value, 3) for name in SLICES
+        }
+        for system in results.systems
+    }
+
+
+def drifts(entry: Mapping[str, Any], results: Results) -> list[str]:
+    """A line for each value that is further from what is expected than the tolerance."""
+    found = values(results)
+    return [
+        f"{system}, {name}: {found[system][name]:.3f}, expected {value:.3f} within "
+        f"{entry['tolerance']}"
+        for system, slices in entry["expected"].items()
+        for name, value in slices.items()
+        if abs(found[system][name] - value) > entry["tolerance"]
+    ]
+
+
+def table(results: Results) -> str:
+    """The README's: R@10 with intervals, by language."""
+    systems = {system.name: system for system in results.systems}
+    columns = [systems[name] for name in ("direct", "frozen", "tuned", "auto")]
+    lines = [
+        "| | queries | as typed | frozen LLM, examples | shipped adapter | the same, `auto` |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    shown = {f"language {code}": name for code, name in LANGUAGES.items() if code != "en"}
+    shown |= {
+        OTHER_LANGUAGES: "**all of these**",
+        "task long": "English descriptions",
+        SHORT_ENGLISH: "plain English names",
+    }
+    for name, words in shown.items():
+        cells = [_cell(system, name, results.main_metric) for system in columns]
+        lines.append(f"| {words} | {results.slices[name]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *sentences(systems)])
+
+
+def sentences(systems: Mapping[str, System]) -> list[str]:
+    """The differences that the project is judged by."""
+    told = []
+    for name, other, where, words in (
+        ("tuned", "frozen", OTHER_LANGUAGES, "the adapter less the frozen model, other languages"),
+        ("tuned", "frozen", "task long", "the same on English descriptions"),
+        ("tuned", "direct", SHORT_ENGLISH, "the adapter less as typed, plain English names"),
+        ("auto", "direct", SHORT_ENGLISH, "the same with `auto`"),
+    ):
+        (found,) = (c for c in systems[name].comparisons if (c.against, c.slice) == (other, where))
+        d = found.difference
+        told.append(
+            f"{words}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], Holm p {found.p_holm:.4f}"
+        )
+    return ["R@10, " + "; ".join(told) + "."]
+
+
+def _cell(system: System, name: str, metric: str) -> str:
+    found = system.metrics[name][metric]
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def write_between(path: Path, mark: str, text: str) -> None:
+    """Puts text between the page's two marks."""
+    marked = re.compile(rf"(<!-- {mark} -->\n).*?(\n?<!-- /{mark} -->)", re.DOTALL)
+    path.write_text(marked.sub(lambda m: f"{m[1]}{text}\n<!-- /{mark} -->", path.read_text()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write what was measured")
+    arguments = parser.parse_args()
+    entries = expected()
+    work = paths.cache_dir() / "eval"
+    wrong = []
+    for name, entry in entries.items():
+        results = measure(entry, work)
+        assert results.slices[ALL]
+        print(as_text(results), "\n")
+        wrong += [f"{name}: {line}" for line in drifts(entry, results)]
+        entry["expected"] = values(results)
+        if name == "whole" and arguments.write:
+            write_between(README, "languages", table(results))
+    if arguments.write:
+        head = re.match(r"(#.*\n)*", EXPECTED.read_text())
+        assert head
+        EXPECTED.write_text(head[0] + yaml.safe_dump(entries, sort_keys=False))
+    elif wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Every command of docs/evaluation.md is run here, on a few queries of each language."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from tests.e2e.server import GRAPE
+from tests.e2e.test_docs import README, shell_lines
+from training.evaluation.results import ALL, Results
+from training.evaluation.systems import SYSTEMS
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_text()
+
+
+def run(line: str, folder: Path) -> str:
+    command = shlex.split(line.replace(".venv/bin/grape", str(GRAPE)))
+    environment = {**os.environ, "GRAPE_LIMIT": "4"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    """Every system, with the real model."""
+    settings = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert settings
+    (tmp_path / "eval.yaml").write_text(settings[1])
+    listed, compared = (run(line, tmp_path) for line in shell_lines(PAGE))
+    for name in SYSTEMS:
+        assert re.search(rf"^{name} ", listed, re.MULTILINE)
+    assert "less frozen" in compared
+    assert (tmp_path / "report" / "report.html").stat().st_size > 100_000
+    results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())
+    found = {system.name: system for system in results.systems}
+    recall = {name: system.metrics[ALL]["R@10"].value for name, system in found.items()}
+    assert recall["direct"] < recall["tuned"] < recall["oracle"]
+    assert len({found[name].texts[5] for name in ("direct", "tuned", "oracle")}) > 1
+    # What is asked of the same model is kept apart by its prompt.
+    assert found["hyde"].texts != found["frozen"].texts != found["zero-shot"].texts
+    assert found["direct"].cost.llm_seconds == 0 < found["tuned"].cost.llm_seconds
+    assert found["auto"].cost.written_tokens < found["tuned"].cost.written_tokens
+    assert found["frozen"].cost.prompt_tokens > 10 * found["tuned"].cost.prompt_tokens
+    assert found["tuned-rrf"].cost.searches > 1.5
+    for english in range(len(results.queries)):
+        if results.queries[english].gate == "kept":
+            assert found["auto"].ranks[english] == found["direct"].ranks[english]
+
+
+def test_the_readme_shows_a_command_of_the_page() -> None:
+    shown = [line for line in shell_lines(README) if "grape eval" in line]
+    assert shown
+    assert set(shown) <= set(shell_lines(PAGE))
