@@ -27,7 +27,6 @@ from training.scoring import Scorer, load_retriever
 from training.settings import TrainSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
-VALIDATED = 156  # queries: 13 of each language
 SHOWN = {
     "target": "mean similarity to the right picture",
     "random": "mean similarity to all others",
@@ -58,9 +57,9 @@ RUNS = [
 ]
 
 
-def settings_of(run: Run, steps: int) -> TrainSettings:
+def settings_of(run: Run, steps: int, validated: int, work: Path) -> TrainSettings:
     """Names alone: their prompts are short, so that a step takes seconds on a CPU."""
-    folder = paths.cache_dir() / "inflation" / f"{run.reward}-{run.beta:g}-{steps}"
+    folder = work / f"{run.reward}-{run.beta:g}-{steps}-{validated}"
     return TrainSettings(
         work=folder,
         tasks=["multilingual"],
@@ -70,17 +69,17 @@ def settings_of(run: Run, steps: int) -> TrainSettings:
         prompts_per_step=6,
         group_size=8,
         micro_batch=48,
-        learning_rate=6e-4,
-        validation_queries={"multilingual": VALIDATED},
-        validation_every=4,
+        learning_rate=2e-4,
+        validation_queries={"multilingual": validated},
+        validation_every=6,
         patience=steps,
         save_every=steps,
     )
 
 
-def curve_of(run: Run, steps: int) -> dict[str, Any]:
+def curve_of(run: Run, steps: int, validated: int, work: Path) -> dict[str, Any]:
     """The validation curve, trained now or before."""
-    settings = settings_of(run, steps)
+    settings = settings_of(run, steps, validated, work)
     kept = settings.work_folder / "curve.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
@@ -91,7 +90,7 @@ def curve_of(run: Run, steps: int) -> dict[str, Any]:
     adapter = open_adapter(paths.ADAPTER, base.revision)
     rows = load_rows(settings.data)
     queries = choose(rows, "train", {"multilingual": None}, settings.seed)
-    validation = choose(rows, "validation", {"multilingual": VALIDATED}, settings.seed)
+    validation = choose(rows, "validation", {"multilingual": validated}, settings.seed)
     began = time.monotonic()
     # A name's rewrite has three or four tokens; each one more costs the whole vocabulary.
     tasks = {name: replace(task, max_tokens=12) for name, task in adapter.tasks.items()}
@@ -153,11 +152,17 @@ def plot(curves: dict[str, dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
+    work = paths.cache_dir() / "inflation"
+    parser.add_argument("--work", type=Path, default=work, help="keeps what is finished")
+    parser.add_argument("--validated", type=int, default=156, help="queries that judge")
     parser.add_argument("--docs", action="store_true", help="write table and plot into docs/")
     parser.add_argument("--rewards", nargs="*", help="only these; all without")
     arguments = parser.parse_args()
     runs = [run for run in RUNS if not arguments.rewards or run.reward in arguments.rewards]
-    curves = {run.name: curve_of(run, arguments.steps) for run in runs}
+    curves = {
+        run.name: curve_of(run, arguments.steps, arguments.validated, arguments.work)
+        for run in runs
+    }
     text = table(curves)
     print(text)
     if arguments.docs:

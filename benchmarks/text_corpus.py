@@ -66,9 +66,11 @@ def run(work: Path, limit: int | None) -> Results:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--limit", type=int, help="most queries of each language and task")
+    work = paths.cache_dir() / "eval"
+    parser.add_argument("--work", type=Path, default=work, help="keeps what is finished")
     parser.add_argument("--write", action="store_true", help="write the table")
     arguments = parser.parse_args()
-    results = run(paths.cache_dir() / "eval", arguments.limit)
+    results = run(arguments.work, arguments.limit)
     text = "\n\n".join([by_slice(results), *comparisons(results)])
     print(text)
     if arguments.write:

@@ -8,16 +8,13 @@ from typing import Any
 
 from peft import PeftModel, get_peft_model
 
+from models.errors import InputError
 from models.tasks import Task
 from training.checkpoints import last_checkpoint
 from training.data import Row
-from training.language_model import (
-    LanguageModel,
-    greedy_answers,
-    lora,
-    newline_id,
-)
+from training.language_model import LanguageModel, greedy_answers, lora, newline_id
 from training.monitor import Monitor, Validation
+from training.processes import processes
 from training.rewards import REWARDS, Reward
 from training.scoring import Scorer, recall_at, searched
 from training.settings import TrainSettings
@@ -100,7 +97,12 @@ def train_grpo(
             for row in by_task(rows, settings.prompts_per_step, settings.seed)
         ]
     )
-    completions = settings.prompts_per_step * settings.group_size
+    passes = settings.prompts_per_step * settings.group_size // settings.micro_batch
+    if passes % processes():
+        raise InputError(
+            f"A step of {passes} backward passes cannot be shared by {processes()} processes: "
+            "lower --micro-batch or raise --prompts-per-step."
+        )
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,
@@ -114,7 +116,7 @@ def train_grpo(
             output_dir=str(folder),
             max_steps=settings.steps,
             per_device_train_batch_size=settings.micro_batch,
-            gradient_accumulation_steps=completions // settings.micro_batch,
+            gradient_accumulation_steps=passes // processes(),
             num_generations=settings.group_size,
             max_completion_length=max(task.max_tokens for task in tasks.values()),
             temperature=settings.temperature,
@@ -140,6 +142,7 @@ def train_grpo(
     trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
     trainer.train(resume_from_checkpoint=last_checkpoint(folder) if settings.resume else None)
+    trainer.accelerator.wait_for_everyone()
     return monitor
 
 

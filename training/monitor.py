@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.progress import say
+from training.processes import is_first
 
 _LINE = {  # name in the line: TRL's name
     "reward": "reward",
@@ -112,7 +113,7 @@ class Monitor(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or "reward" not in logs:
+        if not logs or "reward" not in logs or not is_first():
             return
         if logs.get("step_time"):
             spent = sum(value for name, value in logs.items() if name.startswith("seconds/"))
@@ -141,8 +142,10 @@ class Monitor(TrainerCallback):
         best_so_far = max((seen.merit for seen in self.curve), default=(-math.inf, 0.0))
         seen = self._validate(model)._replace(step=step)
         self.curve.append(seen)
-        if seen.merit > best_so_far:
+        if seen.merit > best_so_far and is_first():
             model.save_pretrained(str(self._best), selected_adapters=["default"])
+        if not is_first():
+            return  # every process judges, so that all stop at the same step; one writes
         self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
         if self.log:
             self.log({f"validation/{k}": v for k, v in seen._asdict().items() if k != "step"})

@@ -13,6 +13,7 @@ from training.data import DEMO, Row, check_leakage, check_targets, choose, load_
 from training.evaluation.slices import gain_interval, ranks_of, slices
 from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
+from training.processes import is_first, processes
 from training.sampling import Engine, Samples, joined
 from training.scoring import Scorer, load_retriever, searched
 from training.settings import TrainSettings
@@ -48,6 +49,7 @@ def train(settings: TrainSettings) -> None:
 
     start, taught = None, 0
     if settings.warm_start:
+        _check_taught(settings)
         start, taught = _warm_start(settings, base, tasks, rows, scorer)
 
     trained, monitor = start, None
@@ -57,6 +59,8 @@ def train(settings: TrainSettings) -> None:
         pool = choose(rows, "train", dict.fromkeys(settings.tasks), settings.seed)
         monitor = train_grpo(settings, base, tasks, pool, validation, scorer, start)
         trained = settings.work_folder / "best"
+        if not is_first():
+            return
     assert trained, "settings refuse a run of neither"
     write_adapter(
         settings, base, tasks, trained, validation, retriever.index.manifest, monitor, taught
@@ -199,6 +203,16 @@ def _check_folders(settings: TrainSettings) -> None:
         )
 
 
+def _check_taught(settings: TrainSettings) -> None:
+    """One process samples and teaches; several would write over each other."""
+    behind = f"-{settings.warm_start_rounds}" if settings.warm_start_rounds > 1 else ""
+    if processes() > 1 and not (settings.work_folder / f"warm_start{behind}" / "adapter").is_dir():
+        raise InputError(
+            "The warm start runs in one process: first `grape train --config ... --steps 0 --out "
+            f"WARM --work {settings.work_folder}`, then this command with --resume."
+        )
+
+
 def _keep_settings(settings: TrainSettings) -> None:
     """Writes the settings, and refuses to go on with others than the run began with."""
     path = settings.work_folder / "settings.json"
@@ -213,5 +227,6 @@ def _keep_settings(settings: TrainSettings) -> None:
                 f"--resume with another {', '.join(changed)} than the run began with: "
                 f"{changed[0]} was {before.get(changed[0])!r}."
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(now, indent=2) + "\n")
+    if is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now, indent=2) + "\n")

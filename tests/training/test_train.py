@@ -146,6 +146,23 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
     assert apart < 0.05 * moved
 
 
+def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """`accelerate launch`: the same steps, one adapter, one that writes."""
+    path = config(tmp_path, tiny_llm, micro_batch=4, steps=4)
+    launch = [GRAPE.with_name("accelerate"), "launch", "--cpu", "--num_processes", "2",
+              "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
+              "--num_machines", "1"]  # fmt: skip
+    done = subprocess.run(
+        [*launch, "-m", "grape", "train", "--config", path],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert [line.split("/")[0] for line in steps] == ["step 1", "step 2", "step 3", "step 4"]
+    assert open_adapter(tmp_path / "adapter", checkpoint_revision(tiny_llm)).rank == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

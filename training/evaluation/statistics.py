@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import binomtest, bootstrap, permutation_test
 from statsmodels.stats.multitest import multipletests
 
 from training.evaluation.results import Against, Comparison, Estimate
@@ -64,8 +64,8 @@ def paired_p(difference: Floats) -> float:
     moved = difference[difference != 0]
     if not len(moved):
         return 1.0
-    if len(moved) == 1:
-        return 1.0  # either sign is as extreme
+    if np.ptp(np.abs(moved)) == 0:  # hits and misses: then the test is the exact sign test
+        return float(binomtest(int((moved > 0).sum()), len(moved)).pvalue)
     test = permutation_test(
         (moved,), np.sum, permutation_type="samples", vectorized=True,
         n_resamples=_PERMUTATIONS, rng=np.random.default_rng(0),

@@ -1,0 +1,32 @@
+"""The measuring scripts run, on little: that their numbers are true is for a quiet machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(module: str, *flags: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *flags],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_ranking() -> None:
+    assert "plain matrix product" in run(
+        "rank", "--images", "20000", "--dim", "64", "--texts", "32"
+    )
+
+
+def test_inflation(tmp_path: Path) -> None:
+    """One step of GRPO with the real model and the shipped adapter."""
+    flags = ["--steps", "1", "--rewards", "similarity", "--validated", "12"]
+    told = run("inflation", *flags, "--work", str(tmp_path))
+    before, after = (line for line in told.splitlines() if line.startswith(("| before", "| `sim")))
+    assert before.split("|")[2:] != after.split("|")[2:]
+
+
+def test_a_corpus_of_texts(tmp_path: Path) -> None:
+    assert "tuned less frozen" in run("text_corpus", "--limit", "3", "--work", str(tmp_path))
