@@ -75,7 +75,7 @@ def table(results: Results) -> str:
     shown |= {
         OTHER_LANGUAGES: "**all of these**",
         "task long": "English descriptions",
-        SHORT_ENGLISH: "plain English names",
+        SHORT_ENGLISH: SHORT_ENGLISH,
     }
     for name, words in shown.items():
         cells = [_cell(system, name, results.main_metric) for system in columns]
@@ -89,15 +89,17 @@ def sentences(systems: Mapping[str, System]) -> list[str]:
     for name, other, where, words in (
         ("tuned", "frozen", OTHER_LANGUAGES, "the adapter less the frozen model, other languages"),
         ("tuned", "frozen", "task long", "the same on English descriptions"),
-        ("tuned", "direct", SHORT_ENGLISH, "the adapter less as typed, plain English names"),
+        ("tuned", "direct", SHORT_ENGLISH, "the adapter less as typed, short plain English"),
         ("auto", "direct", SHORT_ENGLISH, "the same with `auto`"),
     ):
         (found,) = (c for c in systems[name].comparisons if (c.against, c.slice) == (other, where))
         d = found.difference
-        told.append(
-            f"{words}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], Holm p {found.p_holm:.4f}"
-        )
+        told.append(f"{words}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p(found.p_holm)}")
     return ["R@10, " + "; ".join(told) + "."]
+
+
+def _p(value: float) -> str:
+    return "Holm p < 0.0001" if value < 0.0001 else f"Holm p {value:.4f}"
 
 
 def _cell(system: System, name: str, metric: str) -> str:

@@ -49,7 +49,7 @@ def comparisons(results: Results) -> list[str]:
                 d = c.difference
                 sentences.append(
                     f"{system.name} less {c.against}: {d.value:+.3f} {results.main_metric} "
-                    f"[{d.low:+.3f}, {d.high:+.3f}], p {c.p:.4f}, Holm {c.p_holm:.4f}; "
+                    f"[{d.low:+.3f}, {d.high:+.3f}], p {c.p:.2g}, Holm {c.p_holm:.2g}; "
                     f"{c.wins} wins, {c.ties} ties, {c.losses} losses"
                 )
     return ["\n".join(sentences)] if sentences else []
