@@ -26,7 +26,3 @@ def test_inflation(tmp_path: Path) -> None:
     told = run("inflation", *flags, "--work", str(tmp_path))
     before, after = (line for line in told.splitlines() if line.startswith(("| before", "| `sim")))
     assert before.split("|")[2:] != after.split("|")[2:]
-
-
-def test_a_corpus_of_texts(tmp_path: Path) -> None:
-    assert "tuned less frozen" in run("text_corpus", "--limit", "3", "--work", str(tmp_path))

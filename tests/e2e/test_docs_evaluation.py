@@ -1,4 +1,4 @@
-"""Every command of docs/evaluation.md is run here, on a few queries of each language."""
+"""Every command of docs/evaluation.md is run here, on two queries of each language."""
 
 import os
 import re
@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_tex
 
 def run(line: str, folder: Path) -> str:
     command = shlex.split(line.replace(".venv/bin/grape", str(GRAPE)))
-    environment = {**os.environ, "GRAPE_LIMIT": "4"}
+    environment = {**os.environ, "GRAPE_LIMIT": "2", "GRAPE_N": "2"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -36,7 +36,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     found = {system.name: system for system in results.systems}
     recall = {name: system.metrics[ALL]["R@10"].value for name, system in found.items()}
     assert recall["direct"] < recall["tuned"] < recall["oracle"]
-    assert len({found[name].texts[5] for name in ("direct", "tuned", "oracle")}) > 1
+    assert len({found[name].texts[0] for name in ("direct", "tuned", "oracle")}) > 1
     # What is asked of the same model is kept apart by its prompt.
     assert found["hyde"].texts != found["frozen"].texts != found["zero-shot"].texts
     assert found["direct"].cost.llm_seconds == 0 < found["tuned"].cost.llm_seconds
