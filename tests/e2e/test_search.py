@@ -17,7 +17,7 @@ from tests.e2e.server import GRAPE, Server
         ("caballo", "horse"),
         ("ギター", "guitar"),
         ("велосипед", "bicycle"),
-        ("西瓜", "watermelon"),
+        ("大象", "elephant"),
         ("red apple", "red apple"),
     ],
 )
