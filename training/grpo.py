@@ -67,10 +67,11 @@ def train_grpo(
             model is.
     """
     import datasets
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
     from trl import GRPOConfig, GRPOTrainer
 
     folder = settings.work_folder / "grpo"
+    set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
     model = base.load()
     tokenizer = base.tokenizer()
     # A rewrite ends at the first newline; without this every rollout runs to its full length.

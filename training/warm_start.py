@@ -76,9 +76,10 @@ def warm_start(
             "--samples, or look at `grape train --dry-run`."
         )
     from datasets import Dataset
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
+    set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
     tokenizer = base.tokenizer()
     data = Dataset.from_list([_tokenised(tokenizer, tasks, lesson) for lesson in lessons])
     micro = min(settings.micro_batch, settings.warm_start_batch)
