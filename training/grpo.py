@@ -77,9 +77,13 @@ def train_grpo(
     # A rewrite ends at the first newline; without this every rollout runs to its full length.
     stops = [newline_id(tokenizer), *_as_list(model.generation_config.eos_token_id)]
     model.generation_config.eos_token_id = stops
+    checkpoint = last_checkpoint(folder) if settings.resume else None
+    # Where KL is measured to a copy of the adapter, transformers restores that copy from a
+    # checkpoint and leaves the policy as it is here.
+    begin = checkpoint or start
     policy = (
-        PeftModel.from_pretrained(model, str(start), is_trainable=True)
-        if start
+        PeftModel.from_pretrained(model, str(begin), is_trainable=True)
+        if begin
         else get_peft_model(model, lora(settings))
     )
     monitor = Monitor(
@@ -142,7 +146,7 @@ def train_grpo(
     )
     trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder) if settings.resume else None)
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.accelerator.wait_for_everyone()
     return monitor
 

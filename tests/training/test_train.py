@@ -138,11 +138,9 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
     def last(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(folder / "grpo" / f"checkpoint-{STEPS}" / "adapter_model.safetensors")
 
-    # Rewrites drawn after the resume differ, so the ends do too; a run that began elsewhere would
-    # be further from this one than either is from zero.
     one, two = last(unbroken / "adapter.work"), last(work)
     apart = sum((one[name] - two[name]).norm() for name in one)
-    assert apart < 0.5 * sum(value.norm() for value in one.values())
+    assert apart < 0.01 * sum(value.norm() for value in one.values())
 
 
 def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
