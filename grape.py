@@ -11,6 +11,7 @@ COMMANDS = {
     "serve": ("service", "Serve", "the API and the web page"),
     "search": ("service", "Search", "one search from the shell"),
     "rewrite": ("service", "Rewrite", "one query, or lines from standard input, rewritten"),
+    "mcp": ("service", "Mcp", "tools for agents, in front of a running server"),
     "index build": ("service", "IndexBuild", "an index of a folder of pictures"),
     "index info": ("service", "IndexInfo", "what an index holds"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),

@@ -36,3 +36,25 @@ def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
             scores[hit.position] += 1 / (RRF_K + rank)
     best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     return [Hit(position, score) for position, score in best[:k]]
+
+
+def found_by(names: Sequence[str], lists: Sequence[Sequence[Hit]]) -> dict[int, list[str]]:
+    """For each picture, by position, the names of the lists that hold it."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for name, hits in zip(names, lists, strict=True):
+        for hit in hits:
+            found[hit.position].append(name)
+    return found
+
+
+def list_names(groups: Sequence[Sequence[str]], query: str) -> list[str]:
+    """What each search is called: ``query``, ``rewrite 1`` and so on, or ``mean``."""
+    names = []
+    for group in groups:
+        if len(group) > 1:
+            names.append("mean")
+        elif list(group) == [query]:
+            names.append("query")
+        else:
+            names.append(f"rewrite {1 + sum(name.startswith('rewrite') for name in names)}")
+    return names

@@ -141,6 +141,17 @@ class ImageIndex:
         """Where an id stands in the index."""
         return self._positions.get(picture_id)
 
+    def learn_known_scores(self, queries: Vectors) -> None:
+        """Notes in the manifest how the best picture scores for queries that the encoder knows.
+
+        Args:
+            queries: unit vectors, float32 ``[q, dim]``, such as of the pictures' English names.
+        """
+        best = [hits[0].score for hits in self.search(queries, 1) if hits]
+        if best:
+            scores = np.percentile(best, np.arange(101)).round(4).tolist()
+            self.manifest = self.manifest.model_copy(update={"known_scores": tuple(scores)})
+
     def vectors(self) -> Vectors:
         """Every picture's vector as the index holds it: float32 ``[count, dim]``."""
         return np.asarray(self._vectors.reconstruct_n(0, len(self)), dtype=np.float32)

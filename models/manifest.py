@@ -46,6 +46,9 @@ class IndexManifest(BaseModel, frozen=True):
     items_file: str
     pictures: str | None  # folder that the items' files lie in; None for vectors alone
     credit: str | None = None  # to be shown beside the pictures
+    # Percentiles 0 to 100 of the best picture's score for queries that the encoder knows: what the
+    # gate compares a query's own with. None where no such queries were given.
+    known_scores: tuple[float, ...] | None = None
 
 
 def read_manifest(folder: Path) -> IndexManifest:

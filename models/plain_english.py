@@ -1,13 +1,6 @@
-"""The gate: whether a query is plain English already, which the encoder knows as it is.
-
-A first version: everything that is not plain English, or longer than the encoder reads, is
-rewritten.
-"""
+"""Whether a text is plain English, by how common its words are in each language."""
 
 from functools import cache
-from typing import NamedTuple
-
-from models.types import TextLength
 
 # Languages in Latin script that the words are compared with. Other scripts need no comparison.
 _OTHERS = ("de", "fr", "es", "it", "pt", "tr", "id", "nl", "pl", "sv")
@@ -18,24 +11,6 @@ _LATIN_UP_TO = "\u024f"
 _COMMON = 4.0
 # Words that no list has (names, typos) say nothing either way.
 _UNKNOWN = 1.0
-
-
-class Decision(NamedTuple):
-    """Whether to rewrite, and why, for the person who asked."""
-
-    rewrite: bool
-    reason: str
-
-
-def decide(query: str, length: TextLength) -> Decision:
-    """Decides for one query; costs microseconds a word after the lists are loaded."""
-    if length.truncated:
-        return Decision(True, f"longer than the {length.limit} tokens that the encoder reads")
-    if any(character > _LATIN_UP_TO and character.isalpha() for character in query):
-        return Decision(True, "not in Latin script")
-    if is_plain_english(query):
-        return Decision(False, "plain English")
-    return Decision(True, "not plain English")
 
 
 def is_plain_english(text: str) -> bool:
@@ -59,6 +34,11 @@ def is_plain_english(text: str) -> bool:
         )
         and max(english) > _UNKNOWN
     )
+
+
+def in_latin_script(text: str) -> bool:
+    """Whether none of its letters is of another script."""
+    return not any(character > _LATIN_UP_TO and character.isalpha() for character in text)
 
 
 @cache

@@ -1,9 +1,10 @@
 """The commands of the `grape` program, each a settings class: its fields are its flags."""
 
 import asyncio
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +69,22 @@ class Rewrite(_Client):
                 else:
                     for rewrite in result["rewrites"]:
                         print(rewrite["text"])
+
+
+class Mcp(CommandSettings):
+    """Offers a running server's search to agents as MCP tools, over standard input and output."""
+
+    url: str = Field("http://127.0.0.1:8000", description="the running server")
+
+    def cli_cmd(self) -> None:
+        try:
+            from service.mcp_server import serve
+        except ModuleNotFoundError as error:
+            raise GrapeError(
+                f"`grape mcp` needs the package {error.name}: install GRAPE with its extra 'mcp'."
+            ) from error
+        with _exit_code_2_for_bad_input():
+            serve(self.url)
 
 
 class IndexBuild(CommandSettings):
@@ -139,27 +156,29 @@ class DemoPrepare(CommandSettings):
 
 def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
     if settings.url:
-        return _post(settings.url.rstrip("/") + route, body)
+        return _ask_server(settings.url, route, body)
     from service.local import answer_here
 
     return asyncio.run(answer_here(route, body, settings))
 
 
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    import httpx
+def _ask_server(url: str, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    from service.grape_client import Client
+
+    with _exit_code_2_for_bad_input(), Client(url, timeout_s=120) as client:
+        return client.ask(route, body)
+
+
+@contextlib.contextmanager
+def _exit_code_2_for_bad_input() -> Iterator[None]:
+    from service.exchange import ClientError
 
     try:
-        answer = httpx.post(url, json=body, timeout=120)
-        content: dict[str, Any] = answer.json()
-    except httpx.HTTPError as error:
-        raise GrapeError(f"{url} cannot be reached ({error}); is the server running?") from error
-    except ValueError as error:
-        raise GrapeError(f"{url} did not answer with JSON; is it a GRAPE server?") from error
-    if answer.status_code >= 500:
-        raise GrapeError(str(content.get("error", content)))
-    if answer.status_code >= 400:
-        raise InputError(str(content.get("error", content)))
-    return content
+        yield
+    except ClientError as error:
+        if error.is_bad_input:
+            raise InputError(error.message) from error
+        raise
 
 
 def _lines(stream: Iterable[str]) -> list[str]:

@@ -103,9 +103,11 @@ async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
 
 def _first_reason(error: RequestValidationError) -> str:
     """``query: String should have at least 1 character``, without what the client sent."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    if not place and len(first["loc"]) > 1:
-        place = str(first["loc"][-1])
+    errors = error.errors()
+    # Of a field that may be a text or a list, the kind that was not sent says nothing.
+    first = next((e for e in errors if not str(e["type"]).endswith("_type")), errors[0])
+    # The first part says body, query or path; names of pydantic's own are in brackets or dashed.
+    parts = [str(part) for part in first["loc"][1:]]
+    place = ".".join(part for part in parts if part.isidentifier() or part.isdigit())
     reason = str(first["msg"]).removeprefix("Value error, ")
     return f"{place}: {reason}" if place else reason

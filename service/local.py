@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from models.gate import decide
 from models.progress import say
 from models.rewriter import Sampling
 from service.metrics import Metrics
@@ -14,23 +13,37 @@ from service.retriever import Retriever
 from service.rewriting import RewriterHost
 from service.search import Searcher, SearchOptions
 from service.settings import Settings
-from service.state import index_path, load_adapter, load_retriever, start_rewriter
+from service.state import index_path, load_adapter, load_gate, load_retriever, start_rewriter
 
 
 async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What the server would answer to ``POST route`` with ``body``, as parsed JSON."""
     retriever = load_retriever(settings)
-    if route == "/rewrite":
-        async with _searcher(retriever, settings, with_rewriter=True) as searcher:
-            sampling = Sampling(body["n"], body["temperature"])
-            results = await asyncio.gather(
-                *(searcher.rewrite(query, body["task"], sampling) for query in body["query"])
-            )
-            return {"results": [result.model_dump() for result in results]}
+    try:
+        if route == "/rewrite":
+            return await _rewrite(body, retriever, settings)
+        return await _search(body, retriever, settings)
+    finally:
+        retriever.close()
+
+
+async def _rewrite(
+    body: dict[str, Any], retriever: Retriever, settings: Settings
+) -> dict[str, Any]:
+    async with _searcher(retriever, settings, with_rewriter=True) as searcher:
+        sampling = Sampling(body["n"], body["temperature"])
+        results = await asyncio.gather(
+            *(searcher.rewrite(query, body["task"], sampling) for query in body["query"])
+        )
+        return {"results": [result.model_dump() for result in results]}
+
+
+async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings) -> dict[str, Any]:
     query = body["query"]
-    needed = body["rewrite"] == "always" or (
-        body["rewrite"] == "auto" and decide(query, retriever.encoder.text_length(query)).rewrite
-    )
+    needed = body["rewrite"] == "always"
+    if body["rewrite"] == "auto":  # before the language model is started for nothing
+        async with _searcher(retriever, settings, with_rewriter=False) as searcher:
+            needed = (await searcher.decide(query)).rewrite
     options = SearchOptions(body["k"], body["rewrite"], body["fusion"], n=1, compare=False)
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(query, options, request_id="local")
@@ -62,9 +75,8 @@ async def _searcher(
                 say(f"the language model cannot be used: {host.reason}")
                 break
             await asyncio.sleep(0.02)
-        yield Searcher(retriever, host, Metrics(), index_path(settings).name)
+        yield Searcher(retriever, host, load_gate(settings), Metrics(), index_path(settings).name)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        retriever.close()

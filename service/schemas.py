@@ -111,6 +111,9 @@ class SearchHit(BaseModel):
     score: float
     url: str | None
     metadata: dict[str, Any]
+    found_by: list[str] = Field(
+        description="the searches that found it: 'query', 'rewrite 1', ..., or 'mean'"
+    )
 
 
 class SearchTimings(BaseModel):

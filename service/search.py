@@ -4,13 +4,13 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from models.fusion import Fusion, fuse, searches
-from models.gate import decide
+from models.fusion import Fusion, found_by, fuse, list_names, searches
+from models.gate import Decision, Gate, Look, decide
 from models.rewriter import Sampling
 from models.tasks import TASKS, Task, choose_task
 from models.types import Hit, TextLength
 from service.metrics import Metrics
-from service.retriever import Retriever
+from service.retriever import Retrieved, Retriever
 from service.rewriting import RewriterHost
 from service.schemas import (
     RewriteResult,
@@ -46,10 +46,16 @@ class Searcher:
     """All that a search needs, put together once."""
 
     def __init__(
-        self, retriever: Retriever, rewriter: RewriterHost, metrics: Metrics, index_name: str
+        self,
+        retriever: Retriever,
+        rewriter: RewriterHost,
+        gate: Gate,
+        metrics: Metrics,
+        index_name: str,
     ) -> None:
         self._retriever = retriever
         self._rewriter = rewriter
+        self._gate = gate
         self._metrics = metrics
         self._index_name = index_name
 
@@ -58,19 +64,20 @@ class Searcher:
         started = time.perf_counter()
         # Several rewrites are worth asking for only when they differ.
         sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
-        outcome = await self._rewrite(query, choose_task(query), options.rewrite, sampling)
+        direct = await self._search_as_typed(query, options)
+        looked = time.perf_counter()
+        outcome = await self._gated(query, direct, options.rewrite, sampling)
         rewritten = time.perf_counter()
 
         groups = searches(options.fusion, query, outcome.texts)
-        compared = [[query]] if options.compare else []
-        found = await self._retriever.retrieve([*groups, *compared], options.k)
-        hits = fuse(found.lists[: len(groups)], options.k)
+        found = await self._search_groups(groups, query, direct, options.k)
+        hits = fuse(found.lists, options.k)
 
         texts = outcome.texts or [query]
         lengths = [self._length(text) for text in texts]
         truncated = any(length.truncated for length in lengths)
         timings = SearchTimings(
-            rewrite=round((rewritten - started) * 1000, 2),
+            rewrite=round((rewritten - looked) * 1000, 2),
             encode=round(found.encode_ms, 2),
             search=round(found.search_ms, 2),
             total=round((time.perf_counter() - started) * 1000, 2),
@@ -86,8 +93,8 @@ class Searcher:
                 truncated=truncated,
                 adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
             ),
-            hits=self._answer(hits),
-            original_hits=self._answer(found.lists[-1]) if options.compare else None,
+            hits=self._answer(hits, found_by(list_names(groups, query), found.lists)),
+            original_hits=self._as_typed(direct) if direct and options.compare else None,
             timings_ms=timings,
             index=self._index_name,
             degraded=outcome.status == "fallback",
@@ -97,7 +104,7 @@ class Searcher:
     async def rewrite(self, query: str, task: str, sampling: Sampling) -> RewriteResult:
         """One query, rewritten but not searched; asked for by name, so the gate is not."""
         chosen = choose_task(query) if task == "auto" else TASKS[task]
-        outcome = await self._rewrite(query, chosen, "always", sampling)
+        outcome = await self._rewrite(query, chosen, sampling, "asked for")
         lengths = [(text, self._length(text)) for text in outcome.texts or [query]]
         self._metrics.query(outcome.status, any(length.truncated for _, length in lengths))
         return RewriteResult(
@@ -112,26 +119,66 @@ class Searcher:
             adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
         )
 
-    async def _rewrite(
-        self, query: str, task: Task, mode: RewriteMode, sampling: Sampling
+    async def decide(self, query: str) -> Decision:
+        """What the gate says of a query."""
+        found = await self._retriever.retrieve([[query]], 1)
+        return self._decide(query, found.lists[0])
+
+    async def _search_as_typed(self, query: str, options: SearchOptions) -> Retrieved | None:
+        """Where the gate or the client wants to see what the query finds as it is."""
+        if options.rewrite != "auto" and not options.compare:
+            return None
+        return await self._retriever.retrieve([[query]], options.k)
+
+    async def _search_groups(
+        self, groups: list[list[str]], query: str, direct: Retrieved | None, k: int
+    ) -> Retrieved:
+        """One list for each group; what was searched already is not searched again."""
+        if direct is None:
+            return await self._retriever.retrieve(groups, k)
+        new = [group for group in groups if group != [query]]
+        if not new:
+            return direct
+        found = await self._retriever.retrieve(new, k)
+        lists = iter(found.lists)
+        return Retrieved(
+            [direct.lists[0] if group == [query] else next(lists) for group in groups],
+            direct.encode_ms + found.encode_ms,
+            direct.search_ms + found.search_ms,
+        )
+
+    def _decide(self, query: str, direct: list[Hit]) -> Decision:
+        best = direct[0].score if direct else None
+        known = self._retriever.index.manifest.known_scores
+        return decide(query, Look(self._length(query), best, known), self._gate)
+
+    async def _gated(
+        self, query: str, direct: Retrieved | None, mode: RewriteMode, sampling: Sampling
     ) -> Outcome:
         if mode == "never":
             return Outcome("kept", "not asked for", [])
-        if self._rewriter.switched_off:
-            return Outcome("kept", "this server has no rewriter", [])
         why = "asked for"
         if mode == "auto":
-            decision = decide(query, self._length(query))
+            assert direct, "the gate looks at what the query finds as typed"
+            decision = self._decide(query, direct.lists[0])
             if not decision.rewrite:
                 return Outcome("kept", decision.reason, [])
             why = decision.reason
+        return await self._rewrite(query, choose_task(query), sampling, why)
+
+    async def _rewrite(self, query: str, task: Task, sampling: Sampling, why: str) -> Outcome:
+        if self._rewriter.switched_off:
+            return Outcome("kept", "this server has no rewriter", [])
         texts, failure = await self._rewriter.rewrite(query, task, sampling)
         return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _answer(self, hits: list[Hit]) -> list[SearchHit]:
+    def _as_typed(self, direct: Retrieved) -> list[SearchHit]:
+        return self._answer(direct.lists[0], found_by(["query"], direct.lists))
+
+    def _answer(self, hits: list[Hit], sources: dict[int, list[str]]) -> list[SearchHit]:
         index = self._retriever.index
         return [
             SearchHit.model_construct(
@@ -140,6 +187,7 @@ class Searcher:
                 score=round(hit.score, 6),
                 url=picture_url(index.ids[hit.position], index.metadata[hit.position]),
                 metadata=index.metadata[hit.position],
+                found_by=sources[hit.position],
             )
             for rank, hit in enumerate(hits, start=1)
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from models.adapter import Adapter
 from models.demo import paths
 from models.errors import GrapeError, InputError
+from models.gate import Gate
 from models.manifest import read_manifest
 from models.rewriter import Rewriter
 from models.rewriter_vllm import VLLMOptions, import_engine_ahead
@@ -47,10 +48,15 @@ class Service:
                 import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             self._adapter = await asyncio.to_thread(load_adapter, self.settings)
+            gate = await asyncio.to_thread(load_gate, self.settings)
             start = None if self.settings.llm == "none" else self._start_rewriter
             self._rewriter = RewriterHost(start, self._adapter, self.settings.rewrite_timeout_s)
             self._searcher = Searcher(
-                self._retriever, self._rewriter, self.metrics, self.index_path.name
+                self._retriever,
+                self._rewriter,
+                gate,
+                self.metrics,
+                self.index_path.name,
             )
         except GrapeError as error:
             self.failed = error
@@ -84,7 +90,7 @@ class Service:
         return self._adapter.name if self._adapter else None
 
     def readiness(self) -> Readiness:
-        loaded = self._retriever is not None
+        loaded = self._searcher is not None
         store = PartHealth(ready=loaded, reason="" if loaded else self._loading())
         if self.settings.llm == "none":
             rewriter = PartHealth(ready=True, reason="switched off with llm 'none'")
@@ -181,6 +187,12 @@ def load_adapter(settings: Settings) -> Adapter | None:
     if not model.is_dir():
         raise InputError("--adapter needs the base model as a folder, to check that they fit.")
     return open_adapter(folder, checkpoint_revision(model), settings.max_lora_rank)
+
+
+def load_gate(settings: Settings) -> Gate:
+    """The gate that was fitted with the adapter, else the default one."""
+    folder = adapter_path(settings)
+    return Gate.beside(folder) if folder else Gate()
 
 
 def model_path(settings: Settings) -> str:

@@ -13,6 +13,7 @@ ENCODER_DIR = Path(__file__).parent / "encoder"
 ENCODER = f"local-dir:{ENCODER_DIR}"
 ADAPTER = Path(__file__).parent / "adapter"  # trained for this gallery, on DEFAULT_LLM
 DEFAULT_LLM = "gemma3-270m"
+_GALLERY = 2  # raised when the same encoder's index is made otherwise
 
 
 def cache_dir() -> Path:
@@ -29,7 +30,7 @@ def demo_dir() -> Path:
 def index_dir() -> Path:
     """The gallery's index. Another encoder in the repository means another folder."""
     weights = (ENCODER_DIR / "open_clip_model.safetensors").read_bytes()
-    return demo_dir() / f"index-{hashlib.sha256(weights).hexdigest()[:12]}"
+    return demo_dir() / f"index-{hashlib.sha256(weights).hexdigest()[:12]}-{_GALLERY}"
 
 
 def pictures_dir() -> Path:

@@ -66,6 +66,7 @@ def _prepare_gallery() -> None:
         pictures=pictures_dir(),
         credit=ATTRIBUTION,
     )
+    index.learn_known_scores(encoder.encode_texts([picture.names["en"] for picture in pictures]))
     index.save(index_dir())
 
 

@@ -68,6 +68,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ClipEncoder) 
         encoder.fingerprint,
         pictures=folder,
     )
+    index.learn_known_scores(encoder.encode_texts([f"a {name} square" for name in COLOURS]))
     index.save(folder / "index")
     return folder / "index"
 

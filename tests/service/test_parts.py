@@ -1,4 +1,4 @@
-"""Gate, fusion and batching."""
+"""Fusion and batching."""
 
 import asyncio
 
@@ -7,44 +7,9 @@ import pytest
 
 from models.encoder import ClipEncoder
 from models.fusion import fuse, searches
-from models.gate import decide
 from models.index import ImageIndex
-from models.types import Hit, TextLength
+from models.types import Hit
 from service.retriever import Retriever
-
-SHORT = TextLength(5, 77)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "red apple",
-        "dragon",
-        "a cat on a chair",
-        "banana",
-        "the man with a hat",
-        "42",
-        "smiling face",
-    ],
-)
-def test_plain_english_is_kept(query: str) -> None:
-    assert not decide(query, SHORT).rewrite
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "Drache", "ein roter Apfel", "caballo", "une pomme rouge", "ペンギン", "西瓜", "слон",
-        "فيل", "kırmızı elma", "gajah", "🙂 перо", "mela rossa", "maçã vermelha",
-    ],
-)  # fmt: skip
-def test_other_languages_are_rewritten(query: str) -> None:
-    assert decide(query, SHORT).rewrite
-
-
-def test_what_the_encoder_would_cut_is_rewritten() -> None:
-    decision = decide("the red apple " * 40, TextLength(122, 77))
-    assert decision == (True, "longer than the 77 tokens that the encoder reads")
 
 
 def test_searches_of_every_fusion() -> None:

@@ -53,6 +53,22 @@ async def test_bad_input_is_422(client: httpx.AsyncClient, route: str, body: obj
     problem(await client.post(route, json=body), 422, ErrorType.VALIDATION)
 
 
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "query: String should have at least 1 character"),
+        (["a", ""], "query.1: String should have at least 1 character"),
+        ([], "query: List should have at least 1 item after validation, not 0"),
+        (5, "query: Input should be a valid string"),
+    ],
+)
+async def test_a_bad_query_is_told_in_our_words(
+    client: httpx.AsyncClient, query: object, sentence: str
+) -> None:
+    response = await client.post("/search", json={"query": query})
+    assert problem(response, 422, ErrorType.VALIDATION) == sentence
+
+
 @pytest.mark.parametrize("k", [0, -1, 1001, "x", 1.5])
 async def test_k_is_bounded(client: httpx.AsyncClient, k: object) -> None:
     sentence = problem(

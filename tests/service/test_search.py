@@ -34,12 +34,37 @@ async def test_a_rewritten_search_says_what_it_searched(client: httpx.AsyncClien
 async def test_plain_english_is_kept(client: httpx.AsyncClient, rewriter: FakeRewriter) -> None:
     rewriter.calls.clear()
     result = await search(client, query="a red square")
-    assert (result.rewrite.status, result.rewrite.reason) == ("kept", "plain English")
+    assert result.rewrite.status == "kept"
+    assert result.rewrite.reason.startswith("plain English, and the encoder knows it")
     assert rewriter.calls == []
     always = await search(client, query="a red square", rewrite="always")
     assert always.rewrite.status == "rewritten"
     never = await search(client, query=GERMAN, rewrite="never")
     assert (never.rewrite.status, never.rewrite.texts) == ("kept", [GERMAN])
+
+
+async def test_english_that_the_encoder_does_not_know_is_rewritten(
+    client: httpx.AsyncClient,
+) -> None:
+    unknown = await search(client, query="the thing that people look at when it gets dark")
+    assert unknown.rewrite.status == "rewritten"
+    assert unknown.rewrite.reason.startswith("plain English, but the encoder does not know it")
+
+
+async def test_every_hit_says_which_search_found_it(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewritten = await search(client, query=GERMAN, k=1)
+    assert rewritten.hits[0].found_by == ["rewrite 1"]
+    fused = await search(client, query=GERMAN, fusion="rrf", k=5, compare=True)
+    assert all(hit.found_by == ["query", "rewrite 1"] for hit in fused.hits)
+    assert fused.original_hits
+    assert all(hit.found_by == ["query"] for hit in fused.original_hits)
+    mean = await search(client, query=GERMAN, fusion="mean")
+    assert mean.hits[0].found_by == ["mean"]
+    # Two lists of one picture each: a picture that only one of them holds says which.
+    short = await search(client, query="a blue square", rewrite="always", fusion="rrf", k=1)
+    assert short.hits[0].found_by[0] in ("query", "rewrite 1")
 
 
 async def test_compare_shows_the_original_beside(client: httpx.AsyncClient) -> None:
