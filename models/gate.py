@@ -28,6 +28,7 @@ class Gate(BaseModel):
 
     plain: float = Field(default=0.05, ge=0, le=1)  # plain English is kept from here on
     other: float = Field(default=0.5, ge=0, le=1)  # anything else, such as "Hotel" or a name
+    fitted_on: str = ""
 
     @classmethod
     def beside(cls, adapter: Path) -> "Gate":
@@ -63,17 +64,35 @@ class Look(NamedTuple):
     known_scores: Sequence[float] | None  # the index's; see IndexManifest
 
 
-def decide(query: str, look: Look, gate: Gate) -> Decision:
-    """Decides for one query; costs microseconds a word after the word lists are loaded."""
+class Signs(NamedTuple):
+    """What a look says; the gate's thresholds are all that is missing for a decision."""
+
+    must_rewrite: str | None  # why, where nothing else counts
+    plain: bool
+    share: float | None  # of the known queries whose best picture scores no higher
+
+
+def read_signs(query: str, look: Look) -> Signs:
+    """Costs microseconds a word after the word lists are loaded."""
+    must = None
     if look.length.truncated:
-        return Decision(True, f"longer than the {look.length.limit} tokens that the encoder reads")
-    if not in_latin_script(query):
-        return Decision(True, "not in Latin script")
-    plain = is_plain_english(query)
+        must = f"longer than the {look.length.limit} tokens that the encoder reads"
+    elif not in_latin_script(query):
+        must = "not in Latin script"
+    share = None
+    if look.best_score is not None and look.known_scores:
+        share = bisect_right(look.known_scores, look.best_score) / len(look.known_scores)
+    return Signs(must, is_plain_english(query), share)
+
+
+def decide(query: str, look: Look, gate: Gate) -> Decision:
+    """Decides for one query."""
+    must, plain, share = read_signs(query, look)
+    if must:
+        return Decision(True, must)
     language = "plain English" if plain else "not plain English"
-    if look.best_score is None or not look.known_scores:
+    if share is None:  # the words alone
         return Decision(not plain, language)
-    share = bisect_right(look.known_scores, look.best_score) / len(look.known_scores)
     rewrite = share < (gate.plain if plain else gate.other)
     joined = "but" if rewrite is plain else "and"
     knows = "does not know it" if rewrite else "knows it"

@@ -99,12 +99,18 @@ class IndexBuild(CommandSettings):
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="for computing")
     factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
+    known_queries: Path | None = Field(
+        None,
+        description="text file of queries that the encoder understands, such as captions, one a "
+        "line: `rewrite: auto` compares a query's best score with theirs",
+    )
 
     def cli_cmd(self) -> None:
         from models.demo.paths import ENCODER
         from models.pictures import find_pictures
         from models.progress import track
 
+        known = _read_lines(self.known_queries) if self.known_queries else []
         files = find_pictures(self.pictures)  # before what is heavy to import
         from models.encoder import ClipEncoder
         from models.index_build import build_from_folder
@@ -118,6 +124,8 @@ class IndexBuild(CommandSettings):
             self.factory,
             track=lambda paths: track(paths, "Indexing", len(files)),
         )
+        if known:
+            index.learn_known_scores(encoder.encode_texts(known))
         index.save(self.out)
         for name, reason in report.skipped:
             say(f"skipped {name}: {reason}")
@@ -179,6 +187,13 @@ def _exit_code_2_for_bad_input() -> Iterator[None]:
         if error.is_bad_input:
             raise InputError(error.message) from error
         raise
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return _lines(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}.") from error
 
 
 def _lines(stream: Iterable[str]) -> list[str]:

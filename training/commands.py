@@ -19,12 +19,22 @@ class Eval(EvalSettings):
     """Compares systems on one set of queries, with intervals and tests; what is done is kept."""
 
     list: bool = Field(False, description="say which systems there are, and stop")
+    fit_gate: bool = Field(
+        False,
+        description="fit the gate of `rewrite: auto` on the split 'validation', and save it "
+        "beside the adapter",
+    )
 
     def cli_cmd(self) -> None:
         from training.evaluation.systems import SYSTEMS
 
         if self.list:
             print("\n".join(f"{name:18} {spec.about}" for name, spec in SYSTEMS.items()))
+            return
+        if self.fit_gate:
+            from training.evaluation.gate_fit import fit_gate
+
+            print(fit_gate(self))
             return
         from training.evaluation.run import evaluate
         from training.evaluation.text import as_text

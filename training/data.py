@@ -28,6 +28,11 @@ class Row(BaseModel, frozen=True):
     split: Split = "train"
     english: str | None = None  # a perfect English query, where one is known: the oracle's rewrite
 
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Every picture that the row names."""
+        return self.targets
+
     @field_validator("targets", mode="before")
     @classmethod
     def _part_ids(cls, value: Any) -> Any:
@@ -101,7 +106,7 @@ def _is_given(value: Any) -> bool:
 
 def check_targets(rows: Sequence[Row], index: ImageIndex) -> None:
     """Raises :class:`InputError` when rows ask for pictures that the index does not hold."""
-    unknown = sorted({t for row in rows for t in row.targets if index.position(t) is None})
+    unknown = sorted({t for row in rows for t in row.pictures if index.position(t) is None})
     if unknown:
         shown = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
         raise InputError(

@@ -79,15 +79,30 @@ class Corpus:
         return len(self.vectors)
 
     @torch.inference_mode()
-    def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
-        """As :meth:`Ranker.rank`, among all pictures."""
-        queries = torch.from_numpy(texts).to(self.vectors.device)
-        positions, real = pad(targets, self.vectors.device)
-        target_scores = torch.einsum("qd,qtd->qt", queries, self.vectors[positions])
-        tally = Tally(target_scores.masked_fill(~real, -torch.inf).amax(1))
-        tally.add(queries, self.vectors, positions, real)
+    def rank(
+        self,
+        texts: Vectors,
+        targets: Sequence[Sequence[int]],
+        left_out: Sequence[Sequence[int]] | None = None,
+    ) -> Ranking:
+        """As :meth:`Ranker.rank`, among all pictures.
+
+        Args:
+            left_out: for each text the positions that count as if they were not in the corpus;
+                none of them is a target.
+        """
+        device = self.vectors.device
+        queries = torch.from_numpy(texts).to(device)
+        gone = left_out or [()] * len(targets)
+        both = [[*wanted, *out] for wanted, out in zip(targets, gone, strict=True)]
+        apart, real = pad(both, device)
+        counts = torch.tensor([len(right) for right in targets], device=device)
+        right = torch.arange(apart.shape[1], device=device) < counts.unsqueeze(1)
+        scores = torch.einsum("qd,qtd->qt", queries, self.vectors[apart])
+        tally = Tally(scores.masked_fill(~right, -torch.inf).amax(1))
+        tally.add(queries, self.vectors, apart, real)
         others = (len(self) - real.sum(1)).clamp(min=1)
-        random = (queries @ self.vectors.sum(0) - (target_scores * real).sum(1)) / others
+        random = (queries @ self.vectors.sum(0) - (scores * real).sum(1)) / others
         return tally.ranking(random, len(self))
 
 

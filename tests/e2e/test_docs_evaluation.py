@@ -29,7 +29,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "eval.yaml").write_text(settings[1])
     listed, compared = (run(line, tmp_path) for line in shell_lines(PAGE))
     for name in SYSTEMS:
-        assert re.search(rf"^{name} ", listed, re.MULTILINE)
+        assert re.search(rf"^{re.escape(name)} ", listed, re.MULTILINE)
     assert "less frozen" in compared
     assert (tmp_path / "report" / "report.html").stat().st_size > 100_000
     results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from models.adapter import Adapter, merge_adapter
 from models.demo.paths import merged_dir
 from models.encoder import ClipEncoder
 from models.errors import InputError
-from models.gate import decide
+from models.gate import Gate, Look, decide
 from models.index import ImageIndex
 from models.tasks import parse_rewrite
 from models.text_encoder import TextEncoder
@@ -21,12 +22,14 @@ from training.data import Row
 from training.evaluation.results import Cost
 from training.evaluation.retrieval import retrieve
 from training.evaluation.settings import EvalSettings
-from training.evaluation.systems import SystemSpec, tasks_of, texts_of
+from training.evaluation.systems import By, SystemSpec, tasks_of, texts_of
 from training.language_model import LanguageModel
+from training.loaders.benchmark import ComposedRow
 from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
-_FORMAT = 1  # of what is kept; another one is measured anew
+Part = str | int  # of what is searched: a text, or a picture by its position in the index
+_FORMAT = 2  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -37,6 +40,7 @@ class Measured(BaseModel):
     top: list[list[int]]  # positions in the index
     target_similarity: list[float] | None
     random_similarity: list[float] | None
+    subset_ranks: list[int] | None
     cost: Cost
 
 
@@ -47,25 +51,52 @@ class Gallery:
         self.encoder = encoder
         self.index = index
         self.corpus = Corpus.of(index.vectors(), device)
-        self._vectors: dict[str, Vectors] = {}
+        self._vectors: dict[Part, Vectors] = {}
 
-    def vectors(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """Encodes in one batch what was not encoded before."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if new:
-            self._vectors.update(zip(new, self.encoder.encode_texts(new), strict=True))
+    def vectors(self, parts: Sequence[Part]) -> dict[Part, Vectors]:
+        """Encodes in one batch what was not encoded before; pictures are in the index already."""
+        new = [part for part in dict.fromkeys(parts) if part not in self._vectors]
+        texts = [part for part in new if isinstance(part, str)]
+        pictures = [part for part in new if isinstance(part, int)]
+        if texts:
+            self._vectors.update(zip(texts, self.encoder.encode_texts(texts), strict=True))
+        known = self.corpus.vectors[pictures].cpu().numpy()
+        self._vectors.update(zip(pictures, known, strict=True))
         return self._vectors
 
     def positions(self, rows: Sequence[Row]) -> list[list[int]]:
-        found = [[self.index.position(target) for target in row.targets] for row in rows]
-        if any(position is None for positions in found for position in positions):
+        return [self._places(row.targets) for row in rows]
+
+    def references(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Of each row the picture that it refers to, where it does."""
+        named = [(row.reference,) if isinstance(row, ComposedRow) else () for row in rows]
+        return [self._places(pictures) for pictures in named]
+
+    def groups(self, rows: Sequence[Row]) -> list[list[int]] | None:
+        """Of each row the pictures of its group, where all rows have one."""
+        groups = [row.group for row in rows if isinstance(row, ComposedRow) and row.group]
+        return [self._places(group) for group in groups] if len(groups) == len(rows) else None
+
+    def _places(self, pictures: Sequence[str]) -> list[int]:
+        found = [self.index.position(picture) for picture in pictures]
+        if None in found:
             raise InputError("The data's pictures are not all in the index.")
-        return [[p for p in positions if p is not None] for positions in found]
+        return [position for position in found if position is not None]
+
+    def looks(self, queries: Sequence[str]) -> list[Look]:
+        """What the gate sees of each query."""
+        known = self.index.manifest.known_scores
+        vectors = self.vectors(queries)
+        found = self.index.search(np.stack([vectors[query] for query in queries]), 1)
+        return [
+            Look(self.encoder.text_length(query), hits[0].score if hits else None, known)
+            for query, hits in zip(queries, found, strict=True)
+        ]
 
     @property
-    def identity(self) -> tuple[str, str]:
+    def identity(self) -> tuple[str, ...]:
         manifest = self.index.manifest
-        return manifest.ids_sha256, manifest.encoder.weights_sha256
+        return manifest.ids_sha256, manifest.encoder.weights_sha256, manifest.vectors_file
 
 
 @dataclass(frozen=True)
@@ -91,10 +122,17 @@ class Bench:
         beside.replace(path)
         return found
 
-    def gate(self, gallery: Gallery) -> list[bool]:
+    @property
+    def gate(self) -> Gate:
+        return Gate.beside(self.adapter.folder) if self.adapter else Gate()
+
+    def gated(self, gallery: Gallery) -> list[bool]:
         """Whether `rewrite: auto` rewrites each query."""
-        encoder = gallery.encoder
-        return [decide(row.query, encoder.text_length(row.query)).rewrite for row in self.rows]
+        looks = gallery.looks([row.query for row in self.rows])
+        return [
+            decide(row.query, look, self.gate).rewrite
+            for row, look in zip(self.rows, looks, strict=True)
+        ]
 
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         texts: list[tuple[str, ...]] = [(row.query,) for row in self.rows]
@@ -104,7 +142,7 @@ class Bench:
         elif spec.model != "none":
             asked = [
                 place
-                for place, rewrites in enumerate(self.gate(gallery))
+                for place, rewrites in enumerate(self.gated(gallery))
                 if rewrites or not spec.gated
             ]
             samples = self._samples(spec, [self.rows[place] for place in asked])
@@ -115,21 +153,30 @@ class Bench:
                 texts[place] = texts_of(spec, row.query, rewrites)
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
-        every = [text for group in texts for text in group]
+        references = gallery.references(self.rows)
+        searched = _searched(spec.by, texts, references)
+        every = [part for group in searched for part in group]
         found = retrieve(
             gallery.corpus,
             gallery.vectors(every),
-            texts,
+            searched,
             gallery.positions(self.rows),
             spec.combine,
+            references,
+            gallery.groups(self.rows),
         )
         count = len(self.rows)
+        names = gallery.index.ids
         return Measured(
-            texts=texts,
+            texts=[
+                tuple(part if isinstance(part, str) else f"image {names[part]}" for part in group)
+                for group in searched
+            ],
             ranks=found.ranks.astype(int).tolist(),
             top=found.top,
             target_similarity=found.target_similarity,
             random_similarity=found.random_similarity,
+            subset_ranks=found.subset_ranks,
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,
@@ -173,9 +220,21 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self.settings.n, self.settings.temperature] if spec.draws else []
+            gate = (self.gate.model_dump(), gallery.index.manifest.known_scores)
+            parts += [gate] if spec.gated else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property
     def _base_revision(self) -> str:
         assert self.base
         return self.base.revision
+
+
+def _searched(
+    by: By, texts: Sequence[tuple[str, ...]], references: Sequence[Sequence[int]]
+) -> list[tuple[Part, ...]]:
+    """What is searched for each query."""
+    if by == "text":
+        return list(texts)
+    words = texts if by == "image+text" else [()] * len(texts)
+    return [(*picture, *group) for picture, group in zip(references, words, strict=True)]

@@ -18,6 +18,8 @@ MEASURES = {
     "MRR@10": RR @ 10,
     "nDCG@10": nDCG @ 10,
 }
+# CIRR's recall on a query's group of pictures (Liu et al., 2021); TREC has no name for it.
+SUBSET = {"R_subset@1": 1, "R_subset@2": 2, "R_subset@3": 3}
 _DEEPEST = 10
 
 
@@ -34,6 +36,15 @@ def per_query(top: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) ->
     for found in ir_measures.iter_calc(list(MEASURES.values()), qrels, run):
         values[names[found.measure]][int(found.query_id)] = found.value
     return values
+
+
+def subset_recall(ranks: Sequence[int]) -> dict[str, Floats]:
+    """Each of ``SUBSET`` for each query.
+
+    Args:
+        ranks: of the best target in its group.
+    """
+    return {name: (np.array(ranks) <= k).astype(float) for name, k in SUBSET.items()}
 
 
 def scored(found: Sequence[int]) -> dict[str, float]:

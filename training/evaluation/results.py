@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 Against = Literal["direct", "frozen"]
 ALL = "all"  # the slice of every query
@@ -17,6 +17,8 @@ class Query(BaseModel):
     task: str
     words: int
     gate: Literal["rewritten", "kept"]  # what `rewrite: auto` does with it
+    # What the query is said of; left out of the ranking. Only then it is in the file.
+    reference: str | None = Field(None, exclude_if=lambda reference: reference is None)
     slices: tuple[str, ...]  # e.g. "language de", "task long", "1-2 words", "gate kept"
 
 
@@ -57,8 +59,10 @@ class System(BaseModel):
     name: str
     about: str
     bound: bool = False  # not a rival but what could be reached, as with a perfect query
-    texts: list[tuple[str, ...]]  # what was searched
+    texts: list[tuple[str, ...]]  # what was searched; a picture as "image <id>"
     ranks: list[int]  # of the best target in the whole corpus, ties against
+    # ... and in the query's group, where the data has groups: only then it is in the file.
+    subset_ranks: list[int] | None = Field(None, exclude_if=lambda ranks: ranks is None)
     target_similarity: list[float] | None  # mean cosine of the texts to the best target,
     random_similarity: list[float] | None  # ... to all other pictures; None for another encoder
     metrics: dict[str, dict[str, Estimate]]  # slice -> metric ("R@10", "MRR@10", ...) -> value

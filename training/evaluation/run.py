@@ -15,13 +15,14 @@ from models.progress import say
 from training.data import Row, check_targets
 from training.evaluation import trec
 from training.evaluation.measure import Bench, Gallery, Measured
-from training.evaluation.metrics import MAIN, MEASURES, per_query
+from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import asked_rows, benchmark_index, described, slices_of
 from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
 from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate
 from training.evaluation.systems import SYSTEMS, SystemSpec
 from training.language_model import LanguageModel
+from training.loaders.benchmark import ComposedRow
 from training.ranking import Floats
 from training.sampling import Engine
 from training.scoring import load_retriever
@@ -37,6 +38,7 @@ def evaluate(settings: EvalSettings) -> Results:
         InputError: data, index, model or adapter cannot be used.
     """
     rows, pictures = asked_rows(settings)
+    _check_references(settings.systems, rows)
     if pictures and settings.folder and not settings.index:
         settings.index = benchmark_index(settings, settings.folder, pictures)
     retriever = load_retriever(settings)
@@ -62,10 +64,11 @@ def evaluate(settings: EvalSettings) -> Results:
         encoder = galleries[name].encoder.fingerprint.name
         specs[name] = SystemSpec(f"the query as typed, by {encoder}")
 
-    queries = [described(row, gate) for row, gate in zip(rows, bench.gate(gallery), strict=True)]
+    queries = [described(row, gate) for row, gate in zip(rows, bench.gated(gallery), strict=True)]
     slices = slices_of(queries)
     metrics = {
         name: per_query(found.top, galleries[name].positions(rows))
+        | (subset_recall(found.subset_ranks) if found.subset_ranks else {})
         for name, found in measured.items()
     }
     results = Results(
@@ -90,6 +93,15 @@ def evaluate(settings: EvalSettings) -> Results:
         runs = {name: _ids(galleries[name].index, found) for name, found in measured.items()}
         trec.write_all(settings.trec, [row.targets for row in rows], runs)
     return results
+
+
+def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
+    wanted = [name for name in systems if SYSTEMS[name].by != "text"]
+    if wanted and not all(isinstance(row, ComposedRow) for row in rows):
+        raise InputError(
+            f"The system {wanted[0]!r} needs queries that refer to a picture, as CIRR's do: leave "
+            "the system out with --systems."
+        )
 
 
 def _adapter(
@@ -129,7 +141,7 @@ def _system(
         if other in metrics and other != name and not (name == "direct" and other == "frozen"):
             comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
     table: dict[str, dict[str, Estimate]] = {
-        part: {metric: estimate(mine[metric][places]) for metric in MEASURES}
+        part: {metric: estimate(values[places]) for metric, values in mine.items()}
         for part, places in slices.items()
     }
     return System(
@@ -138,6 +150,7 @@ def _system(
         bound=spec.model == "oracle",
         texts=found.texts,
         ranks=found.ranks,
+        subset_ranks=found.subset_ranks,
         target_similarity=found.target_similarity,
         random_similarity=found.random_similarity,
         metrics=table,
@@ -182,6 +195,11 @@ def _notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
     without = sum(row.english is None for row in rows)
     if without and "oracle" in settings.systems:
         notes.append(f"{without} queries have no English reference: the oracle searches as typed.")
+    if any(isinstance(row, ComposedRow) for row in rows):
+        notes.append(
+            "The picture that a query refers to is left out of every ranking; R_subset@k ranks the "
+            "pictures of the query's group alone, by the same scores."
+        )
     return notes
 
 

@@ -10,6 +10,7 @@ from models.tasks import LONG, MULTILINGUAL, TASKS, Task
 Model = Literal["none", "frozen", "tuned", "oracle"]
 Prompt = Literal["examples", "zero-shot", "describe", "adapter"]
 Combine = Literal["one", "rrf", "mean", "consistent"]
+By = Literal["text", "image", "image+text"]
 
 
 class SystemSpec(NamedTuple):
@@ -22,10 +23,17 @@ class SystemSpec(NamedTuple):
     combine: Combine = "one"  # how several texts become one list of pictures
     with_original: bool = False  # the query is one of the texts
     gated: bool = False  # plain English is searched as typed
+    by: By = "text"  # what is searched with: the row's reference picture is an image
 
 
 SYSTEMS = {
     "direct": SystemSpec("the query as typed"),
+    # The baselines of composed retrieval without training, as in Baldrati et al., 2023.
+    "image": SystemSpec("the reference picture alone", by="image"),
+    "image+text": SystemSpec(
+        "mean vector of the reference picture and the query as typed", combine="mean",
+        by="image+text",
+    ),
     "zero-shot": SystemSpec("frozen model, instruction alone", "frozen", "zero-shot"),
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),

@@ -29,3 +29,7 @@ class ComposedRow(Row, frozen=True):
 
     reference: str  # id of a picture of the gallery
     group: tuple[str, ...]  # ids of the subset that the target is in, without the reference
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        return (*self.targets, self.reference, *self.group)

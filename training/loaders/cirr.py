@@ -20,9 +20,9 @@ pictures under NLVR2's terms.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from models.tasks import choose_task
 from training.loaders.benchmark import Benchmark, ComposedRow
@@ -46,6 +46,14 @@ class _Pair(BaseModel):
     target_hard: Text
     caption: Text
     img_set: _Set
+
+    @model_validator(mode="after")
+    def _in_its_set(self) -> Self:
+        """The reference is left out of the ranking, so it cannot be what is looked for."""
+        beside = {*self.img_set.members} - {self.reference}
+        if self.target_hard not in beside or self.reference not in self.img_set.members:
+            raise ValueError("img_set.members must hold the reference and another one, the target")
+        return self
 
 
 class _Split(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, StringConstraints, ValidationError
 
 from models.errors import InputError
 from training.data import Row
-from training.loaders.benchmark import Benchmark, ComposedRow
+from training.loaders.benchmark import Benchmark
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Record = TypeVar("Record", bound=BaseModel)
@@ -131,10 +131,7 @@ class Source:
         """
         self._check_counts(len(pictures), len(rows), expected)
         for row in rows:
-            named = {*row.targets}
-            if isinstance(row, ComposedRow):
-                named |= {row.reference, *row.group}
-            if unknown := sorted(named - pictures.keys()):
+            if unknown := sorted(set(row.pictures) - pictures.keys()):
                 raise InputError(
                     f"{self.name}: the query {row.query!r} asks for {unknown[0]!r}, which is no "
                     "picture of the split."
