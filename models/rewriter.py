@@ -1,5 +1,6 @@
 """The Rewriter protocol: what turns a query into texts that the encoder knows."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from models.errors import GrapeError
@@ -34,6 +35,9 @@ class Sampling(NamedTuple):
         }
 
 
+OnText = Callable[[str], None]  # hears the whole text so far, each time that it grows
+
+
 class Rewriter(Protocol):
     """Safe to call from many requests at once; cancelling the call stops the work for it."""
 
@@ -41,8 +45,13 @@ class Rewriter(Protocol):
     def adapter(self) -> str | None:
         """Name of the adapter that answers, with its content hash; None for the base model."""
 
-    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+    async def complete(
+        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
         """What the model wrote after the task's prompt, unparsed, one text for each sample.
+
+        Args:
+            on_text: for a single sample; of several nothing is told before they are done.
 
         Raises:
             RewriteFailed: no answer to this query.

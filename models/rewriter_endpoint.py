@@ -1,6 +1,8 @@
 """EndpointRewriter: any server that speaks OpenAI's completions API, such as `vllm serve`."""
 
-from models.rewriter import RewriteFailed, RewriterDown, Sampling
+from typing import Any
+
+from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
 
 
@@ -29,18 +31,29 @@ class EndpointRewriter:
     def adapter(self) -> str | None:
         return self._adapter
 
-    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+    async def complete(
+        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 
+        wishes = {"model": self._model, "prompt": task.prompt(query), **sampling.parameters(task)}
         try:
-            answer = await self._client.completions.create(
-                model=self._model, prompt=task.prompt(query), **sampling.parameters(task)
-            )
+            if on_text and wishes["n"] == 1:
+                return [await self._streamed(wishes, on_text)]
+            answer = await self._client.completions.create(**wishes)
         except APIConnectionError as error:
             raise RewriterDown(f"{self._url} cannot be reached.") from error
         except OpenAIError as error:
             raise RewriteFailed(f"{self._url} answered: {error}") from error
         return [choice.text for choice in answer.choices]
+
+    async def _streamed(self, wishes: dict[str, Any], on_text: OnText) -> str:
+        text = ""
+        async for part in await self._client.completions.create(**wishes, stream=True):
+            if part.choices:
+                text += part.choices[0].text
+                on_text(text)
+        return text
 
     async def check(self) -> None:
         """Asks the server for its models, which every compatible one lists."""

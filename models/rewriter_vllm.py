@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from models.adapter import Adapter, merge_adapter
 from models.errors import InputError
-from models.rewriter import RewriteFailed, RewriterDown, Sampling
+from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
 
 if TYPE_CHECKING:
@@ -108,15 +108,18 @@ class VLLMRewriter:
     def adapter(self) -> str | None:
         return self._adapter.name if self._adapter else None
 
-    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+    async def complete(
+        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        parameters = SamplingParams(
-            **sampling.parameters(task),
-            output_kind=RequestOutputKind.FINAL_ONLY,  # else samples arrive apart from each other
-        )
+        wishes = sampling.parameters(task)
+        streams = on_text is not None and wishes["n"] == 1
+        kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
+        # Streamed, several samples would arrive apart from each other.
+        parameters = SamplingParams(**wishes, output_kind=kind)
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
             (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
@@ -124,6 +127,8 @@ class VLLMRewriter:
             async for output in self._engine.generate(
                 prompt, parameters, request_id, lora_request=self._lora
             ):
+                if on_text and streams:
+                    on_text(output.outputs[0].text)
                 if output.finished:
                     answers = [completion.text for completion in output.outputs]
             return answers

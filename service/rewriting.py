@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
-from models.rewriter import RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.rewriter import OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, Task, parse_rewrite
 
 log = logging.getLogger("grape")
@@ -80,7 +80,9 @@ class RewriterHost:
             self.ready, self.reason = False, "shutting down"
             await self._drop()
 
-    async def rewrite(self, query: str, task: Task, sampling: Sampling) -> Rewritten:
+    async def rewrite(
+        self, query: str, task: Task, sampling: Sampling, on_text: OnText | None = None
+    ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}")
@@ -88,7 +90,7 @@ class RewriterHost:
             task = self._adapter.tasks.get(task.name, task)
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await self._rewriter.complete(task, query, sampling)
+                answers = await self._rewriter.complete(task, query, sampling, on_text)
         except TimeoutError:
             return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
         except RewriterDown as error:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from models.rewriter import Sampling
+from service.disconnect import unless_gone
 from service.errors import ApiError, ErrorBody, ErrorType
 from service.schemas import (
     Readiness,
@@ -23,6 +24,7 @@ from service.schemas import (
 )
 from service.search import SearchOptions
 from service.state import Service
+from service.streaming import MEDIA_TYPE, event_stream, wants_events
 from service.thumbnails import MAX_SIZE, MIN_SIZE, picture_response
 
 Result = TypeVar("Result")
@@ -43,9 +45,16 @@ PAGE_HEADERS = {
 router = APIRouter()
 
 
-@router.post("/search", responses={200: {"model": SearchResult | SearchResults}, **ERRORS})
+@router.post(
+    "/search",
+    responses={200: {"model": SearchResult | SearchResults, "content": {MEDIA_TYPE: {}}}, **ERRORS},
+)
 async def search(body: SearchRequest, request: Request) -> Response:
-    """Searches with one query or a list of them, rewritten where that is asked for."""
+    """Searches with one query or a list of them, rewritten where that is asked for.
+
+    With `Accept: text/event-stream` one query is answered by events: `direct` with the hits of the
+    query as typed, `rewrite` with the text so far, and `result` with the answer.
+    """
     service = _service(request)
     settings = service.settings
     for wish in ("image", "image_id", "filter"):
@@ -65,14 +74,21 @@ async def search(body: SearchRequest, request: Request) -> Response:
     )
     searcher = service.searcher
     request_id = request.state.request_id
+    if wants_events(request):
+        if not isinstance(body.query, str):
+            raise _invalid("query: events tell of one query, not of a list")
+        return event_stream(
+            request, searcher, queries[0], options, service.admit(1),
+            lambda result: result.model_dump_json(exclude=_hidden(options)),
+        )  # fmt: skip
     with service.admit(len(queries)):
         if isinstance(body.query, str):
             work = searcher.search(queries[0], options, request_id)
             # Only a rewrite takes long enough to be worth stopping for a client who left.
             quick = options.rewrite == "never"
-            result = await work if quick else await _unless_gone(request, work)
+            result = await work if quick else await unless_gone(request, work)
             return _json(result.model_dump_json(exclude=_hidden(options)))
-        results = await _unless_gone(
+        results = await unless_gone(
             request, _all([searcher.search(query, options, request_id) for query in queries])
         )
         answer = SearchResults.model_construct(results=results)
@@ -92,7 +108,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     searcher = service.searcher
     sampling = Sampling(body.n, body.temperature)
     with service.admit(len(queries)):
-        results = await _unless_gone(
+        results = await unless_gone(
             request, _all([searcher.rewrite(query, body.task, sampling) for query in queries])
         )
     answer = RewriteResponse(
@@ -208,25 +224,6 @@ def _hidden(options: SearchOptions) -> set[str]:
 
 async def _all(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
     return list(await asyncio.gather(*work))
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Does the work, and stops it when the client hangs up: the engine has others to serve."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ApiError(499, ErrorType.UNAVAILABLE, "the client has gone.")
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _versions() -> dict[str, str]:

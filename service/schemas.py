@@ -134,6 +134,18 @@ class SearchResult(BaseModel):
     request_id: str
 
 
+class DirectHits(BaseModel):
+    """An event: what the query finds as typed, before any rewriting."""
+
+    hits: list[SearchHit]
+
+
+class PartialRewrite(BaseModel):
+    """An event: the rewrite as far as it is written."""
+
+    text: str
+
+
 class SearchResults(BaseModel):
     results: list[SearchResult]
 

@@ -1,6 +1,7 @@
 """A search from query to hits: gate -> rewriter -> encoder -> index -> fusion -> response."""
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -13,6 +14,8 @@ from service.metrics import Metrics
 from service.retriever import Retrieved, Retriever
 from service.rewriting import RewriterHost
 from service.schemas import (
+    DirectHits,
+    PartialRewrite,
     RewriteResult,
     RewriteText,
     SearchedTexts,
@@ -42,6 +45,9 @@ class Outcome(NamedTuple):
     texts: list[str]
 
 
+Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
+
+
 class Searcher:
     """All that a search needs, put together once."""
 
@@ -59,14 +65,20 @@ class Searcher:
         self._metrics = metrics
         self._index_name = index_name
 
-    async def search(self, query: str, options: SearchOptions, request_id: str) -> SearchResult:
-        """One query, from the gate to the hits."""
+    async def search(
+        self, query: str, options: SearchOptions, request_id: str, tell: Tell | None = None
+    ) -> SearchResult:
+        """One query, from the gate to the hits; ``tell`` hears of what is found on the way."""
         started = time.perf_counter()
         # Several rewrites are worth asking for only when they differ.
         sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
-        direct = await self._search_as_typed(query, options)
+        direct = None
+        if options.rewrite == "auto" or options.compare or tell:
+            direct = await self._retriever.retrieve([[query]], options.k)
+        if direct and tell:
+            tell(DirectHits.model_construct(hits=self._as_typed(direct)))
         looked = time.perf_counter()
-        outcome = await self._gated(query, direct, options.rewrite, sampling)
+        outcome = await self._gated(query, direct, options.rewrite, sampling, tell)
         rewritten = time.perf_counter()
 
         groups = searches(options.fusion, query, outcome.texts)
@@ -124,12 +136,6 @@ class Searcher:
         found = await self._retriever.retrieve([[query]], 1)
         return self._decide(query, found.lists[0])
 
-    async def _search_as_typed(self, query: str, options: SearchOptions) -> Retrieved | None:
-        """Where the gate or the client wants to see what the query finds as it is."""
-        if options.rewrite != "auto" and not options.compare:
-            return None
-        return await self._retriever.retrieve([[query]], options.k)
-
     async def _search_groups(
         self, groups: list[list[str]], query: str, direct: Retrieved | None, k: int
     ) -> Retrieved:
@@ -153,7 +159,12 @@ class Searcher:
         return decide(query, Look(self._length(query), best, known), self._gate)
 
     async def _gated(
-        self, query: str, direct: Retrieved | None, mode: RewriteMode, sampling: Sampling
+        self,
+        query: str,
+        direct: Retrieved | None,
+        mode: RewriteMode,
+        sampling: Sampling,
+        tell: Tell | None,
     ) -> Outcome:
         if mode == "never":
             return Outcome("kept", "not asked for", [])
@@ -164,12 +175,15 @@ class Searcher:
             if not decision.rewrite:
                 return Outcome("kept", decision.reason, [])
             why = decision.reason
-        return await self._rewrite(query, choose_task(query), sampling, why)
+        return await self._rewrite(query, choose_task(query), sampling, why, tell)
 
-    async def _rewrite(self, query: str, task: Task, sampling: Sampling, why: str) -> Outcome:
+    async def _rewrite(
+        self, query: str, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
+    ) -> Outcome:
         if self._rewriter.switched_off:
             return Outcome("kept", "this server has no rewriter", [])
-        texts, failure = await self._rewriter.rewrite(query, task, sampling)
+        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
+        texts, failure = await self._rewriter.rewrite(query, task, sampling, on_text)
         return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
 
     def _length(self, text: str) -> TextLength:

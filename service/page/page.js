@@ -2,11 +2,16 @@
 
 const byId = (id) => document.getElementById(id);
 const SHOWN = 12;
+const MODES = ["auto", "always", "never"];
 let latest = 0; // answers to older queries are dropped
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   search(byId("query").value, true);
+});
+
+byId("form").addEventListener("change", (event) => {
+  if (event.target.name === "rewrite") search(byId("query").value, true);
 });
 
 document.querySelector(".examples").addEventListener("click", (event) => {
@@ -16,13 +21,33 @@ document.querySelector(".examples").addEventListener("click", (event) => {
   }
 });
 
+byId("copy").addEventListener("click", async () => {
+  const body = JSON.stringify(asked(byId("original-text").textContent)).replaceAll("'", "'\\''");
+  const command = `curl ${location.origin}/search -H 'Content-Type: application/json' -d '${body}'`;
+  // Browsers give the clipboard to pages of this machine or over HTTPS alone.
+  if (!navigator.clipboard) return say(command);
+  await navigator.clipboard.writeText(command);
+  say("The search is in the clipboard as a curl command.");
+});
+
 addEventListener("popstate", fromAddress);
 fromAddress();
 showCredit();
 
-// The query stands in the address, so that a search can be kept and sent on.
+function mode() {
+  return byId("form").elements.rewrite.value;
+}
+
+function asked(query) {
+  return { query, k: SHOWN, compare: true, rewrite: mode() };
+}
+
+// Query and mode stand in the address, so that a search can be kept and sent on.
 function fromAddress() {
-  const query = new URLSearchParams(location.search).get("q");
+  const given = new URLSearchParams(location.search);
+  const wished = given.get("rewrite");
+  byId("form").elements.rewrite.value = MODES.includes(wished) ? wished : "auto";
+  const query = given.get("q");
   if (query) {
     byId("query").value = query;
     search(query, false);
@@ -33,40 +58,69 @@ async function search(query, keep) {
   query = query.trim();
   if (!query) return;
   const mine = ++latest;
-  if (keep) history.pushState(null, "", "?" + new URLSearchParams({ q: query }));
+  const address = { q: query, ...(mode() === "auto" ? {} : { rewrite: mode() }) };
+  if (keep) history.pushState(null, "", "?" + new URLSearchParams(address));
   say("Searching …");
   try {
-    const answer = await post("/search", { query, k: SHOWN, compare: true, rewrite: "auto" });
-    if (mine === latest) show(answer);
+    for await (const [event, data] of events("/search", asked(query))) {
+      if (mine !== latest) return;
+      if (event === "direct") showDirect(query, data.hits);
+      if (event === "rewrite") byId("rewritten-text").textContent = data.text.trim();
+      if (event === "result") show(data);
+      if (event === "error") throw new Error(data.error);
+    }
   } catch (error) {
     if (mine === latest) say(error.message, true);
   }
 }
 
-async function post(path, body) {
+// Server-sent events of a POST, which the browser's EventSource cannot make.
+async function* events(path, body) {
   let response;
   try {
     response = await fetch(path, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
       body: JSON.stringify(body),
     });
   } catch {
     throw new Error("The server cannot be reached.");
   }
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+  if (!response.ok) throw new Error((await response.json()).error);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new Error("The server broke off.");
+    });
+    if (done) return;
+    const blocks = (text + value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const [, event, data] = block.match(/^event: (.*)\ndata: (.*)$/);
+      yield [event, JSON.parse(data)];
+    }
+  }
+}
+
+// What the query finds as it is; the other side stays empty until the answer is there.
+function showDirect(query, hits) {
+  byId("results").hidden = false;
+  byId("original-text").textContent = query;
+  byId("rewritten-title").textContent = "Rewriting …";
+  byId("rewritten-text").textContent = "";
+  byId("why").textContent = "";
+  byId("rewritten-hits").replaceChildren();
+  fill(byId("original-hits"), hits);
 }
 
 function show(answer) {
   const { status, reason, texts, truncated } = answer.rewrite;
   const rewritten = status === "rewritten";
-  byId("results").hidden = false;
-  byId("original-text").textContent = answer.query;
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
-  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : reason;
-  fill(byId("original-hits"), answer.original_hits);
+  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : answer.query;
+  byId("why").textContent = sentence(reason);
+  byId("copy").hidden = false;
   fill(byId("rewritten-hits"), answer.hits);
   const cut = truncated ? " The encoder did not read the text to its end." : "";
   if (answer.degraded) say(`Searched as typed: ${reason}.${cut}`, true);
@@ -74,6 +128,10 @@ function show(answer) {
   const { rewrite, encode, search, total } = answer.timings_ms;
   byId("timings").textContent =
     `rewrite ${ms(rewrite)} · encode ${ms(encode)} · search ${ms(search)} · total ${ms(total)}`;
+}
+
+function sentence(reason) {
+  return reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "";
 }
 
 function ms(value) {

@@ -1,5 +1,6 @@
 """The page in a real browser."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -72,8 +73,44 @@ def test_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Search")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="when it helps")).to_be_focused()
+    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#original-text")).not_to_be_empty(timeout=20_000)
+
+
+def test_the_mode_is_chosen_and_kept_in_the_address(page: Page) -> None:
+    page.goto("/?q=caballo&rewrite=never")
+    expect(page.get_by_role("radio", name="never")).to_be_checked()
+    expect(page.locator("#why")).to_have_text("Not asked for.", timeout=20_000)
+    page.get_by_role("radio", name="always").check()
+    expect(page.locator("#rewritten-text")).to_contain_text("horse", timeout=20_000)
+    assert "rewrite=always" in page.url
+
+
+def test_pictures_are_there_before_the_rewrite(page: Page) -> None:
+    """The server's own events, read one after the other."""
+    page.goto("/")
+    page.evaluate(
+        "() => { window.states = []; new MutationObserver(() => window.states.push(["
+        "document.querySelectorAll('#original-hits li').length,"
+        "document.querySelectorAll('#rewritten-hits li').length,"
+        "document.getElementById('rewritten-title').textContent]))"
+        ".observe(document.body, { childList: true, subtree: true }); }"
+    )
+    page.get_by_role("button", name="велосипед").click()
+    expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
+    assert [12, 0, "Rewriting …"] in page.evaluate("() => window.states")
+
+
+def test_a_search_is_copied_as_curl(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/?q=l'éléphant")
+    page.get_by_role("button", name="Copy as curl").click(timeout=20_000)
+    expect(page.get_by_role("status")).to_contain_text("clipboard")
+    command = page.evaluate("navigator.clipboard.readText()")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert '"hits"' in done.stdout, done.stderr
 
 
 def test_markup_in_a_query_is_text(page: Page) -> None:

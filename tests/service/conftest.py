@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
-from models.rewriter import RewriterDown, Sampling
+from models.rewriter import OnText, RewriterDown, Sampling
 from models.tasks import Task
 from service import state
 from service.app import create_app
@@ -33,7 +33,9 @@ class FakeRewriter:
         self.cancelled = 0
         self.calls: list[tuple[str, Sampling]] = []
 
-    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+    async def complete(
+        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
         self.calls.append((query, sampling))
         try:
             await asyncio.sleep(self.delay)
@@ -43,6 +45,9 @@ class FakeRewriter:
         if self.error:
             raise self.error
         answer = self.answers.get(query, f" rewritten {query}")
+        if on_text:
+            on_text(answer[:3])
+            on_text(answer)
         return [answer] * (sampling.n if sampling.temperature else 1)
 
     async def check(self) -> None:

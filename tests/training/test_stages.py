@@ -8,7 +8,7 @@ import pytest
 
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
-from models.rewriter import Sampling
+from models.rewriter import OnText, Sampling
 from models.tasks import MULTILINGUAL, TASKS, Task
 from training import dry_run
 from training.data import Row
@@ -99,7 +99,9 @@ class Counting:
         self.asked = 0
         self._fails_after = fails_after
 
-    async def complete(self, task: Task, query: str, sampling: Sampling) -> list[str]:
+    async def complete(
+        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
         self.asked += 1
         if self.asked > self._fails_after:
             raise RuntimeError("the power went out")

@@ -1,0 +1,114 @@
+"""POST /search with `Accept: text/event-stream`."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from models.rewriter import RewriteFailed
+from service.schemas import SearchResult
+from service.search import Searcher
+from tests.service.conftest import FakeRewriter
+from tests.service.loopback import listening
+
+EVENTS = {"Accept": "text/event-stream"}
+GERMAN = "ein rotes Bild"
+
+
+def parsed(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def ask(client: httpx.AsyncClient, **body: object) -> list[tuple[str, Any]]:
+    response = await client.post("/search", json=body, headers=EVENTS)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-request-id"]
+    return parsed(response.text)
+
+
+async def test_direct_hits_then_the_rewrite_then_the_answer(client: httpx.AsyncClient) -> None:
+    events = await ask(client, query=GERMAN, k=3)
+    assert [name for name, _ in events] == ["direct", "rewrite", "rewrite", "result"]
+    assert [data["text"] for name, data in events if name == "rewrite"] == ["a r", "a red square"]
+    plain = (await client.post("/search", json={"query": GERMAN, "k": 3})).json()
+    streamed = SearchResult.model_validate(events[-1][1])
+    assert [hit.id for hit in streamed.hits] == [hit["id"] for hit in plain["hits"]]
+    assert set(events[-1][1]) == set(plain)
+    typed = (
+        await client.post("/search", json={"query": GERMAN, "k": 3, "rewrite": "never"})
+    ).json()
+    assert [hit["id"] for hit in events[0][1]["hits"]] == [hit["id"] for hit in typed["hits"]]
+    assert len(events[0][1]["hits"]) == 3
+
+
+@pytest.mark.parametrize("mode", ["auto", "never"])
+async def test_a_kept_query_has_no_rewrite(client: httpx.AsyncClient, mode: str) -> None:
+    events = await ask(client, query="a red square", rewrite=mode)
+    assert [name for name, _ in events] == ["direct", "result"]
+    assert events[0][1]["hits"] == events[1][1]["hits"]
+
+
+async def test_several_samples_are_not_told_half_written(client: httpx.AsyncClient) -> None:
+    events = await ask(client, query=GERMAN, rewrite="always", n=2, compare=True)
+    assert events[-1][1]["original_hits"] == events[0][1]["hits"]
+
+
+async def test_a_failed_rewrite_still_answers(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewriter.error = RewriteFailed("no")
+    events = await ask(client, query=GERMAN)
+    assert [name for name, _ in events] == ["direct", "result"]
+    assert events[1][1]["degraded"]
+
+
+async def test_bad_input_is_refused_before_the_stream(client: httpx.AsyncClient) -> None:
+    for body in ({"query": ["a", "b"]}, {"query": ""}, {"query": "a", "k": 0}):
+        response = await client.post("/search", json=body, headers=EVENTS)
+        assert response.status_code == 422
+        assert set(response.json()) == {"error", "error_type", "request_id"}
+
+
+async def test_an_unforeseen_error_is_an_event(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(Searcher, "_answer", broken)
+    events = await ask(client, query=GERMAN)
+    assert [name for name, _ in events] == ["error"]
+    assert events[0][1]["error_type"] == "internal"
+    assert "secret" not in str(events)
+
+
+async def test_the_direct_hits_do_not_wait_and_a_client_who_leaves_stops_the_rewrite(
+    start: Callable[..., Any], rewriter: FakeRewriter
+) -> None:
+    """Over a real socket: in process the whole answer would be gathered first."""
+    client = await start(max_in_flight=1)
+    rewriter.delay = 30
+    async with listening(client) as url, httpx.AsyncClient(base_url=url) as asking:
+        async with asking.stream(
+            "POST", "/search", json={"query": GERMAN}, headers=EVENTS
+        ) as response:
+            async with asyncio.timeout(10):
+                first = await anext(response.aiter_lines())
+            assert first == "event: direct"
+            busy = await asking.post("/search", json={"query": GERMAN})
+            assert busy.status_code == 429
+        async with asyncio.timeout(10):
+            while not rewriter.cancelled:
+                await asyncio.sleep(0.02)
+        rewriter.delay = 0
+        async with asyncio.timeout(10):
+            while (await asking.post("/search", json={"query": GERMAN})).status_code == 429:
+                await asyncio.sleep(0.02)
