@@ -80,7 +80,8 @@ def table(results: Results) -> str:
     for name, words in shown.items():
         cells = [_cell(system, name, results.main_metric) for system in columns]
         lines.append(f"| {words} | {results.slices[name]} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *sentences(systems)])
+    gate = [note for note in results.notes if note.startswith("The gate: ")]
+    return "\n".join([*lines, "", *sentences(systems), "", *gate])
 
 
 def sentences(systems: Mapping[str, System]) -> list[str]:
@@ -91,6 +92,7 @@ def sentences(systems: Mapping[str, System]) -> list[str]:
         ("tuned", "frozen", "task long", "the same on English descriptions"),
         ("tuned", "direct", SHORT_ENGLISH, "the adapter less as typed, short plain English"),
         ("auto", "direct", SHORT_ENGLISH, "the same with `auto`"),
+        ("auto", "direct", "task long", "`auto` less as typed, English descriptions"),
     ):
         (found,) = (c for c in systems[name].comparisons if (c.against, c.slice) == (other, where))
         d = found.difference

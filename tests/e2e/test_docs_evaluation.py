@@ -3,9 +3,12 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
+from models.demo.paths import ADAPTER
+from models.gate import GATE_JSON, Gate
 from tests.e2e.server import GRAPE
 from tests.e2e.test_docs import README, shell_lines
 from training.evaluation.results import ALL, Results
@@ -27,7 +30,11 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     settings = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert settings
     (tmp_path / "eval.yaml").write_text(settings[1])
-    listed, compared = (run(line, tmp_path) for line in shell_lines(PAGE))
+    shutil.copytree(ADAPTER, tmp_path / "my-adapter")
+    (tmp_path / "my-adapter" / GATE_JSON).unlink()
+    listed, compared, fitted = (run(line, tmp_path) for line in shell_lines(PAGE))
+    assert "skips the language model" in fitted
+    assert "split validation" in Gate.beside(tmp_path / "my-adapter").fitted_on
     for name in SYSTEMS:
         assert re.search(rf"^{re.escape(name)} ", listed, re.MULTILINE)
     assert "less frozen" in compared
@@ -42,6 +49,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     assert found["direct"].cost.llm_seconds == 0 < found["tuned"].cost.llm_seconds
     assert found["auto"].cost.written_tokens < found["tuned"].cost.written_tokens
     assert found["frozen"].cost.prompt_tokens > 10 * found["tuned"].cost.prompt_tokens
+    assert any(note.startswith("The gate: ") for note in results.notes)
     assert found["tuned-rrf"].cost.searches > 1.5
     for english in range(len(results.queries)):
         if results.queries[english].gate == "kept":

@@ -9,6 +9,7 @@ from pathlib import Path
 from mcp import Client, StdioServerParameters
 
 from tests.e2e.server import GRAPE, Server
+from tests.e2e.test_docs import run, shell_lines
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "clients.md").read_text()
 
@@ -49,3 +50,11 @@ def test_the_page_s_python(server: Server, tmp_path: Path) -> None:
     assert f"{server.url}/images/" in lines[1]
     assert "guitar" in lines[4]
     assert "status='rewritten'" in rewritten
+
+
+def test_the_page_s_events(server: Server, tmp_path: Path) -> None:
+    (line,) = shell_lines(PAGE)
+    events = re.findall(r"^event: (.*)$", run(line, server, tmp_path), re.MULTILINE)
+    assert events[0] == "direct"
+    assert events[-1] == "result"
+    assert set(events[1:-1]) == {"rewrite"}

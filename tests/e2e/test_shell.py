@@ -26,14 +26,24 @@ def test_index_a_folder_and_search_it(tmp_path: Path) -> None:
     (pictures / "link.png").symlink_to("/no/such/file.png")
     index = tmp_path / "index"
 
-    built = grape("index", "build", pictures, "--out", index)
+    known = tmp_path / "known.txt"
+    missing = grape("index", "build", pictures, "--out", index, "--known-queries", known)
+    assert missing.returncode == 2
+    assert "known.txt cannot be read" in missing.stderr
+    known.write_text("a red square\n\na black square\n")
+    built = grape("index", "build", pictures, "--out", index, "--known-queries", known)
     assert built.returncode == 0, built.stderr
     assert built.stdout == f"{index}: 5 pictures indexed, 2 skipped.\n"
     assert "skipped broken.jpg: " in built.stderr
     assert "skipped empty.png: " in built.stderr
     assert "Indexing: " in built.stderr
 
-    assert json.loads(grape("index", "info", index).stdout)["count"] == 5
+    manifest = json.loads(grape("index", "info", index).stdout)
+    assert manifest["count"] == 5
+    scores = manifest["known_scores"]
+    assert len(scores) == 101
+    assert scores == sorted(scores)
+    assert -1 < scores[0] < scores[-1] < 1
     found = grape("search", "red square", "-k", "9", "--index", index, "--rewrite", "never")
     assert found.returncode == 0, found.stderr
     assert len(found.stdout.splitlines()) == 6

