@@ -161,7 +161,7 @@ async def main() -> None:
     engine = await raw_engine(names)
     rows += [row("floor: vLLM", clients, load, "1") for clients, load in engine.items()]
 
-    server = Server(Path(tempfile.mkdtemp()) / "log")
+    server = Server(Path(tempfile.mkdtemp()) / "log", "--rewrite-cache", "0")
     try:
         server.wait_until_ready()
         for clients in CLIENTS:

@@ -10,6 +10,7 @@ from models.progress import say
 from models.rewriter import Sampling
 from service.metrics import Metrics
 from service.retriever import Retriever
+from service.rewrite_cache import RewriteCache
 from service.rewriting import RewriterHost
 from service.search import Searcher, SearchOptions
 from service.settings import Settings
@@ -56,6 +57,8 @@ async def _searcher(
     retriever: Retriever, settings: Settings, with_rewriter: bool
 ) -> AsyncIterator[Searcher]:
     """A searcher whose rewriter is ready, has failed for good, or is not needed."""
+    metrics = Metrics()
+    cache = RewriteCache(0, metrics)
     if with_rewriter and settings.llm != "none":
         adapter = load_adapter(settings)
         if not settings.llm_endpoint:
@@ -65,9 +68,9 @@ async def _searcher(
         async def start() -> Any:
             return started
 
-        host = RewriterHost(start, adapter, settings.rewrite_timeout_s)
+        host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
     else:
-        host = RewriterHost(None, None, settings.rewrite_timeout_s)
+        host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
     running = asyncio.create_task(host.run())
     try:
         while with_rewriter and settings.llm != "none" and not host.ready:
@@ -75,7 +78,7 @@ async def _searcher(
                 say(f"the language model cannot be used: {host.reason}")
                 break
             await asyncio.sleep(0.02)
-        yield Searcher(retriever, host, load_gate(settings), Metrics(), index_path(settings).name)
+        yield Searcher(retriever, host, load_gate(settings), metrics, index_path(settings).name)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

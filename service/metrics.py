@@ -38,6 +38,16 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._cached = Counter(
+            "grape_rewrite_cache",
+            "Rewrites by where they came from: kept, joined (being written already) or new",
+            ["source"],
+            registry=self._registry,
+        )
+
+    def cached(self, source: str) -> None:
+        self._cached.labels(source).inc()
+
     def stage(self, stage: str, milliseconds: float) -> None:
         self._stages[stage].observe(milliseconds / 1000)
 

@@ -10,6 +10,7 @@ from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
 from models.rewriter import OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, Task, parse_rewrite
+from service.rewrite_cache import RewriteCache
 
 log = logging.getLogger("grape")
 
@@ -26,6 +27,10 @@ class Rewritten(NamedTuple):
     reason: str
 
 
+class NothingUsable(RewriteFailed):
+    """The language model answered, but not with a rewrite."""
+
+
 StartRewriter = Callable[[], Awaitable[Rewriter]]
 
 
@@ -35,9 +40,14 @@ class RewriterHost:
     a reason and searches go on without it."""
 
     def __init__(
-        self, start: StartRewriter | None, adapter: Adapter | None, timeout_s: float
+        self,
+        start: StartRewriter | None,
+        adapter: Adapter | None,
+        timeout_s: float,
+        cache: RewriteCache,
     ) -> None:
         self._start = start
+        self._cache = cache
         self._adapter = adapter
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
@@ -88,19 +98,24 @@ class RewriterHost:
             return Rewritten([], f"the rewriter is not ready: {self.reason}")
         if self._adapter:  # it may have been trained on the short prompt
             task = self._adapter.tasks.get(task.name, task)
+        rewriter = self._rewriter
+        # The prompt's text holds the query with its spaces evened out, and the task.
+        key = (self.adapter, task.prompt(query), task.max_tokens, sampling)
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await self._rewriter.complete(task, query, sampling, on_text)
+                texts = await self._cache.get(
+                    key, lambda: _written(rewriter, task, query, sampling, on_text)
+                )
         except TimeoutError:
             return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
         except RewriterDown as error:
             self.ready, self.reason = False, str(error)
             return Rewritten([], f"the rewriter is down: {error}")
+        except NothingUsable as error:
+            return Rewritten([], str(error))
         except RewriteFailed as error:
             return Rewritten([], f"the rewriter failed: {error}")
-        parsed = [text for answer in answers if (text := parse_rewrite(answer))]
-        texts = list(dict.fromkeys(parsed))  # the same rewrite twice is one
-        return Rewritten(texts, "" if texts else "the rewriter wrote nothing usable")
+        return Rewritten(texts, "")
 
     async def _prove(self, rewriter: Rewriter) -> None:
         """Asks the canaries: an answer at all, and with an adapter another one than the base's."""
@@ -136,3 +151,18 @@ class RewriterHost:
         if rewriter:
             with contextlib.suppress(Exception):  # it may be half dead; nothing more can be done
                 await rewriter.close()
+
+
+async def _written(
+    rewriter: Rewriter, task: Task, query: str, sampling: Sampling, on_text: OnText | None
+) -> list[str]:
+    """The usable rewrites, each once.
+
+    Raises:
+        NothingUsable: there is none.
+    """
+    answers = await rewriter.complete(task, query, sampling, on_text)
+    parsed = [text for answer in answers if (text := parse_rewrite(answer))]
+    if not parsed:
+        raise NothingUsable("the rewriter wrote nothing usable")
+    return list(dict.fromkeys(parsed))

@@ -62,6 +62,12 @@ class Settings(CommandSettings):
         10.0, gt=0, description="after this many seconds a search goes on with the original query"
     )
 
+    rewrite_cache: int = Field(
+        10_000,
+        ge=0,
+        description="rewrites kept in memory; the least used go first",
+    )
+
     max_query_chars: int = Field(16_000, ge=1, description="longest query")
     max_queries: int = Field(64, ge=1, description="most queries in one request")
     max_image_bytes: int = Field(20 * 2**20, ge=1, description="largest picture in a request")

@@ -16,6 +16,7 @@ from models.rewriter_vllm import VLLMOptions, import_engine_ahead
 from service.errors import ApiError, ErrorType, overloaded
 from service.metrics import Metrics
 from service.retriever import Retriever
+from service.rewrite_cache import RewriteCache
 from service.rewriting import RewriterHost
 from service.schemas import PartHealth, Readiness
 from service.search import Searcher
@@ -35,7 +36,8 @@ class Service:
         self._retriever: Retriever | None = None
         self._searcher: Searcher | None = None
         self._adapter: Adapter | None = None
-        self._rewriter = RewriterHost(None, None, settings.rewrite_timeout_s)
+        self._cache = RewriteCache(settings.rewrite_cache, self.metrics)
+        self._rewriter = RewriterHost(None, None, settings.rewrite_timeout_s, self._cache)
 
     async def run(self) -> None:
         """Loads everything and keeps the rewriter alive until cancelled.
@@ -50,7 +52,9 @@ class Service:
             self._adapter = await asyncio.to_thread(load_adapter, self.settings)
             gate = await asyncio.to_thread(load_gate, self.settings)
             start = None if self.settings.llm == "none" else self._start_rewriter
-            self._rewriter = RewriterHost(start, self._adapter, self.settings.rewrite_timeout_s)
+            self._rewriter = RewriterHost(
+                start, self._adapter, self.settings.rewrite_timeout_s, self._cache
+            )
             self._searcher = Searcher(
                 self._retriever,
                 self._rewriter,

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from service.disconnect import hung_up
@@ -55,11 +54,9 @@ def event_stream(
         try:
             with admitted:
                 while (part := await waiting.get()) is not None:
-                    yield format_sse_event(
-                        event=_NAMES[type(part)], data_str=part.model_dump_json()
-                    )
+                    yield _event(_NAMES[type(part)], part.model_dump_json())
                 if not work.cancelled():
-                    yield format_sse_event(event="result", data_str=to_json(work.result()))
+                    yield _event("result", to_json(work.result()))
         except Exception:
             log.exception("a streamed search failed")
             problem = ErrorBody(
@@ -67,7 +64,7 @@ def event_stream(
                 error_type=ErrorType.INTERNAL,
                 request_id=request_id,
             )
-            yield format_sse_event(event="error", data_str=problem.model_dump_json())
+            yield _event("error", problem.model_dump_json())
         finally:
             work.cancel()
             gone.cancel()
@@ -75,3 +72,8 @@ def event_stream(
     # Proxies would gather the events otherwise.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(events(), media_type=MEDIA_TYPE, headers=headers)
+
+
+def _event(name: str, json: str) -> bytes:
+    """JSON has no line breaks of its own; fastapi's formatter would break at U+2028 too."""
+    return f"event: {name}\ndata: {json}\n\n".encode()

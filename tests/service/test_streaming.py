@@ -61,6 +61,13 @@ async def test_several_samples_are_not_told_half_written(client: httpx.AsyncClie
     assert events[-1][1]["original_hits"] == events[0][1]["hits"]
 
 
+@pytest.mark.parametrize("query", ["ein\u2028Bild", "ein\x85Bild", "a\n\nb", "data: x\r\ny"])
+async def test_line_breaks_in_a_query_break_no_event(client: httpx.AsyncClient, query: str) -> None:
+    events = await ask(client, query=query, rewrite="always", k=1)
+    assert events[-1][0] == "result"
+    assert events[-1][1]["query"] == query
+
+
 async def test_a_failed_rewrite_still_answers(
     client: httpx.AsyncClient, rewriter: FakeRewriter
 ) -> None:
