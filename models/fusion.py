@@ -20,10 +20,10 @@ def searches(fusion: Fusion, query: str, rewrites: Sequence[str]) -> list[list[s
     """
     if fusion == "original" or not rewrites:
         return [[query]]
+    both = list(dict.fromkeys([query, *rewrites]))  # a rewrite may be the query again
     if fusion == "mean":
-        return [[query, *rewrites]]
-    texts = [query, *rewrites] if fusion == "rrf" else list(rewrites)
-    return [[text] for text in texts]
+        return [both]
+    return [[text] for text in (both if fusion == "rrf" else rewrites)]
 
 
 def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:

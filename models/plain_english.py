@@ -5,6 +5,7 @@ from functools import cache
 # Languages in Latin script that the words are compared with. Other scripts need no comparison.
 _OTHERS = ("de", "fr", "es", "it", "pt", "tr", "id", "nl", "pl", "sv")
 _LATIN_UP_TO = "\u024f"
+_LATIN_ADDITIONAL = ("\u1e00", "\u1eff")  # Vietnamese
 
 # Zipf scale: 3 is once in a million words. A word this common in English counts as English even
 # where another language has it too (banana, camera, hotel).
@@ -38,7 +39,11 @@ def is_plain_english(text: str) -> bool:
 
 def in_latin_script(text: str) -> bool:
     """Whether none of its letters is of another script."""
-    return not any(character > _LATIN_UP_TO and character.isalpha() for character in text)
+    first, last = _LATIN_ADDITIONAL
+    return not any(
+        character > _LATIN_UP_TO and character.isalpha() and not first <= character <= last
+        for character in text
+    )
 
 
 @cache
@@ -54,8 +59,3 @@ def _frequency(word: str, language: str) -> float:
 
     share = _frequencies(language).get(word)
     return max(_UNKNOWN, freq_to_zipf(share)) if share else _UNKNOWN
-
-
-def warm_up() -> None:
-    """Loads the lists (a second), so that the first search does not wait for them."""
-    is_plain_english("warm up the word lists")

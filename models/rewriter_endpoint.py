@@ -45,13 +45,15 @@ class EndpointRewriter:
             raise RewriterDown(f"{self._url} cannot be reached.") from error
         except OpenAIError as error:
             raise RewriteFailed(f"{self._url} answered: {error}") from error
+        except ValueError as error:  # a stream that is not one
+            raise RewriteFailed(f"{self._url} answered with what is no JSON.") from error
         return [choice.text for choice in answer.choices]
 
     async def _streamed(self, wishes: dict[str, Any], on_text: OnText) -> str:
         text = ""
         async for part in await self._client.completions.create(**wishes, stream=True):
             if part.choices:
-                text += part.choices[0].text
+                text += part.choices[0].text or ""
                 on_text(text)
         return text
 

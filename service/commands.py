@@ -191,9 +191,12 @@ def _exit_code_2_for_bad_input() -> Iterator[None]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return _lines(path.read_text(encoding="utf-8").splitlines())
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from error
+    if not any(lines):
+        raise InputError(f"{path} holds no queries.")
+    return [line for line in lines if line]
 
 
 def _lines(stream: Iterable[str]) -> list[str]:

@@ -87,8 +87,9 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         rewrite: Annotated[
             RewriteMode,
             Field(
-                description="'auto' rewrites what is not short plain English; 'always' also "
-                "helps with long English descriptions; 'never' searches for exactly these words."
+                description="'auto' rewrites what the image search would not understand, such as "
+                "other languages and descriptions; 'always' rewrites everything; 'never' searches "
+                "for exactly these words."
             ),
         ] = "auto",
     ) -> Annotated[CallToolResult, FoundPictures]:
@@ -98,7 +99,7 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         best as hits, best first, each with id, url (the picture as WebP; ?size=N sets the longer
         side) and metadata such as name and file; the first three follow as small images.
         `rewrite.texts` is what was really searched for, `rewrite.status` is 'fallback' when the
-        query could not be rewritten. There are always k hits, even when no picture fits, and
+        query could not be rewritten. There are hits even when no picture fits, and
         scores compare only within one answer: look at the images before you say what was found.
         """
         found = await client.search(query, k=k, rewrite=rewrite)
@@ -118,8 +119,8 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         """Shows how a query would be put for the image search, without searching.
 
         Returns `rewrites`, the short English text that would be searched for, with `status`
-        'rewritten', or 'fallback' with the reason when the query stays as it is. search_images
-        does this by itself; use this to find out why it found what it found.
+        'rewritten', or with 'fallback' or 'kept' and the reason when the query stays as it is.
+        search_images does this by itself; use this to find out why it found what it found.
         """
         return await client.rewrite(query)
 

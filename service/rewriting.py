@@ -101,11 +101,14 @@ class RewriterHost:
         rewriter = self._rewriter
         # The prompt's text holds the query with its spaces evened out, and the task.
         key = (self.adapter, task.prompt(query), task.max_tokens, sampling)
+
+        async def write() -> list[str]:
+            async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
+                return await _written(rewriter, task, query, sampling, on_text)
+
         try:
             async with asyncio.timeout(self._timeout_s):
-                texts = await self._cache.get(
-                    key, lambda: _written(rewriter, task, query, sampling, on_text)
-                )
+                texts = await self._cache.get(key, write)
         except TimeoutError:
             return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
         except RewriterDown as error:

@@ -171,6 +171,7 @@ async def info(request: Request) -> dict[str, Any]:
         "llm": settings.llm,
         "llm_endpoint": settings.llm_endpoint,
         "adapter": service.adapter,
+        "gate": service.gate.model_dump(),
         "rewrite": settings.rewrite,
         "fusion": settings.fusion,
         "clip_token_limit": service.retriever.encoder.context_length,

@@ -32,6 +32,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.failed: GrapeError | None = None  # why it cannot serve at all
+        self.gate = Gate()
         self._in_flight = 0
         self._retriever: Retriever | None = None
         self._searcher: Searcher | None = None
@@ -50,7 +51,7 @@ class Service:
                 import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             self._adapter = await asyncio.to_thread(load_adapter, self.settings)
-            gate = await asyncio.to_thread(load_gate, self.settings)
+            self.gate = await asyncio.to_thread(load_gate, self.settings)
             start = None if self.settings.llm == "none" else self._start_rewriter
             self._rewriter = RewriterHost(
                 start, self._adapter, self.settings.rewrite_timeout_s, self._cache
@@ -58,7 +59,7 @@ class Service:
             self._searcher = Searcher(
                 self._retriever,
                 self._rewriter,
-                gate,
+                self.gate,
                 self.metrics,
                 self.index_path.name,
             )

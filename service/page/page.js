@@ -4,6 +4,7 @@ const byId = (id) => document.getElementById(id);
 const SHOWN = 12;
 const MODES = ["auto", "always", "never"];
 let latest = 0; // answers to older queries are dropped
+let stop = new AbortController();
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -61,32 +62,43 @@ async function search(query, keep) {
   const address = { q: query, ...(mode() === "auto" ? {} : { rewrite: mode() }) };
   if (keep) history.pushState(null, "", "?" + new URLSearchParams(address));
   say("Searching …");
+  stop.abort(); // the server need not finish what nobody looks at
+  stop = new AbortController();
   try {
-    for await (const [event, data] of events("/search", asked(query))) {
+    let answered = false;
+    for await (const [event, data] of events("/search", asked(query), stop.signal)) {
       if (mine !== latest) return;
       if (event === "direct") showDirect(query, data.hits);
       if (event === "rewrite") byId("rewritten-text").textContent = data.text.trim();
       if (event === "result") show(data);
       if (event === "error") throw new Error(data.error);
+      answered = event === "result";
     }
+    if (!answered) throw new Error("The server broke off.");
   } catch (error) {
-    if (mine === latest) say(error.message, true);
+    if (mine !== latest) return;
+    byId("rewritten-title").textContent = "Not rewritten";
+    say(error.message, true);
   }
 }
 
 // Server-sent events of a POST, which the browser's EventSource cannot make.
-async function* events(path, body) {
+async function* events(path, body, signal) {
   let response;
   try {
     response = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
       body: JSON.stringify(body),
+      signal,
     });
   } catch {
     throw new Error("The server cannot be reached.");
   }
-  if (!response.ok) throw new Error((await response.json()).error);
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({})); // a proxy answers with a page
+    throw new Error(problem.error ?? `The server answered ${response.status}.`);
+  }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -97,7 +109,7 @@ async function* events(path, body) {
     const blocks = (text + value).split("\n\n");
     text = blocks.pop();
     for (const block of blocks) {
-      const [, event, data] = block.match(/^event: (.*)\ndata: (.*)$/);
+      const [, event, data] = block.match(/^event: ([^\n]*)\ndata: ([^\n]*)$/);
       yield [event, JSON.parse(data)];
     }
   }

@@ -55,6 +55,7 @@ def test_what_the_encoder_would_cut_is_rewritten() -> None:
         ("ein Hotel", 0.33, True, "not plain English, and the encoder does not know it"),
         ("ein Hotel", 0.58, False, "not plain English, but the encoder knows it"),
         ("слон", 0.58, True, "not in Latin script"),
+        ("xe đạp điện", 0.33, True, "not plain English, and the encoder does not know it"),
     ],
 )
 def test_the_score_as_typed_decides(query: str, best: float, rewrite: bool, reason: str) -> None:

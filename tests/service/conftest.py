@@ -45,7 +45,7 @@ class FakeRewriter:
         if self.error:
             raise self.error
         answer = self.answers.get(query, f" rewritten {query}")
-        if on_text:
+        if on_text and not sampling.temperature:  # of several samples nothing is told
             on_text(answer[:3])
             on_text(answer)
         return [answer] * (sampling.n if sampling.temperature else 1)

@@ -134,7 +134,7 @@ async def test_rewrites(call: Call, rewriter: FakeRewriter) -> None:
     assert shown.structured_content["status"] == "rewritten"
     assert [rewrite["text"] for rewrite in shown.structured_content["rewrites"]] == ["a red square"]
     rewriter.error = RewriterDown("the engine is down")
-    failed = (await call("rewrite_query", query="ein rotes Bild")).structured_content
+    failed = (await call("rewrite_query", query="ein blaues Bild")).structured_content
     assert failed
     assert failed["status"] == "fallback"
     assert failed["reason"]

@@ -62,9 +62,19 @@ async def test_every_hit_says_which_search_found_it(
     assert all(hit.found_by == ["query"] for hit in fused.original_hits)
     mean = await search(client, query=GERMAN, fusion="mean")
     assert mean.hits[0].found_by == ["mean"]
-    # Two lists of one picture each: a picture that only one of them holds says which.
-    short = await search(client, query="a blue square", rewrite="always", fusion="rrf", k=1)
-    assert short.hits[0].found_by[0] in ("query", "rewrite 1")
+    # Two lists of two pictures each: a picture of one list alone names that one.
+    typed = await search(client, query="a black square", rewrite="never", k=2)
+    other = await search(client, query="a red square", rewrite="never", k=2)
+    rewriter.answers["a black square"] = "a red square"
+    short = await search(client, query="a black square", rewrite="always", fusion="rrf", k=2)
+    lists = {"query": typed.hits, "rewrite 1": other.hits}
+    ids = {name: {hit.id for hit in hits} for name, hits in lists.items()}
+    assert ids["query"] != ids["rewrite 1"]
+    for hit in short.hits:
+        assert hit.found_by == [name for name in lists if hit.id in ids[name]]
+    rewriter.answers["red"] = "red"
+    same = await search(client, query="red", rewrite="always", fusion="rrf")
+    assert same.hits[0].found_by == ["query"]
 
 
 async def test_compare_shows_the_original_beside(client: httpx.AsyncClient) -> None:

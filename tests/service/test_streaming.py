@@ -21,7 +21,7 @@ GERMAN = "ein rotes Bild"
 def parsed(text: str) -> list[tuple[str, Any]]:
     found = []
     for block in text.strip().split("\n\n"):
-        name, data = block.split("\n")
+        name, data = block.splitlines()  # at every character that Python breaks lines at
         found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return found
 
@@ -58,6 +58,7 @@ async def test_a_kept_query_has_no_rewrite(client: httpx.AsyncClient, mode: str)
 
 async def test_several_samples_are_not_told_half_written(client: httpx.AsyncClient) -> None:
     events = await ask(client, query=GERMAN, rewrite="always", n=2, compare=True)
+    assert [name for name, _ in events] == ["direct", "result"]
     assert events[-1][1]["original_hits"] == events[0][1]["hits"]
 
 
@@ -95,6 +96,27 @@ async def test_an_unforeseen_error_is_an_event(
     assert [name for name, _ in events] == ["error"]
     assert events[0][1]["error_type"] == "internal"
     assert "secret" not in str(events)
+
+
+async def test_a_client_that_takes_json_gets_json(client: httpx.AsyncClient) -> None:
+    accept = {"Accept": "application/json, text/event-stream;q=0.1"}
+    answer = await client.post("/search", json={"query": ["a", "b"]}, headers=accept)
+    assert len(answer.json()["results"]) == 2
+
+
+async def test_a_burst_of_streams_is_limited(
+    start: Callable[..., Any], rewriter: FakeRewriter
+) -> None:
+    client = await start(max_in_flight=2)
+    rewriter.delay = 0.3
+    asked = [
+        client.post("/search", json={"query": f"frage {number}"}, headers=EVENTS)
+        for number in range(12)
+    ]
+    codes = [response.status_code for response in await asyncio.gather(*asked)]
+    assert sorted(codes) == [200] * 2 + [429] * 10
+    again = await client.post("/search", json={"query": GERMAN}, headers=EVENTS)
+    assert again.status_code == 200
 
 
 async def test_the_direct_hits_do_not_wait_and_a_client_who_leaves_stops_the_rewrite(

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from models.demo import paths
 from models.errors import InputError
 from models.gate import GATE_JSON, Gate, Signs, read_signs
+from models.manifest import read_manifest
 from training.evaluation.measure import Gallery
-from training.evaluation.queries import SHORT_ENGLISH
+from training.evaluation.queries import SHORT_ENGLISH, asked_rows
 from training.evaluation.results import Results
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
@@ -40,7 +41,8 @@ class GateScore(NamedTuple):
     skipped: float  # share of plain English that is searched as typed
     english: float  # R@10 on plain English
     english_direct: float
-    gain_kept: float  # of what rewriting everything gains on all else
+    gain: float  # of R@10 on all else, when everything is rewritten
+    kept: float  # of that gain
 
 
 def fit_gate(settings: EvalSettings) -> str:
@@ -50,28 +52,32 @@ def fit_gate(settings: EvalSettings) -> str:
         InputError: the queries or the index do not say what a gate needs.
     """
     asked = settings.model_copy(update={"split": SPLIT, "systems": ["direct", "tuned"]})
-    results = evaluate(asked)
-    retriever = load_retriever(asked)
-    gallery = Gallery(retriever.encoder, retriever.index, asked.encoder_device)
-    if not retriever.index.manifest.known_scores:
+    if not read_manifest(asked.index or paths.index_dir()).known_scores:
         raise InputError(
             "The index does not know how known queries score: build it with --known-queries."
         )
-    labelled = _labelled(results, gallery)
-    if not labelled.english.any() or labelled.english.all():
+    rows, _ = asked_rows(asked)
+    if len({row.language == "en" and row.task == "multilingual" for row in rows}) < 2:
         raise InputError(
             f"A gate is fitted on plain English and on other queries; the split {SPLIT!r} has "
             "one kind only."
         )
+    results = evaluate(asked)
+    retriever = load_retriever(asked)
+    gallery = Gallery(retriever.encoder, retriever.index, asked.encoder_device)
+    labelled = _labelled(results, gallery)
     fitted, score = best_gate(labelled)
     fitted = fitted.model_copy(update={"fitted_on": f"{results.title}: {results.about}"})
     path = _folder(settings) / GATE_JSON
     path.write_text(fitted.model_dump_json(indent=2) + "\n")
+    kept = "there is no gain on all else to keep"
+    if score.gain > 0:
+        kept = f"{score.kept / score.gain:.1%} of the gain on all else ({score.gain:+.3f}) is kept"
     return (
         f"{path}: plain English is kept from {fitted.plain:.2f} of the known queries on, anything "
-        f"else from {fitted.other:.2f}. On the validation split {score.skipped:.1%} of plain "
+        f"else from {fitted.other:.3f}. On the validation split {score.skipped:.1%} of plain "
         f"English skips the language model, its R@10 is {score.english:.3f} (as typed "
-        f"{score.english_direct:.3f}), and {score.gain_kept:.1%} of the gain on all else is kept."
+        f"{score.english_direct:.3f}), and {kept}."
     )
 
 
@@ -81,7 +87,9 @@ def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
     Both halves of the hits weigh the same. Gates that let too little plain English through are
     left out, unless there is no other.
     """
-    gates = [Gate(plain=float(p), other=float(o)) for p in _PLAIN for o in _OTHER]
+    gates = [
+        Gate(plain=round(float(p), 3), other=round(float(o), 3)) for p in _PLAIN for o in _OTHER
+    ]
     scored = [(gate, gate_score(labelled, gate)) for gate in gates]
     allowed = [pair for pair in scored if pair[1].skipped >= _SKIPPED] or scored
     return max(allowed, key=lambda pair: (pair[1].hits, pair[1].skipped, -pair[0].other))
@@ -92,14 +100,13 @@ def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
     rewritten = _rewritten(labelled.signs, gate)
     hit = np.where(rewritten, labelled.tuned, labelled.direct)
     english, other = labelled.english, ~labelled.english
-    gain = labelled.tuned[other].mean() - labelled.direct[other].mean()
-    kept = hit[other].mean() - labelled.direct[other].mean()
     return GateScore(
         hits=float(hit[english].mean() + hit[other].mean()) / 2,
         skipped=float(1 - rewritten[english].mean()),
         english=float(hit[english].mean()),
         english_direct=float(labelled.direct[english].mean()),
-        gain_kept=float(kept / gain) if gain else 1.0,
+        gain=float(labelled.tuned[other].mean() - labelled.direct[other].mean()),
+        kept=float(hit[other].mean() - labelled.direct[other].mean()),
     )
 
 

@@ -107,6 +107,7 @@ class Bench:
     rows: Sequence[Row]
     base: LanguageModel | None
     adapter: Adapter | None
+    gate: Gate
     engine: Engine
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
@@ -121,10 +122,6 @@ class Bench:
         beside.write_text(found.model_dump_json())
         beside.replace(path)
         return found
-
-    @property
-    def gate(self) -> Gate:
-        return Gate.beside(self.adapter.folder) if self.adapter else Gate()
 
     def gated(self, gallery: Gallery) -> list[bool]:
         """Whether `rewrite: auto` rewrites each query."""

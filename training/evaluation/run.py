@@ -10,6 +10,7 @@ import numpy as np
 from models.adapter import Adapter, open_adapter
 from models.demo import paths
 from models.errors import InputError
+from models.gate import Gate
 from models.index import ImageIndex
 from models.progress import say
 from training.data import Row, check_targets
@@ -57,7 +58,7 @@ def evaluate(settings: EvalSettings) -> Results:
     adapter = _adapter(settings, base, specs)
     found: dict[str, Measured] = {}
     with Engine() as engine:
-        bench = Bench(settings, rows, base, adapter, engine)
+        bench = Bench(settings, rows, base, adapter, _gate(settings), engine)
         # By model, so that each is loaded once; shown in the order that was asked for.
         for name, spec in sorted(specs.items(), key=lambda item: item[1].model):
             say(f"{name}: {spec.about}")
@@ -111,14 +112,24 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
         )
 
 
+def _gate(settings: EvalSettings) -> Gate:
+    """The one that is served with the adapter, whether a system with it is compared or not."""
+    if settings.adapter == "auto":
+        return Gate.beside(paths.ADAPTER) if _is_demo(settings) else Gate()
+    return Gate() if settings.adapter == "none" else Gate.beside(Path(settings.adapter))
+
+
+def _is_demo(settings: EvalSettings) -> bool:
+    return settings.llm == paths.DEFAULT_LLM and not settings.index
+
+
 def _adapter(
     settings: EvalSettings, base: LanguageModel | None, specs: dict[str, SystemSpec]
 ) -> Adapter | None:
     wanted = [name for name, spec in specs.items() if spec.model == "tuned"]
     if not wanted or base is None:
         return None
-    fits = settings.llm == paths.DEFAULT_LLM and not settings.index
-    if settings.adapter == "auto" and fits:
+    if settings.adapter == "auto" and _is_demo(settings):
         return open_adapter(paths.ADAPTER, base.revision)
     if settings.adapter in ("auto", "none"):
         raise InputError(

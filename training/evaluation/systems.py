@@ -22,7 +22,7 @@ class SystemSpec(NamedTuple):
     draws: bool = False  # several rewrites besides the greedy one
     combine: Combine = "one"  # how several texts become one list of pictures
     with_original: bool = False  # the query is one of the texts
-    gated: bool = False  # plain English is searched as typed
+    gated: bool = False  # what the encoder knows is searched as typed
     by: By = "text"  # what is searched with: the row's reference picture is an image
 
 
@@ -37,7 +37,7 @@ SYSTEMS = {
     "zero-shot": SystemSpec("frozen model, instruction alone", "frozen", "zero-shot"),
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
-    "auto": SystemSpec("the adapter, plain English as typed", "tuned", "adapter", gated=True),
+    "auto": SystemSpec("the adapter where the gate asks for it", "tuned", "adapter", gated=True),
     "tuned-rrf": SystemSpec(
         "the adapter's list and the query's, by reciprocal rank", "tuned", "adapter",
         combine="rrf", with_original=True,
