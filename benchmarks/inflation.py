@@ -10,13 +10,13 @@ adapter, sees the same queries in the same order, and is judged on the same vali
 
 import argparse
 import json
-import re
 import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.demo import write_between
 from models.adapter import open_adapter
 from models.demo import paths
 from models.progress import say
@@ -167,9 +167,7 @@ def main() -> None:
     print(text)
     if arguments.docs:
         plot(curves, DOCS / "inflation.png")
-        page = DOCS / "inflation.md"
-        marked = re.compile(r"(<!-- inflation -->\n).*?(\n<!-- /inflation -->)", re.DOTALL)
-        page.write_text(marked.sub(lambda m: m[1] + text + m[2], page.read_text()))
+        write_between(DOCS / "inflation.md", "inflation", text)
 
 
 if __name__ == "__main__":
