@@ -1,5 +1,6 @@
 """The rewriters beside the demo's default: a real `vllm serve`, SmolLM2, and an adapter."""
 
+import itertools
 import json
 import os
 import shutil
@@ -85,6 +86,10 @@ async def test_an_endpoint_gives_the_same_rewrites(vllm_url: str) -> None:
     ours = [json.loads(line)["rewrites"][0]["text"] for line in done.stdout.splitlines()]
     assert [parse_rewrite(answer) for (answer,) in theirs] == ours
     assert len(await rewriter.complete(LONG, "a cat", Sampling(n=3, temperature=1.0))) == 3
+    told: list[str] = []
+    streamed = await rewriter.complete(MULTILINGUAL, QUERIES[0], Sampling(), told.append)
+    assert streamed == theirs[0] == told[-1:]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
 
     with pytest.raises(RewriteFailed):
         await EndpointRewriter(vllm_url, "no-such-model").complete(LONG, "x", Sampling())
