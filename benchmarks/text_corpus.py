@@ -17,10 +17,13 @@ from models.demo import paths
 from models.index import ImageIndex
 from models.manifest import read_manifest
 from models.text_encoder import PREFIX, TextEncoder
-from training.evaluation.results import Results
+from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
+from training.evaluation.results import ALL, Results
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
 from training.evaluation.text import by_slice, comparisons
+
+SHOWN = [ALL, OTHER_LANGUAGES, SHORT_ENGLISH, "task long"]
 
 
 def minilm() -> str:
@@ -73,7 +76,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table")
     arguments = parser.parse_args()
     results = run(arguments.work, arguments.limit)
-    text = "\n\n".join([by_slice(results), *comparisons(results)])
+    text = "\n\n".join([by_slice(results, SHOWN), *comparisons(results)])
     print(text)
     if arguments.write:
         write_between(PAGE, "text corpus", text)

@@ -74,15 +74,15 @@ class Signs(NamedTuple):
 
 def read_signs(query: str, look: Look) -> Signs:
     """Costs microseconds a word after the word lists are loaded."""
-    must = None
     if look.length.truncated:
-        must = f"longer than the {look.length.limit} tokens that the encoder reads"
-    elif not in_latin_script(query):
-        must = "not in Latin script"
+        limit = look.length.limit
+        return Signs(f"longer than the {limit} tokens that the encoder reads", False, None)
+    if not in_latin_script(query):
+        return Signs("not in Latin script", False, None)
     share = None
     if look.best_score is not None and look.known_scores:
         share = bisect_right(look.known_scores, look.best_score) / len(look.known_scores)
-    return Signs(must, is_plain_english(query), share)
+    return Signs(None, is_plain_english(query), share)
 
 
 def decide(query: str, look: Look, gate: Gate) -> Decision:

@@ -1,5 +1,7 @@
 """The results as Markdown tables, for a terminal and for a README."""
 
+from collections.abc import Collection
+
 from training.evaluation.results import ALL, Estimate, Results, System
 
 
@@ -24,14 +26,18 @@ def overall(results: Results) -> str:
     return "\n".join(lines)
 
 
-def by_slice(results: Results) -> str:
-    """The main metric of each slice; * marks a difference from direct after Holm's correction."""
+def by_slice(results: Results, names: Collection[str] | None = None) -> str:
+    """The main metric of each slice, or of those named; * marks a difference from direct after
+    Holm's correction.
+    """
     systems = results.systems
     lines = [
         f"| {results.main_metric} | queries | {' | '.join(s.name for s in systems)} |",
         "|---|" + "---:|" * (len(systems) + 1),
     ]
     for name, count in results.slices.items():
+        if names and name not in names:
+            continue
         cells = [
             _cell(system.metrics[name][results.main_metric]) + _mark(system, name)
             for system in systems
