@@ -8,9 +8,11 @@ need 1 GB of scores at once.
 """
 
 import argparse
+import contextlib
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,6 +50,12 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def forget_peak() -> None:
+    """Making the corpus held it twice, which would hide what ranking takes."""
+    with contextlib.suppress(OSError):  # not everywhere on Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1_000_000)
@@ -62,6 +70,7 @@ def main() -> None:
     queries = torch.from_numpy(texts)
 
     corpus.rank(texts[:2], targets[:2])
+    forget_peak()
     before = peak_mb()
     floor = fastest(lambda: plain_product(corpus.vectors, queries), arguments.times)
     ranked = fastest(lambda: corpus.rank(texts, targets), arguments.times)

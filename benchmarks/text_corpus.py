@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table")
     arguments = parser.parse_args()
     results = run(arguments.work, arguments.limit)
-    text = "\n\n".join([by_slice(results, SHOWN), *comparisons(results)])
+    told = [f"- {line}" for part in comparisons(results) for line in part.splitlines()]
+    text = "\n\n".join([by_slice(results, SHOWN), "\n".join(told)])
     print(text)
     if arguments.write:
         write_between(PAGE, "text corpus", text)

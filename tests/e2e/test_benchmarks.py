@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import evaluate
+
 
 def run(module: str, *flags: str) -> str:
     done = subprocess.run(
@@ -26,3 +30,11 @@ def test_inflation(tmp_path: Path) -> None:
     told = run("inflation", *flags, "--work", str(tmp_path))
     before, after = (line for line in told.splitlines() if line.startswith(("| before", "| `sim")))
     assert before.split("|")[2:] != after.split("|")[2:]
+
+
+def test_evaluating_without_a_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--queries", "60"])
+    evaluate.main()
+    assert "60 queries, 1,625 pictures" in capsys.readouterr().out
