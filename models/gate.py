@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import InputError
-from models.plain_english import in_latin_script, is_plain_english
+from models.plain_english import in_latin_script, read_words
 from models.types import TextLength
 
 GATE_JSON = "gate.json"
@@ -79,10 +79,13 @@ def read_signs(query: str, look: Look) -> Signs:
         return Signs(f"longer than the {limit} tokens that the encoder reads", False, None)
     if not in_latin_script(query):
         return Signs("not in Latin script", False, None)
+    words = read_words(query)
+    if words.foreign:  # what such a word scores says nothing: "Geschenk" is near the cheese
+        return Signs("words of another language", False, None)
     share = None
     if look.best_score is not None and look.known_scores:
         share = bisect_right(look.known_scores, look.best_score) / len(look.known_scores)
-    return Signs(None, is_plain_english(query), share)
+    return Signs(None, words.english, share)
 
 
 def decide(query: str, look: Look, gate: Gate) -> Decision:
@@ -104,4 +107,4 @@ def decide(query: str, look: Look, gate: Gate) -> Decision:
 
 def warm_up() -> None:
     """Loads the word lists (a second), so that the first search does not wait for them."""
-    is_plain_english("warm up the word lists")
+    read_words("words to warm up with")
