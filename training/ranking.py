@@ -6,6 +6,7 @@ product in chunks: memory does not grow with the corpus.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -78,6 +79,11 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @cached_property
+    def _sum(self) -> Tensor:
+        """Reading a million vectors takes a tenth of ranking a batch in them."""
+        return self.vectors.sum(0)
+
     @torch.inference_mode()
     def rank(
         self,
@@ -102,7 +108,7 @@ class Corpus:
         tally = Tally(scores.masked_fill(~right, -torch.inf).amax(1))
         tally.add(queries, self.vectors, apart, real)
         others = (len(self) - real.sum(1)).clamp(min=1)
-        random = (queries @ self.vectors.sum(0) - (scores * real).sum(1)) / others
+        random = (queries @ self._sum - (scores * real).sum(1)) / others
         return tally.ranking(random, len(self))
 
 
