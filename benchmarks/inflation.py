@@ -57,9 +57,11 @@ RUNS = [
 ]
 
 
-def settings_of(run: Run, steps: int, validated: int, work: Path) -> TrainSettings:
+def settings_of(
+    run: Run, steps: int, validated: int, work: Path, learning_rate: float
+) -> TrainSettings:
     """Names alone: their prompts are short, so that a step takes seconds on a CPU."""
-    folder = work / f"{run.reward}-{run.beta:g}-{steps}-{validated}"
+    folder = work / f"{run.reward}-{run.beta:g}-{steps}-{validated}-{learning_rate:g}"
     return TrainSettings(
         work=folder,
         tasks=["multilingual"],
@@ -69,7 +71,7 @@ def settings_of(run: Run, steps: int, validated: int, work: Path) -> TrainSettin
         prompts_per_step=6,
         group_size=8,
         micro_batch=48,
-        learning_rate=6e-4,
+        learning_rate=learning_rate,
         validation_queries={"multilingual": validated},
         validation_every=4,
         patience=steps,
@@ -77,9 +79,11 @@ def settings_of(run: Run, steps: int, validated: int, work: Path) -> TrainSettin
     )
 
 
-def curve_of(run: Run, steps: int, validated: int, work: Path) -> dict[str, Any]:
+def curve_of(
+    run: Run, steps: int, validated: int, work: Path, learning_rate: float
+) -> dict[str, Any]:
     """The validation curve, trained now or before."""
-    settings = settings_of(run, steps, validated, work)
+    settings = settings_of(run, steps, validated, work, learning_rate)
     kept = settings.work_folder / "curve.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
@@ -155,12 +159,15 @@ def main() -> None:
     work = paths.cache_dir() / "inflation"
     parser.add_argument("--work", type=Path, default=work, help="keeps what is finished")
     parser.add_argument("--validated", type=int, default=156, help="queries that judge")
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--docs", action="store_true", help="write table and plot into docs/")
     parser.add_argument("--rewards", nargs="*", help="only these; all without")
     arguments = parser.parse_args()
     runs = [run for run in RUNS if not arguments.rewards or run.reward in arguments.rewards]
     curves = {
-        run.name: curve_of(run, arguments.steps, arguments.validated, arguments.work)
+        run.name: curve_of(
+            run, arguments.steps, arguments.validated, arguments.work, arguments.learning_rate
+        )
         for run in runs
     }
     text = table(curves)
