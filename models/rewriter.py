@@ -38,6 +38,14 @@ class Sampling(NamedTuple):
 OnText = Callable[[str], None]  # hears the whole text so far, each time that it grows
 
 
+class Ask(NamedTuple):
+    """One query as it is put to the language model."""
+
+    task: Task
+    query: str
+    picture: bytes | None = None  # only for a model that reads pictures
+
+
 class Rewriter(Protocol):
     """Safe to call from many requests at once; cancelling the call stops the work for it."""
 
@@ -45,13 +53,23 @@ class Rewriter(Protocol):
     def adapter(self) -> str | None:
         """Name of the adapter that answers, with its content hash; None for the base model."""
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the model reads pictures; else a picture is put to it in words."""
+
     async def complete(
-        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+        self,
+        task: Task,
+        query: str,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        picture: bytes | None = None,
     ) -> list[str]:
         """What the model wrote after the task's prompt, unparsed, one text for each sample.
 
         Args:
             on_text: for a single sample; of several nothing is told before they are done.
+            picture: an encoded picture that the query is about; only where ``sees_pictures``.
 
         Raises:
             RewriteFailed: no answer to this query.

@@ -31,8 +31,17 @@ class EndpointRewriter:
     def adapter(self) -> str | None:
         return self._adapter
 
+    @property
+    def sees_pictures(self) -> bool:
+        return False
+
     async def complete(
-        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+        self,
+        task: Task,
+        query: str,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        picture: bytes | None = None,
     ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 

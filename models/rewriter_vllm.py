@@ -108,8 +108,17 @@ class VLLMRewriter:
     def adapter(self) -> str | None:
         return self._adapter.name if self._adapter else None
 
+    @property
+    def sees_pictures(self) -> bool:
+        return False
+
     async def complete(
-        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+        self,
+        task: Task,
+        query: str,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        picture: bytes | None = None,
     ) -> list[str]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind

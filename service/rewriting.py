@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
-from models.rewriter import OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
-from models.tasks import MULTILINGUAL, Task, parse_rewrite
+from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.tasks import MULTILINGUAL, parse_rewrite
 from service.rewrite_cache import RewriteCache
 
 log = logging.getLogger("grape")
@@ -63,6 +64,10 @@ class RewriterHost:
     def adapter(self) -> str | None:
         return self._adapter.name if self._adapter else None
 
+    @property
+    def sees_pictures(self) -> bool:
+        return self._rewriter is not None and self._rewriter.sees_pictures
+
     async def run(self) -> None:
         """Keeps a rewriter alive until cancelled."""
         if self._start is None:
@@ -91,20 +96,19 @@ class RewriterHost:
             await self._drop()
 
     async def rewrite(
-        self, query: str, task: Task, sampling: Sampling, on_text: OnText | None = None
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}")
         if self._adapter:  # it may have been trained on the short prompt
-            task = self._adapter.tasks.get(task.name, task)
+            ask = ask._replace(task=self._adapter.tasks.get(ask.task.name, ask.task))
         rewriter = self._rewriter
-        # The prompt's text holds the query with its spaces evened out, and the task.
-        key = (self.adapter, task.prompt(query), task.max_tokens, sampling)
+        key = (self.adapter, *_content(ask), sampling)
 
         async def write() -> list[str]:
             async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
-                return await _written(rewriter, task, query, sampling, on_text)
+                return await _written(rewriter, ask, sampling, on_text)
 
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -156,15 +160,21 @@ class RewriterHost:
                 await rewriter.close()
 
 
+def _content(ask: Ask) -> tuple[str, int, str]:
+    """What the answer hangs on; the prompt's text holds the query with its spaces evened out."""
+    picture = hashlib.sha256(ask.picture).hexdigest() if ask.picture else ""
+    return ask.task.prompt(ask.query), ask.task.max_tokens, picture
+
+
 async def _written(
-    rewriter: Rewriter, task: Task, query: str, sampling: Sampling, on_text: OnText | None
+    rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
 ) -> list[str]:
     """The usable rewrites, each once.
 
     Raises:
         NothingUsable: there is none.
     """
-    answers = await rewriter.complete(task, query, sampling, on_text)
+    answers = await rewriter.complete(ask.task, ask.query, sampling, on_text, ask.picture)
     parsed = [text for answer in answers if (text := parse_rewrite(answer))]
     if not parsed:
         raise NothingUsable("the rewriter wrote nothing usable")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from models.fusion import Fusion, found_by, fuse, list_names, searches
 from models.gate import Decision, Gate, Look, decide
-from models.rewriter import Sampling
+from models.rewriter import Ask, Sampling
 from models.tasks import TASKS, Task, choose_task
 from models.types import Hit, TextLength
 from service.metrics import Metrics
@@ -183,7 +183,7 @@ class Searcher:
         if self._rewriter.switched_off:
             return Outcome("kept", "this server has no rewriter", [])
         on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
-        texts, failure = await self._rewriter.rewrite(query, task, sampling, on_text)
+        texts, failure = await self._rewriter.rewrite(Ask(task, query), sampling, on_text)
         return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
 
     def _length(self, text: str) -> TextLength:

@@ -25,6 +25,7 @@ class FakeRewriter:
     """Answers from a table, and can be made slow, wrong or dead."""
 
     adapter = None
+    sees_pictures = False
 
     def __init__(self) -> None:
         self.answers = {"ein rotes Bild": "a red square"}
@@ -34,7 +35,12 @@ class FakeRewriter:
         self.calls: list[tuple[str, Sampling]] = []
 
     async def complete(
-        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+        self,
+        task: Task,
+        query: str,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        picture: bytes | None = None,
     ) -> list[str]:
         self.calls.append((query, sampling))
         try:

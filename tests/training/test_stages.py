@@ -94,13 +94,19 @@ class Counting:
     """A rewriter that counts what it is asked."""
 
     adapter = None
+    sees_pictures = False
 
     def __init__(self, fails_after: int = 10**9) -> None:
         self.asked = 0
         self._fails_after = fails_after
 
     async def complete(
-        self, task: Task, query: str, sampling: Sampling, on_text: OnText | None = None
+        self,
+        task: Task,
+        query: str,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        picture: bytes | None = None,
     ) -> list[str]:
         self.asked += 1
         if self.asked > self._fails_after:
