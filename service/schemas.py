@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from models.fusion import Fusion
+from models.tasks import TaskName
 from service.settings import RewriteMode
 
 Status = Literal["rewritten", "kept", "fallback"]
@@ -81,7 +82,7 @@ class RewriteText(BaseModel):
 
 class RewriteResult(BaseModel):
     query: str
-    task: Literal["multilingual", "long"]
+    task: TaskName
     status: Status
     reason: str
     rewrites: list[RewriteText]

@@ -3,16 +3,18 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from models.errors import InputError
 from models.index import ImageIndex
-from models.tasks import TaskName
+from models.tasks import TaskName, composed_query
 
 Split = Literal["train", "validation", "test"]
 DEMO = "demo"
+DEMO_COMPOSED = "demo-composed"  # a picture and a change to it
+DEMO_LONG = "demo-long"  # descriptions longer than the encoder reads
 
 _FILES = (".jsonl", ".csv", ".parquet")
 _LISTED = 10
@@ -27,20 +29,37 @@ class Row(BaseModel, frozen=True):
     language: str = "und"  # ISO 639-1, or ISO 639's "und" for unknown
     split: Split = "train"
     english: str | None = None  # a perfect English query, where one is known: the oracle's rewrite
+    # A composed query says how the target differs from a picture. Recall leaves that picture out;
+    # the subset's recall ranks the group alone, which the target is in and the reference is not.
+    reference: str | None = None
+    caption: str | None = None  # of the reference: what a model that sees no pictures is told
+    group: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """What the language model is shown."""
+        return composed_query(self.caption, self.query) if self.caption else self.query
 
     @property
     def pictures(self) -> tuple[str, ...]:
         """Every picture that the row names."""
-        return self.targets
+        reference = (self.reference,) if self.reference else ()
+        return (*self.targets, *reference, *self.group)
 
-    @field_validator("targets", mode="before")
+    @field_validator("targets", "group", mode="before")
     @classmethod
     def _part_ids(cls, value: Any) -> Any:
         return tuple(value.split("|")) if isinstance(value, str) else tuple(value)
 
+    @model_validator(mode="after")
+    def _composed_has_a_picture(self) -> Self:
+        if self.task == "composed" and not (self.reference and self.caption):
+            raise ValueError("a composed query needs a reference and its caption")
+        return self
+
 
 def load_rows(source: str) -> list[Row]:
-    """Reads rows from a JSONL, CSV or parquet file, from a data set on the hub, or ``demo``.
+    """Reads rows from a JSONL, CSV or parquet file, from a data set on the hub, or of the demo.
 
     Columns are those of :class:`Row`; ``task``, ``language`` and ``split`` may be missing. Where a
     hub data set has no column ``split``, its own splits are the rows'.
@@ -48,10 +67,8 @@ def load_rows(source: str) -> list[Row]:
     Raises:
         InputError: nothing there, or a row that is not one; the sentence names the first.
     """
-    if source == DEMO:
-        from training.demo_data import demo_rows
-
-        return demo_rows()
+    if source in (DEMO, DEMO_COMPOSED, DEMO_LONG):
+        return _demo(source)
     is_file = Path(source).suffix in _FILES
     rows = []
     for number, record in enumerate(_read_file(Path(source)) if is_file else _read_hub(source), 1):
@@ -64,6 +81,17 @@ def load_rows(source: str) -> list[Row]:
     if not rows:
         raise InputError(f"{source} holds no rows.")
     return rows
+
+
+def _demo(source: str) -> list[Row]:
+    from training import demo_composed, demo_data, demo_long
+
+    made = {
+        DEMO: demo_data.demo_rows,
+        DEMO_COMPOSED: demo_composed.composed_rows,
+        DEMO_LONG: demo_long.long_rows,
+    }
+    return made[source]()
 
 
 def _read_file(path: Path) -> Iterator[dict[str, Any]]:
@@ -123,7 +151,7 @@ def check_leakage(rows: Sequence[Row]) -> None:
     """
     tested = [row for row in rows if row.split == "test"]
     pictures = {target for row in tested for target in row.targets}
-    queries = {same_query(row.query) for row in tested}
+    queries = {same_query(row.asked) for row in tested}
     for row in rows:
         if row.split == "test":
             continue
@@ -132,8 +160,8 @@ def check_leakage(rows: Sequence[Row]) -> None:
                 f"The picture {min(leaked)!r} is a target of the {row.split} split and of the test "
                 "split: split by picture."
             )
-        if same_query(row.query) in queries:
-            raise InputError(f"{row.query!r} is in the {row.split} split and in the test split.")
+        if same_query(row.asked) in queries:
+            raise InputError(f"{row.asked!r} is in the {row.split} split and in the test split.")
 
 
 def same_query(query: str) -> str:

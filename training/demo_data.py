@@ -48,16 +48,16 @@ def demo_rows() -> list[Row]:
 
 def english_rows() -> list[Row]:
     """The pictures' English names: what the encoder knows, and rewriting can only spoil."""
-    return [_row(str(r["name"]), r["id"], "en", str(r["name"])) for r in _gallery()]
+    return [_row(str(r["name"]), r["id"], "en", str(r["name"])) for r in gallery()]
 
 
 def english_names() -> dict[str, str]:
     """The English name of each picture: what the oracle would rewrite a query to."""
-    return {str(record["id"]): str(record["name"]) for record in _gallery()}
+    return {str(record["id"]): str(record["name"]) for record in gallery()}
 
 
 def _names() -> Iterator[Row]:
-    for record in _gallery():
+    for record in gallery():
         for language in LANGUAGES:
             if language != "en" and language in record["names"]:
                 yield _row(record["names"][language], record["id"], language, record["name"])
@@ -81,7 +81,7 @@ def _row(query: str, picture_id: str, language: str, english: str) -> Row:
     )  # fmt: skip
 
 
-def _gallery() -> Iterator[dict[str, Any]]:
+def gallery() -> Iterator[dict[str, Any]]:
     folder = index_dir()
     manifest = read_manifest(folder)
     with open(folder / manifest.items_file, encoding="utf-8") as lines:

@@ -95,7 +95,7 @@ def train_grpo(
     data = datasets.Dataset.from_list(
         [
             {
-                "prompt": tasks[row.task].prompt(row.query),
+                "prompt": tasks[row.task].prompt(row.asked),
                 "query": row.query,
                 "targets": list(row.targets),
             }
@@ -176,7 +176,7 @@ def validate(
     answers = [""] * len(rows)
     for name, task in tasks.items():
         places = [place for place, row in enumerate(rows) if row.task == name]
-        prompts = [task.prompt(rows[place].query) for place in places]
+        prompts = [task.prompt(rows[place].asked) for place in places]
         for place, answer in zip(
             places, greedy_answers(model, tokenizer, prompts, task.max_tokens), strict=True
         ):

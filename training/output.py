@@ -110,7 +110,7 @@ def _canaries(
     found = []
     tuned_model: torch.nn.Module = PeftModel.from_pretrained(model, str(folder))
     for name, task in tasks.items():
-        queries = [row.query for row in rows if row.task == name][:_CANARIES]
+        queries = [row.asked for row in rows if row.task == name][:_CANARIES]
         prompts = [task.prompt(query) for query in queries]
         tuned = greedy_answers(tuned_model, tokenizer, prompts, task.max_tokens)
         with tuned_model.disable_adapter():  # type: ignore[operator]

@@ -141,15 +141,15 @@ async def _draw(
 async def _sample(
     rewriter: Rewriter, task: Task, row: Row, count: int, temperature: float
 ) -> Samples:
-    (greedy,) = await rewriter.complete(task, row.query, Sampling())
+    (greedy,) = await rewriter.complete(task, row.asked, Sampling())
     if not count:
         return Samples(greedy, ())
-    drawn = await rewriter.complete(task, row.query, Sampling(count, temperature))
+    drawn = await rewriter.complete(task, row.asked, Sampling(count, temperature))
     return Samples(greedy, tuple(drawn))
 
 
 def _key(task: Task, row: Row) -> str:
-    return f"{task.hash[:12]} {row.query}"
+    return f"{task.hash[:12]} {row.asked}"
 
 
 def _read(path: Path) -> dict[str, Samples]:

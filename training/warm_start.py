@@ -122,7 +122,7 @@ def _tokenised(
     tokenizer: Tokenizer, tasks: Mapping[str, Task], lesson: Lesson
 ) -> dict[str, list[int]]:
     """Prompt and rewrite as serving joins them; the newline that ends it is taught too."""
-    prompt = tokenizer.encode(tasks[lesson.row.task].prompt(lesson.row.query))
+    prompt = tokenizer.encode(tasks[lesson.row.task].prompt(lesson.row.asked))
     rewrite = tokenizer.encode(f" {lesson.rewrite}{STOP}", add_special_tokens=False)
     return {
         "input_ids": prompt + rewrite,

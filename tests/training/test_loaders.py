@@ -9,7 +9,7 @@ from tests.training import loaders_fixtures as fixtures
 from tests.training.loaders_fixtures import MODULES, WRITERS, refusal, small
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.loaders import LOADERS, ComposedRow, flickr30k_cn, load
+from training.loaders import LOADERS, flickr30k_cn, load
 from training.loaders.files import Counts
 
 
@@ -89,7 +89,6 @@ def test_wikipedia_is_long_text_whatever_its_length(tmp_path: Path) -> None:
 def test_cirr_reference_and_group(tmp_path: Path) -> None:
     benchmark = small("cirr", tmp_path)
     (row,) = benchmark.rows
-    assert isinstance(row, ComposedRow)
     assert row.query == "show three bottles of soft drink"
     assert row.reference == "dev-4-0-img0"
     assert row.targets == ("dev-2-0-img0",)

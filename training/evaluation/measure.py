@@ -24,7 +24,6 @@ from training.evaluation.retrieval import retrieve
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import By, SystemSpec, tasks_of, texts_of
 from training.language_model import LanguageModel
-from training.loaders.benchmark import ComposedRow
 from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
@@ -69,12 +68,12 @@ class Gallery:
 
     def references(self, rows: Sequence[Row]) -> list[list[int]]:
         """Of each row the picture that it refers to, where it does."""
-        named = [(row.reference,) if isinstance(row, ComposedRow) else () for row in rows]
+        named = [(row.reference,) if row.reference else () for row in rows]
         return [self._places(pictures) for pictures in named]
 
     def groups(self, rows: Sequence[Row]) -> list[list[int]] | None:
         """Of each row the pictures of its group, where all rows have one."""
-        groups = [row.group for row in rows if isinstance(row, ComposedRow) and row.group]
+        groups = [row.group for row in rows if row.group]
         return [self._places(group) for group in groups] if len(groups) == len(rows) else None
 
     def _places(self, pictures: Sequence[str]) -> list[int]:
@@ -199,7 +198,7 @@ class Bench:
         """Of all prompts, and of all that was written."""
         assert self.base
         tasks = tasks_of(spec.prompt, self.adapter)
-        prompts = [tasks[row.task].prompt(row.query) for row in samples]
+        prompts = [tasks[row.task].prompt(row.asked) for row in samples]
         written = [text for sample in samples.values() for text in (sample.greedy, *sample.drawn)]
         tokenizer = self.base.tokenizer()
 

@@ -12,7 +12,6 @@ from models.progress import say, track
 from training.data import DEMO, Row, load_rows
 from training.evaluation.results import ALL, Query
 from training.evaluation.settings import EvalSettings
-from training.loaders.benchmark import ComposedRow
 
 SHORT_ENGLISH = "short plain English"
 OTHER_LANGUAGES = "other languages"
@@ -86,7 +85,7 @@ def described(row: Row, rewritten: bool) -> Query:
     return Query(
         query=row.query, targets=row.targets, language=row.language, task=row.task, words=words,
         gate="rewritten" if rewritten else "kept", slices=tuple(names),
-        reference=row.reference if isinstance(row, ComposedRow) else None,
+        reference=row.reference,
     )  # fmt: skip
 
 

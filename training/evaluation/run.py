@@ -29,7 +29,6 @@ from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate
 from training.evaluation.systems import SYSTEMS, SystemSpec
 from training.language_model import LanguageModel
-from training.loaders.benchmark import ComposedRow
 from training.ranking import Floats
 from training.sampling import Engine
 from training.scoring import load_retriever
@@ -105,7 +104,7 @@ def evaluate(settings: EvalSettings) -> Results:
 
 def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
     wanted = [name for name in systems if SYSTEMS[name].by != "text"]
-    if wanted and not all(isinstance(row, ComposedRow) for row in rows):
+    if wanted and not all(row.reference for row in rows):
         raise InputError(
             f"The system {wanted[0]!r} needs queries that refer to a picture, as CIRR's do: leave "
             "the system out with --systems."
@@ -213,7 +212,7 @@ def _notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
     without = sum(row.english is None for row in rows)
     if without and "oracle" in settings.systems:
         notes.append(f"{without} queries have no English reference: the oracle searches as typed.")
-    if any(isinstance(row, ComposedRow) for row in rows):
+    if any(row.reference for row in rows):
         notes.append(
             "The picture that a query refers to is left out of every ranking; R_subset@k ranks the "
             "pictures of the query's group alone, by the same scores."

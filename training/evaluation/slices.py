@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
+from models.tasks import TASKS
 from training.data import Row
 from training.ranking import Floats
 from training.scoring import Scorer
@@ -36,12 +37,10 @@ def slices(rows: Sequence[Row], ranks: Floats) -> list[Slice]:
     names = np.array([slice_name(row) for row in rows])
     groups = {name: ranks[names == name] for name in dict.fromkeys(names.tolist())}
     found = [slice_of(name, group) for name, group in sorted(groups.items())]
-    languages = [
-        (groups[name] <= 10).astype(float) for name in groups if name not in ("long", "en")
-    ]
+    languages = [(groups[name] <= 10).astype(float) for name in groups if _is_language(name)]
     if len(languages) > 1:
         low, high = _interval_of_mean(languages)
-        mean_1 = np.mean([(groups[n] <= 1).mean() for n in groups if n not in ("long", "en")])
+        mean_1 = np.mean([(groups[n] <= 1).mean() for n in groups if _is_language(n)])
         mean_10 = np.mean([hits.mean() for hits in languages])
         count = sum(map(len, languages))
         found.append(Slice(AVERAGE, count, float(mean_1), float(mean_10), low, high))
@@ -52,11 +51,16 @@ def slice_name(row: Row) -> str:
     return row.language if row.task == "multilingual" else row.task
 
 
+def _is_language(name: str) -> bool:
+    """English, which the encoder knows, is not averaged with the others."""
+    return name not in TASKS and name != "en"
+
+
 def gain_interval(rows: Sequence[Row], before: Floats, after: Floats) -> tuple[float, float, float]:
     """Gain in R@10, averaged over languages, with its paired 95 % bootstrap interval."""
     names = np.array([slice_name(row) for row in rows])
     change = (after <= 10).astype(float) - (before <= 10).astype(float)
-    groups = [change[names == n] for n in dict.fromkeys(names.tolist()) if n not in ("long", "en")]
+    groups = [change[names == n] for n in dict.fromkeys(names.tolist()) if _is_language(n)]
     low, high = _interval_of_mean(groups)
     return float(np.mean([group.mean() for group in groups])) if groups else 0.0, low, high
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.errors import InputError
 from training.loaders import cirr, cvlue, flickr30k_cn, wikipedia, xm3600
-from training.loaders.benchmark import Benchmark, ComposedRow
+from training.loaders.benchmark import Benchmark
 
 LOADERS: dict[str, Callable[[Path, bool], Benchmark]] = {
     "flickr30k-cn": flickr30k_cn.load,
@@ -21,7 +21,7 @@ LOADERS: dict[str, Callable[[Path, bool], Benchmark]] = {
     "cirr": cirr.load,
 }
 
-__all__ = ["LOADERS", "Benchmark", "ComposedRow", "load"]
+__all__ = ["LOADERS", "Benchmark", "load"]
 
 
 def load(name: str, folder: Path, check_counts: bool = True) -> Benchmark:

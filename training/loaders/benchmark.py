@@ -19,17 +19,3 @@ class Benchmark:
     pictures: Mapping[str, Path]  # id to file: the whole gallery of that split, nothing else
     rows: Sequence[Row]
     about: str  # which split, how many pictures and queries, what the paper says of it
-
-
-class ComposedRow(Row, frozen=True):
-    """A query that says how the target differs from a reference picture.
-
-    Recall leaves the reference out of the ranking; the subset's recall ranks ``group`` alone.
-    """
-
-    reference: str  # id of a picture of the gallery
-    group: tuple[str, ...]  # ids of the subset that the target is in, without the reference
-
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        return (*self.targets, self.reference, *self.group)

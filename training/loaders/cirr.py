@@ -25,7 +25,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, model_validator
 
 from models.tasks import choose_task
-from training.loaders.benchmark import Benchmark, ComposedRow
+from training.data import Row
+from training.loaders.benchmark import Benchmark
 from training.loaders.files import Counts, Source, Text
 
 COUNTS = Counts(pictures=2_297, queries=4_181)
@@ -63,9 +64,9 @@ class _Split(BaseModel):
 
 
 def load(folder: Path, check_counts: bool = True) -> Benchmark:
-    """Reads the validation split; its rows are :class:`ComposedRow`.
+    """Reads the validation split; its rows refer to a picture.
 
-    There is no task for composed queries yet, so a row's task is chosen for its words alone.
+    CIRR has no captions, so a row's task is chosen for its words alone.
     """
     source = Source("CIRR", folder, PAGE)
     rows = [_row(pair) for pair in source.json_list(_CAPTIONS, _Pair)]
@@ -76,8 +77,8 @@ def load(folder: Path, check_counts: bool = True) -> Benchmark:
     )
 
 
-def _row(pair: _Pair) -> ComposedRow:
-    return ComposedRow(
+def _row(pair: _Pair) -> Row:
+    return Row(
         query=pair.caption,
         targets=(pair.target_hard,),
         task=choose_task(pair.caption).name,
