@@ -1,29 +1,56 @@
-"""Which texts are searched with, and how several lists of hits become one."""
+"""Which texts and pictures are searched with, and how several lists of hits become one."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from models.types import Hit
+from models.types import Hit, Vectors
 
 Fusion = Literal["rewrite", "original", "rrf", "mean"]
+Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
 RRF_K = 60
 
 
-def searches(fusion: Fusion, query: str, rewrites: Sequence[str]) -> list[list[str]]:
-    """The searches to make; each is a group of texts whose vectors are averaged into one.
+class Search(NamedTuple):
+    """One search in the index, with the mean vector of its parts."""
 
-    ``rewrite`` searches with each rewrite, ``original`` with the query, ``rrf`` with the query and
+    name: str  # what a hit says that it was found by
+    parts: tuple[Part, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part for part in self.parts if isinstance(part, str))
+
+
+def as_typed(query: str) -> Search:
+    """The search for a text as it is."""
+    return Search("query", (query,))
+
+
+def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
+    """The searches to make.
+
+    ``rewrite`` searches with each rewrite, ``original`` with what was typed, ``rrf`` with that and
     each rewrite, ``mean`` once with the mean of all.
+
+    Args:
+        rewrites: each of one text, or of several for a query that was rewritten in parts.
     """
     if fusion == "original" or not rewrites:
-        return [[query]]
-    both = list(dict.fromkeys([query, *rewrites]))  # a rewrite may be the query again
+        return [typed]
     if fusion == "mean":
-        return [both]
-    return [[text] for text in (both if fusion == "rrf" else rewrites)]
+        written = dict.fromkeys(text for rewrite in rewrites for text in rewrite)
+        new = [text for text in written if text not in typed.texts]
+        return [Search("mean", (*typed.parts, *new))]
+    found = [
+        typed if _says(typed, rewrite) else Search(f"rewrite {number}", rewrite)
+        for number, rewrite in enumerate(rewrites, start=1)
+    ]
+    if fusion == "rrf":
+        return [typed, *(search for search in found if search is not typed)]
+    return found
 
 
 def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
@@ -38,23 +65,15 @@ def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
     return [Hit(position, score) for position, score in best[:k]]
 
 
-def found_by(names: Sequence[str], lists: Sequence[Sequence[Hit]]) -> dict[int, list[str]]:
-    """For each picture, by position, the names of the lists that hold it."""
+def found_by(made: Sequence[Search], lists: Sequence[Sequence[Hit]]) -> dict[int, list[str]]:
+    """For each picture, by position, the names of the searches that found it."""
     found: dict[int, list[str]] = defaultdict(list)
-    for name, hits in zip(names, lists, strict=True):
+    for search, hits in zip(made, lists, strict=True):
         for hit in hits:
-            found[hit.position].append(name)
+            found[hit.position].append(search.name)
     return found
 
 
-def list_names(groups: Sequence[Sequence[str]], query: str) -> list[str]:
-    """What each search is called: ``query``, ``rewrite 1`` and so on, or ``mean``."""
-    names = []
-    for group in groups:
-        if len(group) > 1:
-            names.append("mean")
-        elif list(group) == [query]:
-            names.append("query")
-        else:
-            names.append(f"rewrite {1 + sum(name.startswith('rewrite') for name in names)}")
-    return names
+def _says(typed: Search, rewrite: tuple[str, ...]) -> bool:
+    """Whether a rewrite is what was typed again, with no picture beside it."""
+    return len(typed.parts) == len(rewrite) and typed.texts == rewrite

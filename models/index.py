@@ -156,6 +156,20 @@ class ImageIndex:
         """Every picture's vector as the index holds it: float32 ``[count, dim]``."""
         return np.asarray(self._vectors.reconstruct_n(0, len(self)), dtype=np.float32)
 
+    def vector(self, position: int) -> Vectors:
+        """One picture's vector as the index holds it: float32 ``[dim]``."""
+        # An IVF index gives a single one only with a map that it does not have.
+        return np.asarray(self._vectors.reconstruct_n(position, 1)[0], dtype=np.float32)
+
+    def picture_file(self, position: int) -> Path | None:
+        """The picture's file, where the index names one below the folder that it was built from."""
+        file = self.metadata[position].get("file")
+        if self.manifest.pictures is None or file is None:
+            return None
+        root = Path(self.manifest.pictures).resolve()
+        path = (root / str(file)).resolve()
+        return path if path.is_relative_to(root) else None  # a link may lead out of it
+
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The ``k`` nearest pictures of each query, best first; fewer when there are fewer.
 

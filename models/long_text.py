@@ -2,12 +2,26 @@
 
 import re
 from collections.abc import Callable
+from typing import Protocol
+
+from models.types import TextLength
 
 # A sentence goes up to its mark and what closes with it. Chinese and Japanese leave no space there;
 # elsewhere a mark within a word (3.5, example.com) has none behind it and ends nothing.
 _SENTENCE = re.compile(r".+?(?:[.!?…؟।]+[\"'”»)\]]*(?=\s|$)|[。！？]+[」』”]*|\n|$)", re.DOTALL)
 
+_MOST_PARTS = 256  # 2,000 words of a script that costs the encoder nine tokens a word
+_MARKS = 3  # start, end, and the space that some tokenizers put before the first word
+
 Fits = Callable[[str], bool]
+
+
+class Measures(Protocol):
+    """An encoder, as far as lengths go."""
+
+    context_length: int
+
+    def text_length(self, text: str) -> TextLength: ...
 
 
 def split_text(text: str, fits: Fits) -> list[str]:
@@ -28,6 +42,13 @@ def split_text(text: str, fits: Fits) -> list[str]:
         else:
             parts += _pack(sentence.split(), fits)
     return parts
+
+
+def readable_parts(text: str, encoder: Measures) -> list[str]:
+    """The text, or where the encoder would stop reading it, parts that it reads to their end."""
+    if len(text.encode()) + _MARKS <= encoder.context_length:
+        return [text]  # nothing to count: a token is a byte at least
+    return split_text(text, lambda part: not encoder.text_length(part).truncated)[:_MOST_PARTS]
 
 
 def _sentences(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The commands of the `grape` program, each a settings class: its fields are its flags."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import sys
@@ -36,11 +37,20 @@ class _Client(Settings):
 class Search(_Client):
     """Searches once, here or at --url."""
 
-    query: CliPositionalArg[str] = Field(description="what to look for, in any language")
+    query: CliPositionalArg[str | None] = Field(
+        None, description="what to look for, in any language"
+    )
+    image: Path | None = Field(
+        None, description="a picture to search with; a query then says what is to be different"
+    )
     k: int = Field(10, ge=1, le=1000, description="most pictures to print")
 
     def cli_cmd(self) -> None:
+        if not self.query and not self.image:
+            raise InputError("there is nothing to look for: name a query, or a picture by --image.")
         body = {"query": self.query, "k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
+        if self.image:
+            body["image"] = _read_base64(self.image)
         answer = _ask("/search", body, self)
         if self.as_json:
             print(json.dumps(answer, ensure_ascii=False))
@@ -197,6 +207,13 @@ def _read_lines(path: Path) -> list[str]:
     if not any(lines):
         raise InputError(f"{path} holds no queries.")
     return [line for line in lines if line]
+
+
+def _read_base64(path: Path) -> str:
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _lines(stream: Iterable[str]) -> list[str]:

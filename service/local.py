@@ -9,12 +9,14 @@ from typing import Any
 from models.progress import say
 from models.rewriter import Sampling
 from service.metrics import Metrics
+from service.reference import Limits, from_request
 from service.retriever import Retriever
 from service.rewrite_cache import RewriteCache
 from service.rewriting import RewriterHost
 from service.search import Searcher, SearchOptions
 from service.settings import Settings
 from service.state import index_path, load_adapter, load_gate, load_retriever, start_rewriter
+from service.wanted import Wanted
 
 
 async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -34,20 +36,24 @@ async def _rewrite(
     async with _searcher(retriever, settings, with_rewriter=True) as searcher:
         sampling = Sampling(body["n"], body["temperature"])
         results = await asyncio.gather(
-            *(searcher.rewrite(query, body["task"], sampling) for query in body["query"])
+            *(searcher.rewrite(Wanted(query), body["task"], sampling) for query in body["query"])
         )
         return {"results": [result.model_dump() for result in results]}
 
 
 async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings) -> dict[str, Any]:
-    query = body["query"]
-    needed = body["rewrite"] == "always"
-    if body["rewrite"] == "auto":  # before the language model is started for nothing
+    limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+    picture = body.get("image")
+    reference = await from_request(retriever, picture, limits) if picture else None
+    wanted = Wanted(body["query"], reference)
+    needed = body["rewrite"] != "never" and wanted.query is not None
+    if body["rewrite"] == "auto" and wanted.query and not reference:
+        # Before the language model is started for nothing.
         async with _searcher(retriever, settings, with_rewriter=False) as searcher:
-            needed = (await searcher.decide(query)).rewrite
+            needed = (await searcher.decide(wanted.query)).rewrite
     options = SearchOptions(body["k"], body["rewrite"], body["fusion"], n=1, compare=False)
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
-        result = await searcher.search(query, options, request_id="local")
+        result = await searcher.search(wanted, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
     return answer
 

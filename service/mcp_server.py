@@ -104,7 +104,7 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         """
         found = await client.search(query, k=k, rewrite=rewrite)
         hits = [_flat(hit) for hit in found.hits]
-        answer = FoundPictures(query=found.query, rewrite=found.rewrite, hits=hits)
+        answer = FoundPictures(query=query, rewrite=found.rewrite, hits=hits)
         shown = await asyncio.gather(*(_shown(client, hit) for hit in hits[:SHOWN]))
         return CallToolResult(
             content=[

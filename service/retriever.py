@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from models.fusion import Part
 from models.types import Hit, Vectors
 
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
+    from PIL.Image import Image
+
     from models.encoder import ClipEncoder
     from models.index import ImageIndex
 
@@ -26,7 +29,7 @@ class Retrieved(NamedTuple):
 
 
 class _Job(NamedTuple):
-    groups: Sequence[Sequence[str]]  # one search for each group, with the mean of its texts
+    groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
     k: int
     done: asyncio.Future[Retrieved]
 
@@ -45,14 +48,21 @@ class Retriever:
         self._waiting: list[_Job] = []
         self._working = False
 
-    async def retrieve(self, groups: Sequence[Sequence[str]], k: int) -> Retrieved:
-        """Searches once for each group of texts, with the mean of their vectors."""
+    async def retrieve(self, groups: Sequence[Sequence[Part]], k: int) -> Retrieved:
+        """Searches once for each group of texts and pictures, with the mean of their vectors."""
         done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Job(groups, k, done))
         if not self._working:
             self._working = True
             self._submit()
         return await done
+
+    async def picture_vector(self, picture: "Image") -> Vectors:
+        """The unit vector of an RGB picture: float32 ``[dim]``."""
+        loop = asyncio.get_running_loop()
+        encode = self.encoder.encode_images
+        vectors: Vectors = await loop.run_in_executor(self._thread, encode, [picture])
+        return vectors.reshape(-1)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -101,10 +111,14 @@ class Retriever:
             results.append(Retrieved([hits[: job.k] for hits in own], *timings))
         return results
 
-    def _encode(self, groups: list[Sequence[str]]) -> Vectors:
-        texts = [text for group in groups for text in group]
+    def _encode(self, groups: list[Sequence[Part]]) -> Vectors:
+        parts = [part for group in groups for part in group]
+        texts = [part for part in parts if isinstance(part, str)]
         vectors = self.encoder.encode_texts(texts, MAX_BATCH)
-        if len(texts) == len(groups):
+        if len(texts) < len(parts):
+            written = iter(vectors)
+            vectors = np.stack([next(written) if isinstance(p, str) else p for p in parts])
+        if len(parts) == len(groups):
             return vectors
         bounds = np.cumsum([0, *map(len, groups[:-1])])
         means = np.add.reduceat(vectors, bounds, axis=0)

@@ -11,9 +11,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from models.pictures import PictureError
 from models.rewriter import Sampling
 from service.disconnect import unless_gone
 from service.errors import ApiError, ErrorBody, ErrorType
+from service.reference import Limits, PictureTooLarge, Reference, from_index, from_request
 from service.schemas import (
     Readiness,
     RewriteRequest,
@@ -26,6 +28,7 @@ from service.search import SearchOptions
 from service.state import Service
 from service.streaming import MEDIA_TYPE, event_stream, wants_events
 from service.thumbnails import MAX_SIZE, MIN_SIZE, picture_response
+from service.wanted import Wanted
 
 Result = TypeVar("Result")
 
@@ -52,44 +55,45 @@ router = APIRouter()
 async def search(body: SearchRequest, request: Request) -> Response:
     """Searches with one query or a list of them, rewritten where that is asked for.
 
+    With `image` or `image_id` alone the pictures most like it are found; with a query beside it
+    those that differ from it as the query says. That picture itself is left out of the hits.
+
     With `Accept: text/event-stream` one query is answered by events: `direct` with the hits of the
     query as typed, `rewrite` with the text so far, and `result` with the answer.
     """
     service = _service(request)
     settings = service.settings
-    for wish in ("image", "image_id", "filter"):
-        if getattr(body, wish) is not None:
-            raise _not_available(wish)
+    if body.filter is not None:
+        raise _not_available("filter")
     if body.rerank:
         raise _not_available("rerank")
-    if body.query is None:
-        raise _invalid("query: a search needs a query")
-    queries = _checked(body.query, service)
+    searcher = service.searcher
+    wanted = await _wanted(body, service)
     options = SearchOptions(
         k=body.k,
         rewrite=body.rewrite or settings.rewrite,
         fusion=body.fusion or settings.fusion,
         n=body.n,
         compare=body.compare,
+        with_reference=body.with_reference,
     )
-    searcher = service.searcher
     request_id = request.state.request_id
     if wants_events(request):
-        if not isinstance(body.query, str):
+        if isinstance(body.query, list):
             raise _invalid("query: events tell of one query, not of a list")
         return event_stream(
-            request, searcher, queries[0], options, service.admit(1),
+            request, searcher, wanted[0], options, service.admit(1),
             lambda result: result.model_dump_json(exclude=_hidden(options)),
         )  # fmt: skip
-    with service.admit(len(queries)):
-        if isinstance(body.query, str):
-            work = searcher.search(queries[0], options, request_id)
+    with service.admit(len(wanted)):
+        if not isinstance(body.query, list):
+            work = searcher.search(wanted[0], options, request_id)
             # Only a rewrite takes long enough to be worth stopping for a client who left.
             quick = options.rewrite == "never"
             result = await work if quick else await unless_gone(request, work)
             return _json(result.model_dump_json(exclude=_hidden(options)))
         results = await unless_gone(
-            request, _all([searcher.search(query, options, request_id) for query in queries])
+            request, _all([searcher.search(one, options, request_id) for one in wanted])
         )
         answer = SearchResults.model_construct(results=results)
         return _json(answer.model_dump_json(exclude={"results": {"__all__": _hidden(options)}}))
@@ -100,16 +104,16 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     """Rewrites one query or a list of them, plain English too."""
     started = time.perf_counter()
     service = _service(request)
-    if body.image is not None:
-        raise _not_available("image")
-    if body.task == "composed":
-        raise _not_available("task 'composed'")
-    queries = _checked(body.query, service)
+    if (body.task == "composed") is not (body.image is not None) and body.task != "auto":
+        raise _invalid("image: a query of task 'composed' is about a picture, and no other is")
     searcher = service.searcher
+    reference = await _reference(body.image, None, service)
+    wanted = [Wanted(query, reference) for query in _checked(body.query, service)]
     sampling = Sampling(body.n, body.temperature)
-    with service.admit(len(queries)):
+    with service.admit(len(wanted)):
         results = await unless_gone(
-            request, _all([searcher.rewrite(query, body.task, sampling) for query in queries])
+            request,
+            _all([searcher.rewrite(one, body.task, sampling) for one in wanted]),
         )
     answer = RewriteResponse(
         results=results,
@@ -188,6 +192,32 @@ async def page() -> FileResponse:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+async def _wanted(body: SearchRequest, service: Service) -> list[Wanted]:
+    """Each query, with the picture that the search starts from."""
+    if body.image is not None and body.image_id is not None:
+        raise _invalid("image: a search starts from one picture; leave image or image_id out")
+    if body.query is None and body.image is None and body.image_id is None:
+        raise _invalid("query: a search needs a query, an image or an image_id")
+    queries = _checked(body.query, service) if body.query is not None else [None]
+    reference = await _reference(body.image, body.image_id, service)
+    return [Wanted(query, reference) for query in queries]
+
+
+async def _reference(image: str | None, image_id: str | None, service: Service) -> Reference | None:
+    if image_id is not None:
+        return await from_index(service.retriever, image_id, service.sees_pictures)
+    if image is None:
+        return None
+    limits = Limits(service.settings.max_image_bytes, service.settings.max_image_pixels)
+    try:
+        with service.admit(1):  # decoding takes memory
+            return await from_request(service.retriever, image, limits)
+    except PictureTooLarge as error:
+        raise ApiError(413, ErrorType.TOO_LARGE, str(error)) from error
+    except PictureError as error:
+        raise ApiError(422, ErrorType.VALIDATION, str(error)) from error
 
 
 def _checked(query: str | list[str], service: Service) -> list[str]:

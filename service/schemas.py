@@ -51,7 +51,9 @@ class _Request(BaseModel):
 
 class RewriteRequest(_Request):
     query: Queries = Field(description="one query or a list of them", examples=["ein roter Drache"])
-    image: Base64Image | None = Field(None, description="not available yet")
+    image: Base64Image | None = Field(
+        None, description="the picture that a query of task 'composed' is about"
+    )
     task: TaskChoice = "auto"
     n: int = Field(
         1, ge=1, le=16, description="rewrites to draw; more than one needs a temperature"
@@ -63,8 +65,11 @@ class SearchRequest(_Request):
     query: Queries | None = Field(
         None, description="one query or a list of them", examples=["ein roter Drache"]
     )
-    image: Base64Image | None = Field(None, description="not available yet")
-    image_id: str | None = Field(None, description="not available yet")
+    image: Base64Image | None = Field(
+        None, description="a picture to search with; a query then says what is to be different"
+    )
+    image_id: str | None = Field(None, description="the same, for a picture of the index")
+    with_reference: bool = Field(False, description="leave that picture among the hits")
     k: int = Field(10, ge=1, le=1000, description="most pictures to return")
     rewrite: RewriteMode | None = Field(None, description="the server's default when left out")
     fusion: Fusion | None = Field(None, description="the server's default when left out")
@@ -103,6 +108,9 @@ class SearchedTexts(BaseModel):
     )
     clip_tokens: list[int] = Field(description="the encoder's tokens of each text")
     truncated: bool = Field(description="whether any text was longer than the encoder reads")
+    parts: int = Field(
+        description="how many parts a query was cut into that was longer than what reads it"
+    )
     adapter: str | None
 
 
@@ -113,7 +121,8 @@ class SearchHit(BaseModel):
     url: str | None
     metadata: dict[str, Any]
     found_by: list[str] = Field(
-        description="the searches that found it: 'query', 'rewrite 1', ..., or 'mean'"
+        description="the searches that found it: 'query', 'picture', 'picture + query', "
+        "'rewrite 1', ..., or 'mean'"
     )
 
 
@@ -125,7 +134,7 @@ class SearchTimings(BaseModel):
 
 
 class SearchResult(BaseModel):
-    query: str
+    query: str | None = Field(description="None where a picture alone was searched with")
     rewrite: SearchedTexts
     hits: list[SearchHit]
     original_hits: list[SearchHit] | None = None

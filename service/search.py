@@ -1,16 +1,18 @@
 """A search from query to hits: gate -> rewriter -> encoder -> index -> fusion -> response."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from models.fusion import Fusion, found_by, fuse, list_names, searches
+from models.fusion import Fusion, Search, found_by, fuse, searches
 from models.gate import Decision, Gate, Look, decide
-from models.rewriter import Ask, Sampling
-from models.tasks import TASKS, Task, choose_task
+from models.rewriter import Sampling
+from models.tasks import COMPOSED, TASKS, Task, choose_task
 from models.types import Hit, TextLength
 from service.metrics import Metrics
+from service.reference import Reference
 from service.retriever import Retrieved, Retriever
 from service.rewriting import RewriterHost
 from service.schemas import (
@@ -25,6 +27,7 @@ from service.schemas import (
     Status,
 )
 from service.settings import RewriteMode
+from service.wanted import Wanted, as_typed, asks
 
 
 class SearchOptions(NamedTuple):
@@ -35,6 +38,7 @@ class SearchOptions(NamedTuple):
     fusion: Fusion
     n: int
     compare: bool
+    with_reference: bool = False
 
 
 class Outcome(NamedTuple):
@@ -42,7 +46,11 @@ class Outcome(NamedTuple):
 
     status: Status
     reason: str
-    texts: list[str]
+    rewrites: list[tuple[str, ...]]  # each of one text, or of one for each part of a long query
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for rewrite in self.rewrites for text in rewrite]
 
 
 Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
@@ -66,26 +74,28 @@ class Searcher:
         self._index_name = index_name
 
     async def search(
-        self, query: str, options: SearchOptions, request_id: str, tell: Tell | None = None
+        self, wanted: Wanted, options: SearchOptions, request_id: str, tell: Tell | None = None
     ) -> SearchResult:
         """One query, from the gate to the hits; ``tell`` hears of what is found on the way."""
         started = time.perf_counter()
         # Several rewrites are worth asking for only when they differ.
         sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
+        typed = as_typed(wanted, self._retriever.encoder)
+        reference = None if options.with_reference else wanted.reference
         direct = None
         if options.rewrite == "auto" or options.compare or tell:
-            direct = await self._retriever.retrieve([[query]], options.k)
+            direct = await self._retrieve([typed], options.k, reference)
         if direct and tell:
-            tell(DirectHits.model_construct(hits=self._as_typed(direct)))
+            tell(DirectHits.model_construct(hits=self._direct_hits(typed, direct)))
         looked = time.perf_counter()
-        outcome = await self._gated(query, direct, options.rewrite, sampling, tell)
+        outcome = await self._gated(wanted, direct, options.rewrite, sampling, tell)
         rewritten = time.perf_counter()
 
-        groups = searches(options.fusion, query, outcome.texts)
-        found = await self._search_groups(groups, query, direct, options.k)
+        made = searches(options.fusion, typed, outcome.rewrites)
+        found = await self._search_what_is_new(made, typed, direct, options.k, reference)
         hits = fuse(found.lists, options.k)
 
-        texts = outcome.texts or [query]
+        texts = outcome.texts or ([wanted.query] if wanted.query else [])
         lengths = [self._length(text) for text in texts]
         truncated = any(length.truncated for length in lengths)
         timings = SearchTimings(
@@ -96,31 +106,35 @@ class Searcher:
         )
         self._count(outcome.status, truncated, timings)
         return SearchResult.model_construct(
-            query=query,
+            query=wanted.query,
             rewrite=SearchedTexts.model_construct(
                 status=outcome.status,
                 reason=outcome.reason,
                 texts=texts,
                 clip_tokens=[length.clip_tokens for length in lengths],
                 truncated=truncated,
+                parts=len((outcome.rewrites or [typed.texts])[0]),
                 adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
             ),
-            hits=self._answer(hits, found_by(list_names(groups, query), found.lists)),
-            original_hits=self._as_typed(direct) if direct and options.compare else None,
+            hits=self._answer(hits, found_by(made, found.lists)),
+            original_hits=self._direct_hits(typed, direct) if direct and options.compare else None,
             timings_ms=timings,
             index=self._index_name,
             degraded=outcome.status == "fallback",
             request_id=request_id,
         )
 
-    async def rewrite(self, query: str, task: str, sampling: Sampling) -> RewriteResult:
+    async def rewrite(self, wanted: Wanted, task: str, sampling: Sampling) -> RewriteResult:
         """One query, rewritten but not searched; asked for by name, so the gate is not."""
-        chosen = choose_task(query) if task == "auto" else TASKS[task]
-        outcome = await self._rewrite(query, chosen, sampling, "asked for")
-        lengths = [(text, self._length(text)) for text in outcome.texts or [query]]
+        assert wanted.query
+        chosen = COMPOSED if wanted.reference else choose_task(wanted.query)
+        if task != "auto" and not wanted.reference:
+            chosen = TASKS[task]
+        outcome = await self._rewrite(wanted, chosen, sampling, "asked for")
+        lengths = [(text, self._length(text)) for text in outcome.texts or [wanted.query]]
         self._metrics.query(outcome.status, any(length.truncated for _, length in lengths))
         return RewriteResult(
-            query=query,
+            query=wanted.query,
             task=chosen.name,
             status=outcome.status,
             reason=outcome.reason,
@@ -133,22 +147,38 @@ class Searcher:
 
     async def decide(self, query: str) -> Decision:
         """What the gate says of a query."""
-        found = await self._retriever.retrieve([[query]], 1)
+        found = await self._retrieve([as_typed(Wanted(query), self._retriever.encoder)], 1, None)
         return self._decide(query, found.lists[0])
 
-    async def _search_groups(
-        self, groups: list[list[str]], query: str, direct: Retrieved | None, k: int
-    ) -> Retrieved:
-        """One list for each group; what was searched already is not searched again."""
-        if direct is None:
+    async def _retrieve(self, made: list[Search], k: int, left_out: Reference | None) -> Retrieved:
+        """One list for each search, without the picture that the search starts from."""
+        groups = [search.parts for search in made]
+        if left_out is None or left_out.position is None:
             return await self._retriever.retrieve(groups, k)
-        new = [group for group in groups if group != [query]]
+        found = await self._retriever.retrieve(groups, k + 1)
+        lists = [
+            [hit for hit in hits if hit.position != left_out.position][:k] for hits in found.lists
+        ]
+        return found._replace(lists=lists)
+
+    async def _search_what_is_new(
+        self,
+        made: list[Search],
+        typed: Search,
+        direct: Retrieved | None,
+        k: int,
+        left_out: Reference | None,
+    ) -> Retrieved:
+        """One list for each search; what was searched already is not searched again."""
+        if direct is None:
+            return await self._retrieve(made, k, left_out)
+        new = [search for search in made if search is not typed]
         if not new:
             return direct
-        found = await self._retriever.retrieve(new, k)
+        found = await self._retrieve(new, k, left_out)
         lists = iter(found.lists)
         return Retrieved(
-            [direct.lists[0] if group == [query] else next(lists) for group in groups],
+            [direct.lists[0] if search is typed else next(lists) for search in made],
             direct.encode_ms + found.encode_ms,
             direct.search_ms + found.search_ms,
         )
@@ -160,37 +190,54 @@ class Searcher:
 
     async def _gated(
         self,
-        query: str,
+        wanted: Wanted,
         direct: Retrieved | None,
         mode: RewriteMode,
         sampling: Sampling,
         tell: Tell | None,
     ) -> Outcome:
+        if wanted.query is None:
+            return Outcome("kept", "a picture without words", [])
         if mode == "never":
             return Outcome("kept", "not asked for", [])
+        if wanted.reference:  # the encoder knows no "the same but"
+            return await self._rewrite(wanted, COMPOSED, sampling, "a picture to be changed", tell)
         why = "asked for"
         if mode == "auto":
             assert direct, "the gate looks at what the query finds as typed"
-            decision = self._decide(query, direct.lists[0])
+            decision = self._decide(wanted.query, direct.lists[0])
             if not decision.rewrite:
                 return Outcome("kept", decision.reason, [])
             why = decision.reason
-        return await self._rewrite(query, choose_task(query), sampling, why, tell)
+        return await self._rewrite(wanted, choose_task(wanted.query), sampling, why, tell)
 
     async def _rewrite(
-        self, query: str, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
+        self, wanted: Wanted, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
     ) -> Outcome:
         if self._rewriter.switched_off:
             return Outcome("kept", "this server has no rewriter", [])
-        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
-        texts, failure = await self._rewriter.rewrite(Ask(task, query), sampling, on_text)
-        return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
+        questions = asks(wanted, task, self._rewriter.sees_pictures)
+        if not questions:
+            return Outcome("kept", "nothing says in words what the picture shows", [])
+        if wanted.reference and not questions[0].picture:
+            why = f"{why}: {wanted.reference.caption}"
+        alone = len(questions) == 1
+        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell and alone else None
+        answers = await asyncio.gather(
+            *(self._rewriter.rewrite(ask, sampling, on_text) for ask in questions)
+        )
+        written = [texts for texts, _ in answers if texts]
+        if not written:
+            return Outcome("fallback", answers[0].reason, [])
+        if alone:
+            return Outcome("rewritten", why, [(text,) for text in written[0]])
+        return Outcome("rewritten", why, [tuple(text for texts in written for text in texts)])
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _as_typed(self, direct: Retrieved) -> list[SearchHit]:
-        return self._answer(direct.lists[0], found_by(["query"], direct.lists))
+    def _direct_hits(self, typed: Search, direct: Retrieved) -> list[SearchHit]:
+        return self._answer(direct.lists[0], found_by([typed], direct.lists))
 
     def _answer(self, hits: list[Hit], sources: dict[int, list[str]]) -> list[SearchHit]:
         index = self._retriever.index

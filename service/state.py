@@ -94,6 +94,11 @@ class Service:
     def adapter(self) -> str | None:
         return self._adapter.name if self._adapter else None
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the language model reads pictures itself."""
+        return self._rewriter.sees_pictures
+
     def readiness(self) -> Readiness:
         loaded = self._searcher is not None
         store = PartHealth(ready=loaded, reason="" if loaded else self._loading())

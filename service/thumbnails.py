@@ -38,17 +38,12 @@ def _render(path: Path, size: int, changed: int) -> bytes:
 
 
 def _path(index: "ImageIndex", picture_id: str) -> Path:
-    """The picture's file; only what the index names, below the folder that it was built from."""
     position = index.position(picture_id)
     if position is None:
-        raise _not_found(f"There is no picture {picture_id[:200]!r} in the index")
-    file = index.metadata[position].get("file")
-    if index.manifest.pictures is None or file is None:
-        raise _not_found(f"The index has no file for picture {picture_id!r}")
-    root = Path(index.manifest.pictures)
-    path = (root / str(file)).resolve()
-    if not path.is_relative_to(root.resolve()):  # a link that leads out of the folder
-        raise _not_found(f"The file of picture {picture_id!r} is not in the index's folder")
+        raise _not_found(f"There is no picture {picture_id[:60]!r} in the index")
+    path = index.picture_file(position)
+    if path is None:
+        raise _not_found(f"The index's folder has no file for picture {picture_id!r}")
     return path
 
 

@@ -133,9 +133,8 @@ def _thinned(changes: Iterator[Change]) -> Iterator[Change]:
         groups.setdefault((change.kind, change.reference), []).append(change)
     for group in groups.values():
         most = _MOST_ACTIVITIES if group[0].kind == "activity" else _MOST
-        yield from sorted(group, key=lambda change: _number(f"{change.target} {change.kind}"))[
-            :most
-        ]
+        drawn = sorted(group, key=lambda change: _number(f"{change.target} {change.kind}"))
+        yield from drawn[:most]
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:

@@ -109,7 +109,7 @@ async def start(
     stack: list[object] = []
 
     async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
-        app = create_app(Settings(index=small_index, **settings))  # type: ignore[arg-type]
+        app = create_app(Settings(**{"index": small_index, **settings}))  # type: ignore[arg-type]
         lifespan = app.router.lifespan_context(app)
         await lifespan.__aenter__()
         client = httpx.AsyncClient(

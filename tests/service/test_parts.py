@@ -6,19 +6,33 @@ import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
-from models.fusion import fuse, searches
+from models.fusion import Search, as_typed, fuse, searches
 from models.index import ImageIndex
 from models.types import Hit
 from service.retriever import Retriever
 
 
 def test_searches_of_every_fusion() -> None:
-    assert searches("original", "q", ["a", "b"]) == [["q"]]
-    assert searches("rewrite", "q", ["a", "b"]) == [["a"], ["b"]]
-    assert searches("rrf", "q", ["a"]) == [["q"], ["a"]]
-    assert searches("mean", "q", ["a", "b"]) == [["q", "a", "b"]]
+    typed, both = as_typed("q"), [("a",), ("b",)]
+    rewrites = [Search("rewrite 1", ("a",)), Search("rewrite 2", ("b",))]
+    assert searches("original", typed, both) == [typed]
+    assert searches("rewrite", typed, both) == rewrites
+    assert searches("rrf", typed, both) == [typed, *rewrites]
+    assert searches("mean", typed, both) == [Search("mean", ("q", "a", "b"))]
+    assert searches("rewrite", typed, [("q",)]) == [typed]  # the query again
     for fusion in ("original", "rewrite", "rrf", "mean"):
-        assert searches(fusion, "q", []) == [["q"]]  # type: ignore[arg-type]
+        assert searches(fusion, typed, []) == [typed]  # type: ignore[arg-type]
+
+
+def test_searches_from_a_picture_keep_it_apart_from_the_words() -> None:
+    vector = np.ones(2, np.float32)
+    typed = Search("picture + query", (vector, "q"))
+    assert searches("rewrite", typed, [("q",)]) == [Search("rewrite 1", ("q",))]
+    fused = searches("rrf", typed, [("q",), ("a",)])
+    assert [search.name for search in fused] == ["picture + query", "rewrite 1", "rewrite 2"]
+    (mean,) = searches("mean", typed, [("q",), ("a",)])
+    assert mean.texts == ("q", "a")
+    assert mean.parts[0] is vector
 
 
 def test_reciprocal_rank_fusion() -> None:

@@ -77,18 +77,10 @@ async def test_k_is_bounded(client: httpx.AsyncClient, k: object) -> None:
     assert sentence.startswith("k: ")
 
 
-@pytest.mark.parametrize(
-    "wish", [{"image": PIXEL}, {"image_id": "x"}, {"filter": {}}, {"rerank": True}]
-)
+@pytest.mark.parametrize("wish", [{"filter": {}}, {"rerank": True}])
 async def test_what_comes_later_says_so(client: httpx.AsyncClient, wish: dict[str, object]) -> None:
     response = await client.post("/search", json={"query": "a", **wish})
     assert "not available yet" in problem(response, 422, ErrorType.NOT_AVAILABLE)
-
-
-async def test_composed_rewrites_come_later(client: httpx.AsyncClient) -> None:
-    for wish in ({"task": "composed"}, {"image": PIXEL}):
-        response = await client.post("/rewrite", json={"query": "a", **wish})
-        problem(response, 422, ErrorType.NOT_AVAILABLE)
 
 
 @pytest.mark.parametrize(

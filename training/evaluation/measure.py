@@ -15,6 +15,7 @@ from models.encoder import ClipEncoder
 from models.errors import InputError
 from models.gate import Gate, Look, decide
 from models.index import ImageIndex
+from models.long_text import readable_parts
 from models.tasks import parse_rewrite
 from models.text_encoder import TextEncoder
 from models.types import Vectors
@@ -126,12 +127,14 @@ class Bench:
         """Whether `rewrite: auto` rewrites each query."""
         looks = gallery.looks([row.query for row in self.rows])
         return [
-            decide(row.query, look, self.gate).rewrite
+            row.task == "composed" or decide(row.query, look, self.gate).rewrite
             for row, look in zip(self.rows, looks, strict=True)
         ]
 
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         texts: list[tuple[str, ...]] = [(row.query,) for row in self.rows]
+        if spec.cut:
+            texts = [tuple(readable_parts(row.query, gallery.encoder)) for row in self.rows]
         prompt_tokens = written_tokens = seconds = 0.0
         if spec.model == "oracle":
             texts = [(row.english or row.query,) for row in self.rows]

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.encoder import ClipEncoder
 from models.errors import InputError
-from models.fusion import Fusion, fuse, searches
+from models.fusion import Fusion, as_typed, fuse, searches
 from models.index import ImageIndex
 from models.pictures import PictureError, decode_picture, read_picture
 from models.progress import say, track
@@ -122,10 +122,10 @@ class ServedModel:
             batch = texts[start : start + step]
             rewrites = self._rewrites(batch, failures)
             groups = [
-                searches(self._fusion, text, found)
+                searches(self._fusion, as_typed(text), [(rewrite,) for rewrite in found])
                 for text, found in zip(batch, rewrites, strict=True)
             ]
-            vectors = self._vectors([group for own in groups for group in own])
+            vectors = self._vectors([search.texts for own in groups for search in own])
             lists = iter(index.search(vectors, top_k if top_ranked is None else len(index)))
             for query_id, own in zip(ids[start : start + step], groups, strict=True):
                 found = list(islice(lists, len(own)))

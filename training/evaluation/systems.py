@@ -24,10 +24,15 @@ class SystemSpec(NamedTuple):
     with_original: bool = False  # the query is one of the texts
     gated: bool = False  # what the encoder knows is searched as typed
     by: By = "text"  # what is searched with: the row's reference picture is an image
+    cut: bool = False  # a query longer than the encoder reads is searched in parts
 
 
 SYSTEMS = {
     "direct": SystemSpec("the query as typed"),
+    "parts": SystemSpec(
+        "the query as typed; a longer one than the encoder reads by the mean vector of its parts",
+        combine="mean", cut=True,
+    ),
     # The baselines of composed retrieval without training, as in Baldrati et al., 2023.
     "image": SystemSpec("the reference picture alone", by="image"),
     "image+text": SystemSpec(
@@ -38,6 +43,14 @@ SYSTEMS = {
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
     "auto": SystemSpec("the adapter where the gate asks for it", "tuned", "adapter", gated=True),
+    "frozen+image": SystemSpec(
+        "mean vector of the reference picture and the frozen model's rewrite", "frozen",
+        combine="mean", by="image+text",
+    ),
+    "tuned+image": SystemSpec(
+        "mean vector of the reference picture and the adapter's rewrite", "tuned", "adapter",
+        combine="mean", by="image+text",
+    ),
     "tuned-rrf": SystemSpec(
         "the adapter's list and the query's, by reciprocal rank", "tuned", "adapter",
         combine="rrf", with_original=True,

@@ -1,0 +1,26 @@
+"""Composed queries: a picture, in its own words, and what is to be different about it."""
+
+from collections.abc import Iterable
+
+from models.types import Metadata
+
+# The keys of a metadata record that hold a caption, the most telling first.
+CAPTION_KEYS = ("caption", "name", "title", "description")
+
+
+def caption_of(metadata: Metadata) -> str | None:
+    """What the record says that its picture shows, where it says so."""
+    for key in CAPTION_KEYS:
+        value = metadata.get(key)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return None
+
+
+def nearest_caption(records: Iterable[Metadata]) -> str | None:
+    """For a picture without a caption that of the nearest picture that has one.
+
+    Args:
+        records: metadata of the pictures that look most like it, the nearest first.
+    """
+    return next((caption for record in records if (caption := caption_of(record))), None)

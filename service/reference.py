@@ -1,0 +1,100 @@
+"""The picture that a search starts from: one of the index, or one that came with the request."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import NamedTuple
+
+from models.composed import caption_of, nearest_caption
+from models.pictures import PictureError, decode_picture
+from models.types import Vectors
+from service.errors import ApiError, ErrorType
+from service.retriever import Retriever
+
+# A picture that is this near to one of the index is that one, perhaps in another file format.
+_SAME = 0.999
+_NEIGHBOURS = 5  # to look through for a caption
+
+
+class PictureTooLarge(PictureError):
+    """A picture in a request that is over the limits of the settings."""
+
+
+class Reference(NamedTuple):
+    """A picture as the search needs it."""
+
+    vector: Vectors  # unit length, float32 [dim]
+    position: int | None  # in the index, where it is in there
+    caption: str | None  # its own, or that of what looks most like it
+    picture: bytes | None  # the file, for a model that reads pictures
+
+
+async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> Reference:
+    """A picture of the index.
+
+    Args:
+        with_file: whether its file is needed, for a model that reads pictures.
+
+    Raises:
+        ApiError: 404, there is none of this id.
+    """
+    index = retriever.index
+    position = index.position(picture_id)
+    if position is None:
+        raise ApiError(
+            404, ErrorType.NOT_FOUND, f"There is no picture {picture_id[:60]!r} in the index."
+        )
+    vector = index.vector(position)
+    caption = caption_of(index.metadata[position])
+    if caption is None:
+        caption = (await _neighbours(retriever, vector))[1]
+    file = None
+    if with_file:
+        file = await asyncio.to_thread(_read, index.picture_file(position))
+    return Reference(vector, position, caption, file)
+
+
+async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> Reference:
+    """A picture that came with the request, as base64 or as a ``data:`` URI.
+
+    Raises:
+        PictureError: it is none.
+        PictureTooLarge: it is larger than the limits.
+    """
+    data = base64.b64decode(encoded.partition(",")[2] or encoded)
+    if len(data) > limits.bytes:
+        raise PictureTooLarge(f"image: {len(data):,} bytes are more than {limits.bytes:,}.")
+    try:
+        picture = await asyncio.to_thread(decode_picture, data)
+    except PictureError as error:
+        raise PictureError(f"image: {error}.") from error
+    if picture.width * picture.height > limits.pixels:
+        size = f"{picture.width} x {picture.height}"
+        raise PictureTooLarge(f"image: {size} pixels are more than {limits.pixels:,}.")
+    vector = await retriever.picture_vector(picture)
+    position, caption = await _neighbours(retriever, vector)
+    return Reference(vector, position, caption, data)
+
+
+class Limits(NamedTuple):
+    """Of a picture in a request."""
+
+    bytes: int
+    pixels: int
+
+
+async def _neighbours(retriever: Retriever, vector: Vectors) -> tuple[int | None, str | None]:
+    """Where the picture itself is in the index, if it is, and the nearest caption."""
+    found = await retriever.retrieve([[vector]], _NEIGHBOURS)
+    hits = found.lists[0]
+    records = (retriever.index.metadata[hit.position] for hit in hits)
+    itself = hits[0].position if hits and hits[0].score >= _SAME else None
+    return itself, nearest_caption(records)
+
+
+def _read(path: Path | None) -> bytes | None:
+    """The picture's file, where there is one and it is still there."""
+    try:
+        return path.read_bytes() if path else None
+    except OSError:
+        return None

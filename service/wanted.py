@@ -1,0 +1,44 @@
+"""What a search is for: words, a picture, or a picture and how it is to be different."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from models.fusion import Search
+from models.long_text import readable_parts, split_text
+from models.rewriter import Ask
+from models.tasks import Task, composed_query
+from service.reference import Reference
+
+if TYPE_CHECKING:
+    from models.encoder import ClipEncoder
+
+
+class Wanted(NamedTuple):
+    """One of the two at least."""
+
+    query: str | None
+    reference: Reference | None = None
+
+
+def as_typed(wanted: Wanted, encoder: "ClipEncoder") -> Search:
+    """The search without rewriting: of a long text the parts, and the picture beside it."""
+    texts = readable_parts(wanted.query, encoder) if wanted.query else []
+    if wanted.reference is None:
+        return Search("query", tuple(texts))
+    name = "picture + query" if texts else "picture"
+    return Search(name, (wanted.reference.vector, *texts))
+
+
+def asks(wanted: Wanted, task: Task, sees_pictures: bool) -> list[Ask]:
+    """What the language model is asked: a long query in as many parts as it is shown at a time.
+
+    None where it cannot know what the picture shows.
+    """
+    assert wanted.query
+    if wanted.reference is None:
+        parts = split_text(wanted.query, lambda part: len(part) <= task.max_chars)
+        return [Ask(task, part) for part in parts]
+    if sees_pictures and wanted.reference.picture:
+        return [Ask(task, wanted.query, wanted.reference.picture)]
+    if wanted.reference.caption is None:
+        return []
+    return [Ask(task, composed_query(wanted.reference.caption, wanted.query))]
