@@ -40,12 +40,16 @@ class SearchWishes(TypedDict, total=False):
     fusion: Fusion
     n: int
     compare: bool
+    image: str  # base64; the query says what is to be different about it, or is left out
+    image_id: str  # the same of a picture of the index
+    with_reference: bool
 
 
 class RewriteWishes(TypedDict, total=False):
     """What a rewrite may ask for; the server decides what is left out."""
 
-    task: Literal["auto", "multilingual", "long"]
+    task: Literal["auto", "multilingual", "long", "composed"]
+    image: str  # of task composed
     n: int
     temperature: float
 
@@ -97,8 +101,8 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def search(self, query: str, **wishes: Unpack[SearchWishes]) -> SearchResult:
-        """Searches once."""
+    def search(self, query: str | None = None, **wishes: Unpack[SearchWishes]) -> SearchResult:
+        """Searches once, with words, a picture, or both."""
         answer = self.ask("/search", {"query": query, **wishes})
         return _absolute(parsed(answer, SearchResult, self.url), self.url)
 
@@ -191,8 +195,10 @@ class AsyncClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def search(self, query: str, **wishes: Unpack[SearchWishes]) -> SearchResult:
-        """Searches once."""
+    async def search(
+        self, query: str | None = None, **wishes: Unpack[SearchWishes]
+    ) -> SearchResult:
+        """Searches once, with words, a picture, or both."""
         answer = await self.ask("/search", {"query": query, **wishes})
         return _absolute(parsed(answer, SearchResult, self.url), self.url)
 

@@ -20,7 +20,7 @@ from mcp_types import (
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from models.progress import say
-from service.grape_client import AsyncClient, ClientError
+from service.grape_client import AsyncClient, ClientError, SearchWishes
 from service.schemas import RewriteResult, SearchedTexts, SearchHit
 from service.settings import RewriteMode
 
@@ -92,6 +92,13 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
                 "for exactly these words."
             ),
         ] = "auto",
+        like: Annotated[
+            str | None,
+            Field(
+                description="Id of a picture that was found before: the query then says what is "
+                "to be different about it, as in 'but blue'."
+            ),
+        ] = None,
     ) -> Annotated[CallToolResult, FoundPictures]:
         """Finds the pictures of the collection that best show what the query says.
 
@@ -102,7 +109,10 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         query could not be rewritten. There are hits even when no picture fits, and
         scores compare only within one answer: look at the images before you say what was found.
         """
-        found = await client.search(query, k=k, rewrite=rewrite)
+        wishes: SearchWishes = {"k": k, "rewrite": rewrite}
+        if like:
+            wishes["image_id"] = like
+        found = await client.search(query, **wishes)
         hits = [_flat(hit) for hit in found.hits]
         answer = FoundPictures(query=query, rewrite=found.rewrite, hits=hits)
         shown = await asyncio.gather(*(_shown(client, hit) for hit in hits[:SHOWN]))

@@ -1,4 +1,5 @@
-"use strict";
+import { events } from "./events.js";
+import { ofIndex, onPicture, reference, setReference } from "./reference.js";
 
 const byId = (id) => document.getElementById(id);
 const SHOWN = 12;
@@ -8,23 +9,38 @@ let stop = new AbortController();
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  search(byId("query").value, true);
+  search(true);
 });
 
 byId("form").addEventListener("change", (event) => {
-  if (event.target.name === "rewrite") search(byId("query").value, true);
+  if (event.target.name === "rewrite") search(true);
 });
 
 document.querySelector(".examples").addEventListener("click", (event) => {
-  if (event.target.matches("button")) {
-    byId("query").value = event.target.textContent;
-    search(event.target.textContent, true);
-  }
+  if (!event.target.matches("button")) return;
+  setReference(null);
+  byId("query").value = event.target.textContent;
+  search(true);
+});
+
+onPicture(startFrom, (problem) => say(problem, true));
+
+byId("results").addEventListener("click", (event) => {
+  if (event.target.matches(".more")) startFrom(ofIndex(event.target.value, event.target.title));
+});
+
+byId("reference-remove").addEventListener("click", () => {
+  setReference(null);
+  byId("query").focus();
+  search(true);
 });
 
 byId("copy").addEventListener("click", async () => {
-  const body = JSON.stringify(asked(byId("original-text").textContent)).replaceAll("'", "'\\''");
-  const command = `curl ${location.origin}/search -H 'Content-Type: application/json' -d '${body}'`;
+  const body = JSON.stringify(asked()).replaceAll("'", "'\\''");
+  // A picture of megabytes is no command line; the shell reads the file instead.
+  const from = reference()?.image;
+  const sent = from ? body.replace(from, `'"$(base64 -w0 PICTURE)"'`) : body;
+  const command = `curl ${location.origin}/search -H 'Content-Type: application/json' -d '${sent}'`;
   // Browsers give the clipboard to pages of this machine or over HTTPS alone.
   if (!navigator.clipboard) return say(command);
   await navigator.clipboard.writeText(command);
@@ -35,40 +51,58 @@ addEventListener("popstate", fromAddress);
 fromAddress();
 showCredit();
 
+// What a picture finds by itself is shown at once; then its user says what is to be different.
+function startFrom(picture) {
+  setReference(picture);
+  byId("query").value = "";
+  byId("query").focus();
+  search(true);
+}
+
 function mode() {
   return byId("form").elements.rewrite.value;
 }
 
-function asked(query) {
-  return { query, k: SHOWN, compare: true, rewrite: mode() };
+function asked() {
+  const { id, image } = reference() ?? {};
+  const query = byId("query").value.trim();
+  return {
+    ...(query && { query }), ...(id && { image_id: id }), ...(image && { image }),
+    k: SHOWN, compare: true, rewrite: mode(),
+  };
 }
 
-// Query and mode stand in the address, so that a search can be kept and sent on.
+// The search stands in the address, so that it can be kept and sent on; a file of the user's not.
+function toAddress({ query, image_id, rewrite }) {
+  const parts = {
+    ...(query && { q: query }), ...(image_id && { like: image_id }),
+    ...(rewrite !== "auto" && { rewrite }),
+  };
+  history.pushState(null, "", "?" + new URLSearchParams(parts));
+}
+
 function fromAddress() {
   const given = new URLSearchParams(location.search);
   const wished = given.get("rewrite");
   byId("form").elements.rewrite.value = MODES.includes(wished) ? wished : "auto";
-  const query = given.get("q");
-  if (query) {
-    byId("query").value = query;
-    search(query, false);
-  }
+  setReference(given.get("like") ? ofIndex(given.get("like")) : null);
+  byId("query").value = given.get("q") ?? "";
+  search(false);
 }
 
-async function search(query, keep) {
-  query = query.trim();
-  if (!query) return;
+async function search(keep) {
+  const body = asked();
+  if (!body.query && !reference()) return;
   const mine = ++latest;
-  const address = { q: query, ...(mode() === "auto" ? {} : { rewrite: mode() }) };
-  if (keep) history.pushState(null, "", "?" + new URLSearchParams(address));
+  if (keep) toAddress(body);
   say("Searching …");
   stop.abort(); // the server need not finish what nobody looks at
   stop = new AbortController();
   try {
     let answered = false;
-    for await (const [event, data] of events("/search", asked(query), stop.signal)) {
+    for await (const [event, data] of events("/search", body, stop.signal)) {
       if (mine !== latest) return;
-      if (event === "direct") showDirect(query, data.hits);
+      if (event === "direct") showDirect(body.query, data.hits);
       if (event === "rewrite") byId("rewritten-text").textContent = data.text.trim();
       if (event === "result") show(data);
       if (event === "error") throw new Error(data.error);
@@ -82,43 +116,13 @@ async function search(query, keep) {
   }
 }
 
-// Server-sent events of a POST, which the browser's EventSource cannot make.
-async function* events(path, body, signal) {
-  let response;
-  try {
-    response = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
-      body: JSON.stringify(body),
-      signal,
-    });
-  } catch {
-    throw new Error("The server cannot be reached.");
-  }
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({})); // a proxy answers with a page
-    throw new Error(problem.error ?? `The server answered ${response.status}.`);
-  }
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read().catch(() => {
-      throw new Error("The server broke off.");
-    });
-    if (done) return;
-    const blocks = (text + value).split("\n\n");
-    text = blocks.pop();
-    for (const block of blocks) {
-      const [, event, data] = block.match(/^event: ([^\n]*)\ndata: ([^\n]*)$/);
-      yield [event, JSON.parse(data)];
-    }
-  }
-}
-
-// What the query finds as it is; the other side stays empty until the answer is there.
+// What is found without rewriting; the other side stays empty until the answer is there.
 function showDirect(query, hits) {
   byId("results").hidden = false;
-  byId("original-text").textContent = query;
+  byId("rewritten").hidden = !query; // a picture alone is not rewritten
+  byId("original-title").textContent =
+    !reference() ? "As typed" : query ? "Picture and words as they are" : "Like this picture";
+  byId("original-text").textContent = query ?? reference().name;
   byId("rewritten-title").textContent = "Rewriting …";
   byId("rewritten-text").textContent = "";
   byId("why").textContent = "";
@@ -127,16 +131,18 @@ function showDirect(query, hits) {
 }
 
 function show(answer) {
-  const { status, reason, texts, truncated } = answer.rewrite;
+  const { status, reason, texts, truncated, parts } = answer.rewrite;
   const rewritten = status === "rewritten";
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
-  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : answer.query;
+  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : answer.query ?? "";
   byId("why").textContent = sentence(reason);
   byId("copy").hidden = false;
   fill(byId("rewritten-hits"), answer.hits);
-  const cut = truncated ? " The encoder did not read the text to its end." : "";
+  const cut = parts > 1 ? ` The text was read in ${parts} parts.`
+    : truncated ? " The encoder did not read the text to its end." : "";
+  const what = answer.query ? `for “${answer.query}”` : `like ${reference()?.name}`;
   if (answer.degraded) say(`Searched as typed: ${reason}.${cut}`, true);
-  else say(`${answer.hits.length} pictures for “${answer.query}”.${cut}`);
+  else say(`${answer.hits.length} pictures ${what}.${cut}`);
   const { rewrite, encode, search, total } = answer.timings_ms;
   byId("timings").textContent =
     `rewrite ${ms(rewrite)} · encode ${ms(encode)} · search ${ms(search)} · total ${ms(total)}`;
@@ -161,10 +167,23 @@ function fill(list, hits) {
       image.loading = "lazy";
       item.append(image);
     }
+    const score = span("score", hit.score.toFixed(3));
+    score.title = `found by: ${hit.found_by.join(", ")}`;
     // textContent: a name is never markup.
-    item.append(span("name", name), span("score", hit.score.toFixed(3)));
+    item.append(span("name", name), score, span("source", hit.found_by.join(" + ")), more(hit, name));
     return item;
   }));
+}
+
+function more(hit, name) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "more";
+  button.value = hit.id;
+  button.title = name;
+  button.textContent = "like this, but …";
+  button.setAttribute("aria-label", `More like ${name}`);
+  return button;
 }
 
 function span(className, text) {

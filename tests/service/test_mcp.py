@@ -101,6 +101,15 @@ async def test_hits_come_with_pictures(call: Call) -> None:
         assert all(abs(a - b) < 12 for a, b in zip(expected, seen, strict=True))
 
 
+async def test_a_search_goes_on_from_a_picture(call: Call) -> None:
+    found = await call("search_images", query="aber blau", like="red.png", k=4)
+    assert found.structured_content
+    assert found.structured_content["rewrite"]["reason"] == "a picture to be changed: red"
+    ids = [hit["id"] for hit in found.structured_content["hits"]]
+    assert len(ids) == 4
+    assert "red.png" not in ids
+
+
 async def test_a_picture_that_is_gone_is_still_a_hit(call: Call, small_index: Path) -> None:
     file = small_index.parent / "red.png"
     aside = file.rename(file.with_suffix(".aside"))

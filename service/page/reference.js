@@ -1,0 +1,61 @@
+// The picture that a search starts from: a hit, or a file that was chosen, dropped or pasted.
+
+const byId = (id) => document.getElementById(id);
+let current = null; // { name, url } and either id, of the index, or image, as a data: URI
+
+export function reference() {
+  return current;
+}
+
+export function setReference(next) {
+  current = next;
+  byId("reference").hidden = !next;
+  byId("query").required = !next;
+  byId("query").placeholder = next ? "but …" : "in your own language …";
+  byId("reference-name").textContent = next?.name ?? "";
+  if (next) byId("reference-image").src = next.url;
+  else byId("reference-image").removeAttribute("src");
+  byId("file").value = ""; // so that the same file can be chosen again
+}
+
+// A hit's picture; its name is known once a search has told it.
+export function ofIndex(id, name) {
+  return { id, name: name ?? id, url: `/images/${encodeURIComponent(id)}?size=160` };
+}
+
+// Calls back with every picture that the user brings; a drop that is none is left to the browser.
+export function onPicture(chosen, failed) {
+  const take = async (file) => {
+    try {
+      const image = await asDataUri(file);
+      chosen({ image, name: file.name || "the picture", url: image });
+    } catch {
+      failed("The file cannot be read.");
+    }
+  };
+  byId("file").addEventListener("change", (event) => {
+    if (event.target.files[0]) take(event.target.files[0]);
+  });
+  addEventListener("dragover", (event) => {
+    if (event.dataTransfer.types.includes("Files")) event.preventDefault();
+  });
+  addEventListener("drop", (event) => {
+    const file = event.dataTransfer.files[0];
+    if (!file) return;
+    event.preventDefault();
+    take(file);
+  });
+  addEventListener("paste", (event) => {
+    const file = event.clipboardData.files[0];
+    if (file) take(file);
+  });
+}
+
+function asDataUri(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
