@@ -206,6 +206,7 @@ async def test_every_call_over_a_socket(client: httpx.AsyncClient, rewriter: Fak
                 here.info().index["count"],
                 here.search("ein rotes Bild", k=2, rewrite="always", compare=True),
                 here.search_many(["a", "b", "c"], batch=2, k=1, rewrite="never"),
+                here.search("aber blau", image_id="red.png", k=1),
                 here.rewrite("ein rotes Bild", task="long"),
                 here.rewrite_many(["a", "b"], temperature=1),
                 here.picture("red.png", 32),
@@ -219,11 +220,12 @@ async def test_every_call_over_a_socket(client: httpx.AsyncClient, rewriter: Fak
                 (await other.info()).index["count"],
                 await other.search("ein rotes Bild", k=2, rewrite="always", compare=True),
                 await other.search_many(["a", "b", "c"], batch=2, k=1, rewrite="never"),
+                await other.search("aber blau", image_id="red.png", k=1),
                 await other.rewrite("ein rotes Bild", task="long"),
                 await other.rewrite_many(["a", "b"], temperature=1),
                 await other.picture("red.png", 32),
             ]
-        for ready, count, one, many, rewrite, rewrites, picture in (found, awaited):
+        for ready, count, one, many, changed, rewrite, rewrites, picture in (found, awaited):
             assert (ready, count) == (True, len(COLOURS))
             assert one.rewrite.texts == ["a red square"]
             assert one.hits[0].url == f"{url}/images/{one.hits[0].id}"
@@ -231,6 +233,8 @@ async def test_every_call_over_a_socket(client: httpx.AsyncClient, rewriter: Fak
             assert (await client.get(one.original_hits[0].url)).is_success
             assert [result.query for result in many] == ["a", "b", "c"]
             assert [len(result.hits) for result in many] == [1, 1, 1]
+            assert changed.rewrite.reason == "a picture to be changed: red"
+            assert changed.hits[0].id != "red.png"
             assert (rewrite.task, rewrite.status) == ("long", "rewritten")
             assert [len(result.rewrites) for result in rewrites] == [1, 1]
             assert Image.open(io.BytesIO(picture)).size == (32, 32)

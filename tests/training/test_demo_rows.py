@@ -1,0 +1,97 @@
+"""The demo's composed and long queries: made by rule, split by picture."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import grape
+from models.encoder import ClipEncoder
+from models.errors import InputError
+from models.index import ImageIndex
+from training.data import DEMO_COMPOSED, DEMO_LONG, Row, check_leakage, check_targets, load_rows
+from training.demo_data import split_of
+from training.evaluation.results import Results
+
+
+@pytest.fixture(scope="module")
+def composed(demo_index: ImageIndex) -> list[Row]:
+    return load_rows(DEMO_COMPOSED)
+
+
+@pytest.fixture(scope="module")
+def long(demo_index: ImageIndex) -> list[Row]:
+    return load_rows(DEMO_LONG)
+
+
+def test_composed_rows_are_split_by_picture(composed: list[Row], demo_index: ImageIndex) -> None:
+    check_targets(composed, demo_index)
+    check_leakage(composed)
+    assert Counter(row.split for row in composed)["test"] >= 500
+    for row in composed:
+        assert row.reference
+        assert row.reference not in row.targets
+        assert all(split_of(target) == row.split for target in row.targets)
+        if row.split != "test":
+            assert split_of(row.reference) != "test"
+    asked = [row.asked.casefold() for row in composed]
+    assert len(set(asked)) == len(asked)
+
+
+def test_instructions_come_in_several_languages(composed: list[Row]) -> None:
+    languages = Counter(row.language for row in composed if row.split == "test")
+    assert set(languages) == {"en", "de", "fr", "es", "zh"}
+    assert min(languages.values()) >= 30
+
+
+def test_a_composed_row_tells_the_model_of_its_picture(composed: list[Row]) -> None:
+    asked = {row.asked: row.english for row in composed}
+    assert asked["blue square / aber in Grün"] == "green square"
+    assert asked["keycap 4 / con el número 7"] == "keycap 7"
+    with pytest.raises(ValueError, match="a reference and its caption"):
+        Row(query="but blue", targets=("x",), task="composed")
+
+
+def test_the_same_change_of_another_picture_is_no_leak() -> None:
+    row = Row(query="but blue", targets=("a",), task="composed", reference="r", caption="a red hat")
+    other = row.model_copy(update={"targets": ("b",), "split": "test", "caption": "a red shoe"})
+    check_leakage([row, other])
+    with pytest.raises(InputError, match="'a red hat / but blue' is in the train split"):
+        check_leakage([row, other.model_copy(update={"caption": "a Red hat"})])
+
+
+def test_long_rows_come_to_the_point_behind_the_limit(
+    long: list[Row], encoder: ClipEncoder
+) -> None:
+    check_leakage(long)
+    assert all(encoder.text_length(row.query).truncated for row in long)
+    assert all(len(row.query) < 2000 for row in long)
+
+
+def test_parts_beat_silent_truncation_on_long_queries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", DEMO_LONG, "--systems", json.dumps(["direct", "parts"])]
+    flags += ["--work", str(tmp_path / "work"), "--report", str(tmp_path / "report")]
+    assert grape.run(["eval", *flags]) == 0
+    results = Results.model_validate_json((tmp_path / "report/results.json").read_text())
+    direct, parts = results.systems
+    assert all(len(texts) == 1 for texts in direct.texts)
+    assert all(len(texts) > 1 for texts in parts.texts)
+    (comparison,) = [c for c in parts.comparisons if c.slice == "all"]
+    assert comparison.p < 0.05
+    assert parts.metrics["all"]["R@10"].value > direct.metrics["all"]["R@10"].value
+    assert parts.median_rank["all"] < direct.median_rank["all"]
+
+
+def test_composed_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    systems = ["direct", "image", "image+text", "oracle"]
+    flags = ["--data", DEMO_COMPOSED, "--systems", json.dumps(systems)]
+    flags += ["--work", str(tmp_path / "work"), "--report", str(tmp_path / "report")]
+    assert grape.run(["eval", *flags]) == 0
+    results = Results.model_validate_json((tmp_path / "report/results.json").read_text())
+    found = {system.name: system.metrics["all"]["R@10"].value for system in results.systems}
+    assert found["oracle"] > 0.95
+    assert found["image+text"] > max(found["direct"], found["image"])
+    assert "left out of every ranking" in capsys.readouterr().out
