@@ -62,7 +62,7 @@ class TrainSettings(RetrieverSettings):
         1, ge=1, le=8, description="from the second on the model taught so far draws the samples"
     )
     warm_start_queries: dict[TaskName, int] = Field(
-        {"multilingual": 3600, "long": 256},
+        {"multilingual": 3600, "long": 256, "composed": 1000},
         description="training queries that a round samples for, by task",
     )
     warm_start_minutes: float | None = Field(
@@ -101,13 +101,13 @@ class TrainSettings(RetrieverSettings):
     vllm_gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM's share when colocated")
 
     validation_queries: dict[TaskName, int] = Field(
-        {"multilingual": 130, "long": 40}, description="fixed sample to judge steps by, by task"
+        {"multilingual": 130, "long": 40, "composed": 100}, description="fixed sample to judge steps by, by task"
     )
     validation_every: int = Field(5, ge=1, description="steps between two judgements")
     patience: int = Field(4, ge=1, description="judgements without a new best before it stops")
     save_every: int = Field(5, ge=1, description="steps between two checkpoints")
     test_queries: dict[TaskName, int] = Field(
-        {"multilingual": 2600, "long": 300},
+        {"multilingual": 2600, "long": 300, "composed": 700},
         description="test queries of the model card, by task; {} leaves the test out",
     )
 
