@@ -10,12 +10,13 @@ import multiprocessing.forkserver
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from models.adapter import Adapter, merge_adapter
 from models.errors import InputError
 from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
+from models.vision import IMAGE_PIXELS, SEEN, messages, picture_to_show
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -34,6 +35,7 @@ class VLLMOptions(NamedTuple):
     gpu_memory_utilization: float = 0.6  # leaves room for the encoder on the same GPU
     max_lora_rank: int = 64
     threads: int = 0  # of the engine on CPU; 0 is every core
+    image_pixels: int = IMAGE_PIXELS  # of a picture that is shown to a vision model
 
 
 class VLLMRewriter:
@@ -53,6 +55,7 @@ class VLLMRewriter:
             RewriterDown: the engine did not start.
         """
         self._adapter = adapter
+        self._image_pixels = options.image_pixels
         self._request_ids = itertools.count()
         self._prefix = uuid.uuid4().hex[:8]
         import_engine_ahead(options)
@@ -87,6 +90,11 @@ class VLLMRewriter:
             max_lora_rank=options.max_lora_rank,  # type: ignore[arg-type]
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
+            # What a vision model may be shown; other models have no use for these two.
+            limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
+            # vLLM's engine counts on every picture that was ever prepared here reaching it, which
+            # a cancelled request's does not; preparing one again costs milliseconds.
+            mm_processor_cache_gb=0,
         )
         if on_cpu:
             arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
@@ -103,6 +111,7 @@ class VLLMRewriter:
             raise InputError(f"vLLM cannot serve {model}: {reason}") from error
         except RuntimeError as error:
             raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+        self._sees_pictures = self._takes_pictures()
 
     @property
     def adapter(self) -> str | None:
@@ -110,7 +119,7 @@ class VLLMRewriter:
 
     @property
     def sees_pictures(self) -> bool:
-        return False
+        return self._sees_pictures
 
     async def complete(
         self,
@@ -121,17 +130,18 @@ class VLLMRewriter:
         picture: bytes | None = None,
     ) -> list[str]:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wishes = sampling.parameters(task)
+        wishes = sampling.parameters(SEEN if picture else task)
         streams = on_text is not None and wishes["n"] == 1
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         # Streamed, several samples would arrive apart from each other.
         parameters = SamplingParams(**wishes, output_kind=kind)
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
-            (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
+            prompt = await self._prompt(task, query, picture)
             answers: list[str] = []
             async for output in self._engine.generate(
                 prompt, parameters, request_id, lora_request=self._lora
@@ -143,8 +153,38 @@ class VLLMRewriter:
             return answers
         except EngineDeadError as error:
             raise RewriterDown("vLLM's engine has died.") from error
-        except ValueError as error:  # e.g. more tokens than the model's length
+        except (VLLMClientError, ValueError) as error:  # e.g. more tokens than the model's length
             raise RewriteFailed(str(error).splitlines()[0]) from error
+
+    async def _prompt(self, task: Task, query: str, picture: bytes | None) -> Any:
+        """What the engine is given: the task's text, or a chat about the picture."""
+        renderer = self._engine.renderer
+        if picture is None:
+            (prompt,) = renderer.render_cmpl([{"prompt": task.prompt(query)}])
+            return prompt
+        from vllm.renderers import ChatParams
+
+        image = await asyncio.to_thread(picture_to_show, picture, self._image_pixels)
+        chat: list[Any] = messages({"type": "image_pil", "image_pil": image}, query)
+        parameters = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+        _, (prompt,) = await renderer.render_chat_async([chat], parameters)
+        return prompt
+
+    def _takes_pictures(self) -> bool:
+        """By the model's own configuration: a tower for pictures and a template to ask with."""
+        from vllm.entrypoints.chat_utils import ChatTemplateResolutionError
+        from vllm.renderers import ChatParams
+
+        renderer = self._engine.renderer
+        if not self._engine.model_config.is_multimodal_model:
+            return False
+        if "image" not in renderer.get_mm_processor().info.supported_mm_limits:
+            return False
+        try:
+            renderer.render_chat([[{"role": "user", "content": "x"}]], ChatParams())
+        except ChatTemplateResolutionError:
+            return False
+        return True
 
     async def check(self) -> None:
         if self._engine.errored:
