@@ -154,7 +154,8 @@ class VLLMRewriter:
         except EngineDeadError as error:
             raise RewriterDown("vLLM's engine has died.") from error
         except (VLLMClientError, ValueError) as error:  # e.g. more tokens than the model's length
-            raise RewriteFailed(str(error).splitlines()[0]) from error
+            # What the model's own processor says lies under a sentence of vLLM's.
+            raise RewriteFailed(str(error.__cause__ or error).splitlines()[0]) from error
 
     async def _prompt(self, task: Task, query: str, picture: bytes | None) -> Any:
         """What the engine is given: the task's text, or a chat about the picture."""
