@@ -73,9 +73,9 @@ def picture_to_show(data: bytes, max_pixels: int) -> Image.Image:
         return picture
     width, height = (max(1, int(side * scale)) for side in picture.size)
     # Of a stripe whose short side cannot go under one pixel the long side gives way.
-    width = min(width, max_pixels // height)
-    height = min(height, max_pixels // width)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    longest = max_pixels // min(width, height)
+    size = min(width, longest), min(height, longest)
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def messages(shown: dict[str, Any], query: str) -> list[dict[str, Any]]:

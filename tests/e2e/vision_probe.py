@@ -99,7 +99,7 @@ async def at_vllms_own_server(rewriter: VLLMRewriter, checkpoint: str) -> Endpoi
     """The application that `vllm serve` runs, on the engine that is there, without a socket."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     flags = ["--model", checkpoint, "--served-model-name", "tiny"]
