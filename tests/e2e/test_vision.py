@@ -2,21 +2,28 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from models.tasks import STOP
+from models.settings import config_file
+from models.tasks import MULTILINGUAL, STOP
 from models.vision import SEEN, messages, picture_to_show
+from service.settings import Settings
+from service.state import start_rewriter, vllm_options
 from tests.e2e.vision_checkpoint import Architecture, write_checkpoint
 from tests.e2e.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
 
 ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "composed.md"
 UNIT: dict[Architecture, int] = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels that one token spans
 
 
@@ -43,37 +50,45 @@ def found(checkpoint: Path) -> dict[str, Any]:
     return answers
 
 
-def answers_of_transformers(checkpoint: Path) -> list[str]:
+class Reference:
     """The same prompts by the library that the checkpoint's makers publish it for."""
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(checkpoint)
-    answers = []
-    for seed in range(PICTURES):
-        image = picture_to_show(png(picture(seed)), IMAGE_PIXELS)
-        prompt = processor.apply_chat_template(
-            messages({"type": "image", "image": image}, QUERY),
-            add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-        )  # fmt: skip
-        written = model.generate(**prompt, max_new_tokens=SEEN.max_tokens, do_sample=False)
-        text = processor.decode(
-            written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.processor = AutoProcessor.from_pretrained(checkpoint)
+        self.model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+
+    def about(self, image: Image.Image) -> str:
+        chat = messages({"type": "image", "image": image}, QUERY)
+        inputs = self.processor.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
-        answers.append(text.split(STOP)[0])
-    return answers
+        return self._written(inputs, SEEN.max_tokens)
+
+    def text(self, query: str) -> str:
+        inputs = self.processor.tokenizer(MULTILINGUAL.prompt(query), return_tensors="pt")
+        return self._written({"input_ids": inputs["input_ids"]}, MULTILINGUAL.max_tokens)
+
+    def _written(self, inputs: Mapping[str, torch.Tensor], max_tokens: int) -> str:
+        tokens = self.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        answer = tokens[0, inputs["input_ids"].shape[1] :]
+        text: str = self.processor.decode(answer, skip_special_tokens=True)
+        return whole(text.split(STOP)[0])
 
 
-def test_the_engine_reads_the_picture_as_transformers_does(
+def whole(text: str) -> str:
+    """Without half a letter at the end, which transformers marks and vLLM leaves out."""
+    return text.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def test_the_engine_reads_pictures_and_texts_as_transformers_does(
     found: dict[str, Any], checkpoint: Path
 ) -> None:
-    # vLLM leaves out half a letter at the end, transformers marks it.
-    expected = [
-        answer.rstrip("\N{REPLACEMENT CHARACTER}") for answer in answers_of_transformers(checkpoint)
-    ]
-    written = [
-        answer.rstrip("\N{REPLACEMENT CHARACTER}") for answer in found["in process"]["alone"]
-    ]
-    assert written == expected
-    assert found["in process"]["sees_pictures"]
+    reference = Reference(checkpoint)
+    asked = found["in process"]
+    assert asked["sees_pictures"]
+    shown = [picture_to_show(png(picture(seed)), IMAGE_PIXELS) for seed in range(PICTURES)]
+    assert [whole(answer) for answer in asked["alone"]] == [reference.about(each) for each in shown]
+    assert [whole(answer) for answer in asked["text"]] == [reference.text("Hund")]
 
 
 def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any]) -> None:
@@ -87,8 +102,9 @@ def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any
 def test_vllms_own_server_gives_the_same_answers(found: dict[str, Any]) -> None:
     there, here = found["endpoint"], found["in process"]
     # Sampled answers share the engine's random state, refusals have their own words.
-    same = ["together", "alone", "other query", "streamed", "text", "marks"]
+    same = ["together", "alone", "other query", "text", "marks"]
     assert {key: there[key] for key in same} == {key: here[key] for key in same}
+    assert there["streamed"][0] == here["streamed"][0]
 
 
 @pytest.mark.parametrize("way", ["in process", "endpoint"])
@@ -113,7 +129,7 @@ def test_what_cannot_be_answered_says_why_and_the_engine_lives_on(
     assert asked["no picture"] == "PictureError: not a JPEG, PNG, WebP, GIF or SVG picture"
     # Marks that stand for a picture come to nothing in a query, with a picture and without.
     (without,), beside = asked["marks"]
-    assert without != asked["text"][0]
+    assert without
     assert beside not in ("", *asked["alone"])
 
 
@@ -125,3 +141,23 @@ def test_a_picture_takes_the_tokens_of_its_size(
         shown = picture_to_show(png(picture(0, size)), IMAGE_PIXELS)
         assert tokens == max(1, round(shown.width / unit)) * max(1, round(shown.height / unit))
         assert tokens * unit**2 < 1.1 * IMAGE_PIXELS
+
+
+def test_the_recipe_for_a_real_model_is_understood(tmp_path: Path) -> None:
+    """Parsed, not run: weights of this size come from a hub."""
+    in_process, endpoint = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    settings = []
+    for number, recipe in enumerate((in_process, endpoint)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(recipe)
+        token = config_file.set(file)
+        try:
+            settings.append(Settings())
+        finally:
+            config_file.reset(token)
+    assert vllm_options(settings[0]).image_pixels == settings[0].llm_image_pixels == 28 * 28 * 768
+    remote = start_rewriter(settings[1], None)
+    assert remote.sees_pictures
+    assert not start_rewriter(
+        settings[1].model_copy(update={"llm_sees_pictures": False}), None
+    ).sees_pictures
