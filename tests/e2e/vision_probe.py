@@ -22,7 +22,7 @@ from models.rewriter_endpoint import EndpointRewriter
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import MULTILINGUAL
 
-PICTURES = 4
+PICTURES = 3
 QUERY = "dasselbe, aber in Blau"
 MAX_LEN = 1024
 IMAGE_PIXELS = 28 * 28 * 60
