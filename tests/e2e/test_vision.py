@@ -122,8 +122,8 @@ def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any
 def test_vllms_own_server_gives_the_same_answers(found: dict[str, Any]) -> None:
     there, here = found["endpoint"], found["in process"]
     # Sampled answers share the engine's random state, refusals have their own words.
-    same = ["together", "alone", "other query", "text", "marks"]
-    assert {key: there[key] for key in same} == {key: here[key] for key in same}
+    alike = ["together", "alone", "other query", "text", "marks"]
+    assert {key: there[key] for key in alike} == {key: here[key] for key in alike}
     assert there["streamed"][0] == here["streamed"][0]
 
 
