@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 # Settings of the engine for a model that sees; others have no use for them.
 ENGINE_SETTINGS: dict[str, Any] = {
     "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
-    # vLLM's engine counts on every picture that was ever prepared here reaching it, which a
-    # cancelled request's does not; preparing one again costs milliseconds.
+    # With the cache a picture counts as known to the engine once it was prepared here. After a
+    # request that was cancelled in between it is not, and the next one with it would be refused.
     "mm_processor_cache_gb": 0,
 }
 
