@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from models.errors import GrapeError
 from models.tasks import STOP, Task
+from models.vision import SeenTask
 
 SEED = 0
 
@@ -23,7 +24,7 @@ class Sampling(NamedTuple):
     n: int = 1
     temperature: float = 0.0
 
-    def parameters(self, task: Task) -> dict[str, Any]:
+    def parameters(self, task: Task | SeenTask) -> dict[str, Any]:
         """In the words that vLLM and every OpenAI-compatible server share."""
         # n greedy answers are one answer n times.
         return {
@@ -70,8 +71,10 @@ class Rewriter(Protocol):
         Args:
             on_text: for a single sample; of several nothing is told before they are done.
             picture: an encoded picture that the query is about; only where ``sees_pictures``.
+                With one the model is asked what :data:`models.vision.SEEN` says, not the task.
 
         Raises:
+            PictureError: the picture cannot be decoded.
             RewriteFailed: no answer to this query.
             RewriterDown: no answer to any.
         """

@@ -1,9 +1,14 @@
 """EndpointRewriter: any server that speaks OpenAI's completions API, such as `vllm serve`."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
+from models.vision import IMAGE_PIXELS, SEEN, image_url, messages, picture_to_show
+
+Create = Callable[..., Awaitable[Any]]
 
 
 class EndpointRewriter:
@@ -14,10 +19,19 @@ class EndpointRewriter:
         model: name under which the server offers the model, or the adapter.
         api_key: sent as a bearer token when the server wants one.
         adapter: name to report when ``model`` is an adapter.
+        sees_pictures: whether the model reads pictures; no server says so of its own.
+        image_pixels: most pixels of a picture that is sent.
     """
 
     def __init__(
-        self, url: str, model: str, api_key: str | None = None, adapter: str | None = None
+        self,
+        url: str,
+        model: str,
+        api_key: str | None = None,
+        adapter: str | None = None,
+        *,
+        sees_pictures: bool = False,
+        image_pixels: int = IMAGE_PIXELS,
     ) -> None:
         from openai import AsyncOpenAI
 
@@ -26,6 +40,8 @@ class EndpointRewriter:
         self._url = url
         self._model = model
         self._adapter = adapter
+        self._sees_pictures = sees_pictures
+        self._image_pixels = image_pixels
 
     @property
     def adapter(self) -> str | None:
@@ -33,7 +49,7 @@ class EndpointRewriter:
 
     @property
     def sees_pictures(self) -> bool:
-        return False
+        return self._sees_pictures
 
     async def complete(
         self,
@@ -45,26 +61,31 @@ class EndpointRewriter:
     ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 
-        wishes = {"model": self._model, "prompt": task.prompt(query), **sampling.parameters(task)}
+        create, wishes = await self._asked(task, query, sampling, picture)
         try:
             if on_text and wishes["n"] == 1:
-                return [await self._streamed(wishes, on_text)]
-            answer = await self._client.completions.create(**wishes)
+                return [await _streamed(create, wishes, on_text)]
+            answer = await create(**wishes)
         except APIConnectionError as error:
             raise RewriterDown(f"{self._url} cannot be reached.") from error
         except OpenAIError as error:
             raise RewriteFailed(f"{self._url} answered: {error}") from error
         except ValueError as error:  # a stream that is not one
             raise RewriteFailed(f"{self._url} answered with what is no JSON.") from error
-        return [choice.text for choice in answer.choices]
+        return [_text(choice) for choice in answer.choices]
 
-    async def _streamed(self, wishes: dict[str, Any], on_text: OnText) -> str:
-        text = ""
-        async for part in await self._client.completions.create(**wishes, stream=True):
-            if part.choices:
-                text += part.choices[0].text or ""
-                on_text(text)
-        return text
+    async def _asked(
+        self, task: Task, query: str, sampling: Sampling, picture: bytes | None
+    ) -> tuple[Create, dict[str, Any]]:
+        """Which of the server's two ways is asked, and what: a picture fits into a chat alone."""
+        if picture is None:
+            wishes = {"prompt": task.prompt(query), **sampling.parameters(task)}
+            return self._client.completions.create, {"model": self._model, **wishes}
+        shown = await asyncio.to_thread(
+            lambda: image_url(picture_to_show(picture, self._image_pixels))
+        )
+        wishes = {"messages": messages(shown, query), **sampling.parameters(SEEN)}
+        return self._client.chat.completions.create, {"model": self._model, **wishes}
 
     async def check(self) -> None:
         """Asks the server for its models, which every compatible one lists."""
@@ -81,3 +102,20 @@ class EndpointRewriter:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _streamed(create: Create, wishes: dict[str, Any], on_text: OnText) -> str:
+    text = ""
+    async for part in await create(**wishes, stream=True):
+        if part.choices:
+            text += _text(part.choices[0])
+            on_text(text)
+    return text
+
+
+def _text(choice: Any) -> str:
+    """Of a completion, of a chat's answer, or of a part of one."""
+    if hasattr(choice, "text"):
+        return choice.text or ""
+    said = choice.delta if hasattr(choice, "delta") else choice.message
+    return said.content or ""

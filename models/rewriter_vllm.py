@@ -10,12 +10,14 @@ import multiprocessing.forkserver
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from models.adapter import Adapter, merge_adapter
 from models.errors import InputError
 from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
 from models.tasks import Task
+from models.vision import IMAGE_PIXELS, SEEN
+from models.vision_vllm import ENGINE_SETTINGS, picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -34,6 +36,7 @@ class VLLMOptions(NamedTuple):
     gpu_memory_utilization: float = 0.6  # leaves room for the encoder on the same GPU
     max_lora_rank: int = 64
     threads: int = 0  # of the engine on CPU; 0 is every core
+    image_pixels: int = IMAGE_PIXELS  # of a picture that is shown to a vision model
 
 
 class VLLMRewriter:
@@ -53,6 +56,7 @@ class VLLMRewriter:
             RewriterDown: the engine did not start.
         """
         self._adapter = adapter
+        self._image_pixels = options.image_pixels
         self._request_ids = itertools.count()
         self._prefix = uuid.uuid4().hex[:8]
         import_engine_ahead(options)
@@ -87,6 +91,7 @@ class VLLMRewriter:
             max_lora_rank=options.max_lora_rank,  # type: ignore[arg-type]
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
+            **ENGINE_SETTINGS,
         )
         if on_cpu:
             arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
@@ -103,6 +108,7 @@ class VLLMRewriter:
             raise InputError(f"vLLM cannot serve {model}: {reason}") from error
         except RuntimeError as error:
             raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+        self._sees_pictures = takes_pictures(self._engine)
 
     @property
     def adapter(self) -> str | None:
@@ -110,7 +116,7 @@ class VLLMRewriter:
 
     @property
     def sees_pictures(self) -> bool:
-        return False
+        return self._sees_pictures
 
     async def complete(
         self,
@@ -121,17 +127,18 @@ class VLLMRewriter:
         picture: bytes | None = None,
     ) -> list[str]:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wishes = sampling.parameters(task)
+        wishes = sampling.parameters(task if picture is None else SEEN)
         streams = on_text is not None and wishes["n"] == 1
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         # Streamed, several samples would arrive apart from each other.
         parameters = SamplingParams(**wishes, output_kind=kind)
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
-            (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
+            prompt = await self._prompt(task, query, picture)
             answers: list[str] = []
             async for output in self._engine.generate(
                 prompt, parameters, request_id, lora_request=self._lora
@@ -143,8 +150,17 @@ class VLLMRewriter:
             return answers
         except EngineDeadError as error:
             raise RewriterDown("vLLM's engine has died.") from error
-        except ValueError as error:  # e.g. more tokens than the model's length
-            raise RewriteFailed(str(error).splitlines()[0]) from error
+        except (VLLMClientError, ValueError) as error:  # e.g. more tokens than the model's length
+            # What the model's own processor says lies under a sentence of vLLM's.
+            reason = str(error.__cause__ or error).strip() or repr(error)
+            raise RewriteFailed(reason.splitlines()[0]) from error
+
+    async def _prompt(self, task: Task, query: str, picture: bytes | None) -> Any:
+        """What the engine is given: the task's text, or a chat about the picture."""
+        if picture is not None:
+            return await picture_prompt(self._engine, query, picture, self._image_pixels)
+        (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
+        return prompt
 
     async def check(self) -> None:
         if self._engine.errored:

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from models.fusion import Fusion
 from models.settings import CommandSettings
+from models.vision import IMAGE_PIXELS
 
 RewriteMode = Literal["auto", "always", "never"]
 
@@ -46,6 +47,12 @@ class Settings(CommandSettings):
     llm_max_seqs: int = Field(64, ge=1, description="most queries that vLLM rewrites at a time")
     llm_kv_cache_gib: float = Field(1.0, gt=0, description="vLLM's cache on CPU, in GiB")
     llm_gpu_memory: float = Field(0.6, gt=0, le=1, description="vLLM's share of the GPU's memory")
+    llm_sees_pictures: bool = Field(
+        False, description="whether the model at --llm-endpoint reads pictures; vLLM here knows"
+    )
+    llm_image_pixels: int = Field(
+        IMAGE_PIXELS, ge=56 * 56, description="most pixels of a picture that such a model is shown"
+    )
     llm_threads: int = Field(0, ge=0, description="vLLM's threads on CPU; 0 is every core")
     adapter: str = Field(
         "auto",

@@ -225,7 +225,13 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
         from models.rewriter_endpoint import EndpointRewriter
 
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
-        return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
+        return EndpointRewriter(
+            settings.llm_endpoint,
+            settings.llm,
+            key,
+            sees_pictures=settings.llm_sees_pictures,
+            image_pixels=settings.llm_image_pixels,
+        )
     from models.rewriter_vllm import VLLMRewriter
 
     return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
@@ -246,4 +252,5 @@ def vllm_options(settings: Settings) -> VLLMOptions:
         gpu_memory_utilization=settings.llm_gpu_memory,
         max_lora_rank=settings.max_lora_rank,
         threads=settings.llm_threads,
+        image_pixels=settings.llm_image_pixels,
     )

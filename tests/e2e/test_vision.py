@@ -1,0 +1,183 @@
+"""Queries about a picture by a vision LLM: real architectures in a real engine, random weights."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from models.settings import config_file
+from models.tasks import MULTILINGUAL, STOP
+from models.vision import SEEN, messages, picture_to_show
+from service.settings import Settings
+from service.state import start_rewriter, vllm_options
+from tests.e2e.vision_checkpoint import Architecture, write_checkpoint
+from tests.e2e.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
+
+ROOT = Path(__file__).parent.parent.parent
+HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
+PAGE = ROOT / "docs" / "composed.md"
+UNIT: dict[Architecture, int] = {"qwen2_5_vl": 28, "qwen3_vl": 32}  # pixels that one token spans
+
+
+class Probe(NamedTuple):
+    checkpoint: Path
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Architecture, Probe]]:
+    """Both engines at once: most of their time is imports, which take one core each."""
+    started: dict[Architecture, Probe] = {}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for architecture in UNIT:
+        checkpoint = write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        started[architecture] = Probe(checkpoint, process)
+    yield started
+    for probe in started.values():
+        probe.process.kill()
+        probe.process.wait()
+
+
+@pytest.fixture(scope="module", params=UNIT)
+def architecture(request: pytest.FixtureRequest) -> Architecture:
+    chosen: Architecture = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def found(probes: dict[Architecture, Probe], architecture: Architecture) -> dict[str, Any]:
+    """All that the engine answered, see tests/e2e/vision_probe.py."""
+    process = probes[architecture].process
+    output, complaints = process.communicate()
+    assert process.returncode == 0, complaints
+    answers: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return answers
+
+
+class Reference:
+    """The same prompts by the library that the checkpoint's makers publish it for."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.processor = AutoProcessor.from_pretrained(checkpoint)
+        self.model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+
+    def about(self, image: Image.Image) -> str:
+        chat = messages({"type": "image", "image": image}, QUERY)
+        inputs = self.processor.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        return self._written(inputs, SEEN.max_tokens)
+
+    def text(self, query: str) -> str:
+        inputs = self.processor.tokenizer(MULTILINGUAL.prompt(query), return_tensors="pt")
+        return self._written({"input_ids": inputs["input_ids"]}, MULTILINGUAL.max_tokens)
+
+    def _written(self, inputs: Mapping[str, torch.Tensor], max_tokens: int) -> str:
+        tokens = self.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        answer = tokens[0, inputs["input_ids"].shape[1] :]
+        text: str = self.processor.decode(answer, skip_special_tokens=True)
+        return text.split(STOP)[0]
+
+
+def same(written: str, expected: str) -> bool:
+    """vLLM leaves out a letter whose bytes end with the last token; else they are one text."""
+    start = written.rstrip(HALF_A_LETTER)
+    return bool(start) and expected.startswith(start) and len(expected) - len(start) <= 2
+
+
+def test_the_engine_reads_pictures_and_texts_as_transformers_does(
+    found: dict[str, Any], probes: dict[Architecture, Probe], architecture: Architecture
+) -> None:
+    reference = Reference(probes[architecture].checkpoint)
+    asked = found["in process"]
+    assert asked["sees_pictures"]
+    for seed, written in enumerate(asked["alone"]):
+        shown = picture_to_show(png(picture(seed)), IMAGE_PIXELS)
+        assert same(written, reference.about(shown))
+    assert same(asked["text"][0], reference.text("Hund"))
+
+
+def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any]) -> None:
+    asked = found["in process"]
+    assert len({*asked["alone"], asked["other query"]}) == PICTURES + 1
+    assert asked["together"] == asked["alone"] * 2  # no crossing, and greedy is repeatable
+    # The engine still knows its pictures after requests that were given up on the way.
+    assert found["cancelled"] == found["cancelled alone"] not in asked["alone"]
+
+
+def test_vllms_own_server_gives_the_same_answers(found: dict[str, Any]) -> None:
+    there, here = found["endpoint"], found["in process"]
+    # Sampled answers share the engine's random state, refusals have their own words.
+    alike = ["together", "alone", "other query", "text", "marks"]
+    assert {key: there[key] for key in alike} == {key: here[key] for key in alike}
+    assert there["streamed"][0] == here["streamed"][0]
+
+
+@pytest.mark.parametrize("way", ["in process", "endpoint"])
+def test_samples_and_the_beginnings_of_an_answer(found: dict[str, Any], way: str) -> None:
+    asked = found[way]
+    answer, *told = asked["streamed"]
+    assert answer == told[-1] == asked["alone"][1]
+    assert len(told) > 5
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
+    assert len(set(asked["samples"])) == 3
+
+
+@pytest.mark.parametrize("way", ["in process", "endpoint"])
+def test_what_cannot_be_answered_says_why_and_the_engine_lives_on(
+    found: dict[str, Any], way: str
+) -> None:
+    asked = found[way]
+    assert asked["too long"].startswith("RewriteFailed: ")
+    assert str(MAX_LEN) in asked["too long"]
+    assert asked["stripe"].startswith("RewriteFailed: ")
+    assert asked["broken"].startswith("PictureError: broken picture")
+    assert asked["no picture"] == "PictureError: not a JPEG, PNG, WebP, GIF or SVG picture"
+    # Marks that stand for a picture come to nothing in a query, with a picture and without.
+    (without,), beside = asked["marks"]
+    assert without
+    assert beside not in ("", *asked["alone"])
+
+
+def test_a_picture_takes_the_tokens_of_its_size(
+    found: dict[str, Any], architecture: Architecture
+) -> None:
+    unit = UNIT[architecture]
+    for size, tokens in zip(SIZES, found["image tokens"], strict=True):
+        shown = picture_to_show(png(picture(0, size)), IMAGE_PIXELS)
+        assert tokens == max(1, round(shown.width / unit)) * max(1, round(shown.height / unit))
+        assert tokens * unit**2 < 1.1 * IMAGE_PIXELS
+
+
+def test_the_recipe_for_a_real_model_is_understood(tmp_path: Path) -> None:
+    """Parsed, not run: weights of this size come from a hub."""
+    in_process, endpoint = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    settings = []
+    for number, recipe in enumerate((in_process, endpoint)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(recipe)
+        token = config_file.set(file)
+        try:
+            settings.append(Settings())
+        finally:
+            config_file.reset(token)
+    assert vllm_options(settings[0]).image_pixels == settings[0].llm_image_pixels == 28 * 28 * 768
+    remote = start_rewriter(settings[1], None)
+    assert remote.sees_pictures
+    assert not start_rewriter(
+        settings[1].model_copy(update={"llm_sees_pictures": False}), None
+    ).sees_pictures
