@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from models.fusion import Fusion, found_by, fuse, list_names, searches
-from models.gate import Decision, Gate, Look, decide
+from models.gate import Decision, Look, decide
 from models.rewriter import Ask, Sampling
 from models.tasks import TASKS, Task, choose_task
 from models.types import Hit, TextLength
+from service.adapters import Rewriters
 from service.metrics import Metrics
 from service.retriever import Retrieved, Retriever
-from service.rewriting import RewriterHost
 from service.schemas import (
     DirectHits,
     PartialRewrite,
@@ -43,6 +43,7 @@ class Outcome(NamedTuple):
     status: Status
     reason: str
     texts: list[str]
+    adapter: str | None = None  # that wrote them
 
 
 Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
@@ -54,14 +55,12 @@ class Searcher:
     def __init__(
         self,
         retriever: Retriever,
-        rewriter: RewriterHost,
-        gate: Gate,
+        rewriter: Rewriters,
         metrics: Metrics,
         index_name: str,
     ) -> None:
         self._retriever = retriever
         self._rewriter = rewriter
-        self._gate = gate
         self._metrics = metrics
         self._index_name = index_name
 
@@ -103,7 +102,7 @@ class Searcher:
                 texts=texts,
                 clip_tokens=[length.clip_tokens for length in lengths],
                 truncated=truncated,
-                adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+                adapter=outcome.adapter,
             ),
             hits=self._answer(hits, found_by(list_names(groups, query), found.lists)),
             original_hits=self._as_typed(direct) if direct and options.compare else None,
@@ -128,7 +127,7 @@ class Searcher:
                 RewriteText(text=text, clip_tokens=length.clip_tokens, truncated=length.truncated)
                 for text, length in lengths
             ],
-            adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+            adapter=outcome.adapter,
         )
 
     async def decide(self, query: str) -> Decision:
@@ -156,7 +155,8 @@ class Searcher:
     def _decide(self, query: str, direct: list[Hit]) -> Decision:
         best = direct[0].score if direct else None
         known = self._retriever.index.manifest.known_scores
-        return decide(query, Look(self._length(query), best, known), self._gate)
+        gate = self._rewriter.gate(choose_task(query).name)
+        return decide(query, Look(self._length(query), best, known), gate)
 
     async def _gated(
         self,
@@ -183,8 +183,10 @@ class Searcher:
         if self._rewriter.switched_off:
             return Outcome("kept", "this server has no rewriter", [])
         on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
-        texts, failure = await self._rewriter.rewrite(Ask(task, query), sampling, on_text)
-        return Outcome("rewritten", why, texts) if texts else Outcome("fallback", failure, [])
+        written = await self._rewriter.rewrite(Ask(task, query), sampling, on_text)
+        if not written.texts:
+            return Outcome("fallback", written.reason, [])
+        return Outcome("rewritten", why, written.texts, written.adapter)
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
