@@ -6,7 +6,7 @@ from typing import Literal
 
 from models.types import Hit
 
-Fusion = Literal["rewrite", "original", "rrf", "mean"]
+Fusion = Literal["rewrite", "original", "rrf", "mean", "self-consistency"]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
 RRF_K = 60
@@ -16,13 +16,16 @@ def searches(fusion: Fusion, query: str, rewrites: Sequence[str]) -> list[list[s
     """The searches to make; each is a group of texts whose vectors are averaged into one.
 
     ``rewrite`` searches with each rewrite, ``original`` with the query, ``rrf`` with the query and
-    each rewrite, ``mean`` once with the mean of all.
+    each rewrite, ``mean`` once with the mean of all, ``self-consistency`` once with the mean of the
+    rewrites: what several of them agree in weighs most.
     """
     if fusion == "original" or not rewrites:
         return [[query]]
     both = list(dict.fromkeys([query, *rewrites]))  # a rewrite may be the query again
     if fusion == "mean":
         return [both]
+    if fusion == "self-consistency":
+        return [list(dict.fromkeys(rewrites))]
     return [[text] for text in (both if fusion == "rrf" else rewrites)]
 
 

@@ -125,7 +125,7 @@ class Rewriters:
 
         async def wanted() -> Lineup:
             voice = await prepare()
-            return _with(self._lineup, self._as_it_runs(voice))
+            return with_voice(self._lineup, self._as_it_runs(voice))
 
         await self._change(name, wanted)
 
@@ -206,7 +206,7 @@ class Rewriters:
         return voice
 
 
-def _with(lineup: Lineup, voice: Voice) -> Lineup:
+def with_voice(lineup: Lineup, voice: Voice) -> Lineup:
     """The voice takes its adapter's tasks.
 
     Another adapter that has lost all of its own tasks hands over what it did besides: on a CPU it

@@ -16,7 +16,7 @@ class ErrorType(StrEnum):
     NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"  # not while the server is in the state that it is in
-    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or does not prove itself
+    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or nothing proves it
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_LARGE = "too_large"
     OVERLOADED = "overloaded"  # come back after Retry-After seconds

@@ -20,7 +20,7 @@ log = logging.getLogger("grape")
 
 TIMEOUT_S = 0.1  # a rewrite takes three times as long
 RETRY_AFTER_S = 10.0  # a Redis that fails is left alone meanwhile
-_CONNECTIONS = 32
+_CONNECTIONS = 8
 _FORMAT = 1
 _TEXTS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
@@ -39,7 +39,7 @@ class RedisStore:
 
     def __init__(self, url: str, ttl_s: int, model: str) -> None:
         try:
-            from redis.asyncio import BlockingConnectionPool, Redis
+            from redis.asyncio import ConnectionPool, Redis
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
         except ModuleNotFoundError as error:
@@ -47,10 +47,9 @@ class RedisStore:
                 "--redis-url needs the package redis: install GRAPE with its extra 'redis'."
             ) from error
         try:
-            pool = BlockingConnectionPool.from_url(
+            pool = ConnectionPool.from_url(
                 url,
                 max_connections=_CONNECTIONS,
-                timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 socket_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),  # it would try for seconds
@@ -64,6 +63,7 @@ class RedisStore:
         self._model = model
         self._left_alone_until = 0.0
         self._failing = False
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._putting: set[asyncio.Task[Any]] = set()
 
     async def get(self, key: RewriteKey) -> list[str] | None:
@@ -91,25 +91,28 @@ class RedisStore:
         """What Redis says, or None when it fails or is left alone."""
         from redis.exceptions import RedisError
 
-        now = time.monotonic()
-        if now < self._left_alone_until:
-            return None
-        if self._failing:  # one request tries; the others need not wait with it
-            self._left_alone_until = now + RETRY_AFTER_S
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await command()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._left_alone_until = time.monotonic() + RETRY_AFTER_S
-            if not self._failing:
-                reason = str(error) or "no answer in time"
-                log.warning("Redis fails; rewrites are kept in memory alone: %s", reason)
-            self._failing = True
-            return None
-        if self._failing:
-            log.info("Redis answers again.")
-        self._failing, self._left_alone_until = False, 0.0
-        return answer
+        # A crowd waits for its turns outside of the deadline, which is Redis's and not ours.
+        async with self._turns:
+            now = time.monotonic()
+            if now < self._left_alone_until:
+                return None
+            trying_again = self._failing
+            if trying_again:  # the others need not wait with this one
+                self._left_alone_until = now + RETRY_AFTER_S
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    answer = await command()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._left_alone_until = time.monotonic() + RETRY_AFTER_S
+                if not self._failing:
+                    reason = str(error) or "no answer in time"
+                    log.warning("Redis fails; rewrites are kept in memory alone: %s", reason)
+                self._failing = True
+                return None
+            if trying_again:
+                log.info("Redis answers again.")
+                self._failing, self._left_alone_until = False, 0.0
+            return answer
 
     def _name(self, key: RewriteKey) -> str:
         parts = json.dumps([_FORMAT, self._model, *key])

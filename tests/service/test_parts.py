@@ -1,12 +1,13 @@
 """Fusion and batching."""
 
 import asyncio
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
-from models.fusion import fuse, searches
+from models.fusion import Fusion, fuse, searches
 from models.index import ImageIndex
 from models.types import Hit
 from service.retriever import Retriever
@@ -17,8 +18,10 @@ def test_searches_of_every_fusion() -> None:
     assert searches("rewrite", "q", ["a", "b"]) == [["a"], ["b"]]
     assert searches("rrf", "q", ["a"]) == [["q"], ["a"]]
     assert searches("mean", "q", ["a", "b"]) == [["q", "a", "b"]]
-    for fusion in ("original", "rewrite", "rrf", "mean"):
-        assert searches(fusion, "q", []) == [["q"]]  # type: ignore[arg-type]
+    assert searches("self-consistency", "q", ["a", "b", "a"]) == [["a", "b"]]
+    assert searches("self-consistency", "q", ["a"]) == [["a"]]
+    for fusion in get_args(Fusion):
+        assert searches(fusion, "q", []) == [["q"]]
 
 
 def test_reciprocal_rank_fusion() -> None:
