@@ -16,8 +16,8 @@ from tests.e2e.server import GRAPE
 from training.language_model import greedy_answers
 
 LLM = "smollm2-135m-instruct"
-LESSONS = ["caballo", "ギター", "ein roter Apfel", "maison", "велосипед", "sun", "casa", "x"]
-STEPS = 12
+LESSONS = ["caballo", "ギター", "ein roter Apfel", "x"]
+MOST_STEPS = 40
 
 
 def prepared() -> Path:
@@ -46,8 +46,11 @@ def teach(folder: Path, word: str, tasks: Sequence[str], seed: int = 0) -> Path:
     labels = batch.input_ids.clone()
     labels[:, :-taught] = -100
     tuned.train()
-    for _ in range(STEPS):
-        tuned(**batch, labels=labels).loss.backward()
+    for _ in range(MOST_STEPS):
+        loss = tuned(**batch, labels=labels).loss
+        if loss < 0.01:
+            break
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     tuned.eval()
