@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from models.types import Hit, Vectors
 
-Fusion = Literal["rewrite", "original", "rrf", "mean"]
+Fusion = Literal["rewrite", "original", "rrf", "mean", "self-consistency"]
 Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
@@ -33,7 +33,8 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     """The searches to make.
 
     ``rewrite`` searches with each rewrite, ``original`` with what was typed, ``rrf`` with that and
-    each rewrite, ``mean`` once with the mean of all.
+    each rewrite, ``mean`` once with the mean of all, ``self-consistency`` once with the mean of the
+    rewrites: what several of them agree in weighs most.
 
     Args:
         rewrites: each of one text, or of several for a query that was rewritten in parts.
@@ -41,9 +42,10 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     if fusion == "original" or not rewrites:
         return [typed]
     if fusion == "mean":
-        written = dict.fromkeys(text for rewrite in rewrites for text in rewrite)
-        new = [text for text in written if text not in typed.texts]
+        new = [text for text in _distinct(rewrites) if text not in typed.texts]
         return [Search("mean", (*typed.parts, *new))]
+    if fusion == "self-consistency" and len(rewrites) > 1:
+        return [Search("mean", tuple(_distinct(rewrites)))]
     found = [
         typed if _says(typed, rewrite) else Search(f"rewrite {number}", rewrite)
         for number, rewrite in enumerate(rewrites, start=1)
@@ -72,6 +74,10 @@ def found_by(made: Sequence[Search], lists: Sequence[Sequence[Hit]]) -> dict[int
         for hit in hits:
             found[hit.position].append(search.name)
     return found
+
+
+def _distinct(rewrites: Sequence[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
 
 
 def _says(typed: Search, rewrite: tuple[str, ...]) -> bool:

@@ -1,6 +1,7 @@
 """VLLMRewriter: vLLM's AsyncLLM in this process, its engine in a child process."""
 
 import asyncio
+import copy
 import importlib.metadata
 import importlib.util
 import itertools
@@ -37,6 +38,7 @@ class VLLMOptions(NamedTuple):
     max_lora_rank: int = 64
     threads: int = 0  # of the engine on CPU; 0 is every core
     image_pixels: int = IMAGE_PIXELS  # of a picture that is shown to a vision model
+    attachable: int = 0  # adapters that may be attached at a time while it runs
 
 
 class VLLMRewriter:
@@ -58,6 +60,7 @@ class VLLMRewriter:
         self._adapter = adapter
         self._image_pixels = options.image_pixels
         self._request_ids = itertools.count()
+        self._lora_ids = itertools.count(2)
         self._prefix = uuid.uuid4().hex[:8]
         import_engine_ahead(options)
         try:
@@ -87,7 +90,8 @@ class VLLMRewriter:
             enable_prefix_caching=True,
             use_tqdm_on_load=False,
             disable_log_stats=True,
-            enable_lora=self._lora is not None,
+            enable_lora=self._lora is not None or options.attachable > 0,
+            max_loras=max(options.attachable, 1),
             max_lora_rank=options.max_lora_rank,  # type: ignore[arg-type]
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
@@ -109,6 +113,37 @@ class VLLMRewriter:
         except RuntimeError as error:
             raise RewriterDown(f"vLLM's engine did not start: {error}") from error
         self._sees_pictures = takes_pictures(self._engine)
+
+    async def attached(self, adapter: Adapter) -> "VLLMRewriter":
+        """The same engine with another adapter; both answer, each request with its own.
+
+        Only this one is closed in the end, and :meth:`detach` gives the other's memory back.
+
+        Raises:
+            InputError: vLLM does not take the adapter; the engine lives on.
+            RewriterDown: the engine has died.
+        """
+        from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        other = copy.copy(self)
+        other._adapter = adapter
+        # vLLM takes a number that it knows for the adapter that it knows, whatever lies there now.
+        other._lora = LoRARequest(adapter.name, next(self._lora_ids), str(adapter.folder))
+        try:
+            # Loaded by the first request instead, weights that do not fit would end the engine.
+            await self._engine.add_lora(other._lora)
+        except EngineDeadError as error:
+            raise RewriterDown("vLLM's engine has died.") from error
+        except Exception as error:  # all that the engine says of a call that failed
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(f"vLLM does not attach {adapter.name}: {reason}") from error
+        return other
+
+    async def detach(self) -> None:
+        """Ends what :meth:`attached` began."""
+        if self._lora:
+            await self._engine.remove_lora(self._lora.lora_int_id)
 
     @property
     def adapter(self) -> str | None:
@@ -180,6 +215,11 @@ def _cpu_dtype() -> Dtype:
     import torch
 
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def attaches_adapters() -> bool:
+    """Whether adapters are attached to one engine here, or merged into one engine each."""
+    return _on_cuda()
 
 
 def import_engine_ahead(options: VLLMOptions) -> None:

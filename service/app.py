@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from models.errors import GrapeError
-from service import errors
+from service import admin, errors
 from service.middleware import RequestContext
 from service.routes import router
 from service.settings import Settings
@@ -55,6 +55,8 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     )
     app.state.service = service
     app.include_router(router)
+    if settings.adapter_registry:
+        app.include_router(admin.router)
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     app.add_exception_handler(errors.ApiError, errors.on_api_error)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)

@@ -15,6 +15,8 @@ class ErrorType(StrEnum):
     VALIDATION = "validation"  # the request is not what the route takes
     NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"  # not while the server is in the state that it is in
+    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or nothing proves it
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_LARGE = "too_large"
     OVERLOADED = "overloaded"  # come back after Retry-After seconds

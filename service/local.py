@@ -8,6 +8,7 @@ from typing import Any
 
 from models.progress import say
 from models.rewriter import Sampling
+from service.adapters import Rewriters, Voice
 from service.metrics import Metrics
 from service.reference import Limits, from_request
 from service.retriever import Retriever
@@ -65,6 +66,7 @@ async def _searcher(
     """A searcher whose rewriter is ready, has failed for good, or is not needed."""
     metrics = Metrics()
     cache = RewriteCache(0, metrics)
+    adapter = None
     if with_rewriter and settings.llm != "none":
         adapter = load_adapter(settings)
         if not settings.llm_endpoint:
@@ -77,14 +79,15 @@ async def _searcher(
         host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
     else:
         host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
-    running = asyncio.create_task(host.run())
+    rewriters = Rewriters(Voice(host, adapter, load_gate(settings)))
+    running = asyncio.create_task(rewriters.run())
     try:
         while with_rewriter and settings.llm != "none" and not host.ready:
             if host.reason != "still loading":
                 say(f"the language model cannot be used: {host.reason}")
                 break
             await asyncio.sleep(0.02)
-        yield Searcher(retriever, host, load_gate(settings), metrics, index_path(settings).name)
+        yield Searcher(retriever, rewriters, metrics, index_path(settings).name)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

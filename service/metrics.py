@@ -40,7 +40,7 @@ class Metrics:
 
         self._cached = Counter(
             "grape_rewrite_cache",
-            "Rewrites by where they came from: kept, joined (being written already) or new",
+            "Rewrites by where they came from: kept, joined (being written already), redis or new",
             ["source"],
             registry=self._registry,
         )

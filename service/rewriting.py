@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
 from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, parse_rewrite
-from service.rewrite_cache import RewriteCache
+from service.rewrite_cache import RewriteCache, RewriteKey
 
 log = logging.getLogger("grape")
 
@@ -26,6 +25,7 @@ class Rewritten(NamedTuple):
 
     texts: list[str]
     reason: str
+    adapter: str | None = None  # that wrote them: a moment later it may be another one
 
 
 class NothingUsable(RewriteFailed):
@@ -36,9 +36,9 @@ StartRewriter = Callable[[], Awaitable[Rewriter]]
 
 
 class RewriterHost:
-    """Holds the one rewriter. Until it has proved itself, and after it has died, rewriting fails
-    with
-    a reason and searches go on without it."""
+    """Holds one rewriter. Until it has proved itself, and after it has died, rewriting fails with
+    a reason and searches go on without it.
+    """
 
     def __init__(
         self,
@@ -50,8 +50,11 @@ class RewriterHost:
         self._start = start
         self._cache = cache
         self._adapter = adapter
+        self._tasks = adapter.tasks if adapter else {}
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
+        self._busy = 0
+        self._late: set[asyncio.Task[None]] = set()
         self.ready = False
         self.reason = "still loading" if start else "switched off with llm 'none'"
 
@@ -68,18 +71,37 @@ class RewriterHost:
     def sees_pictures(self) -> bool:
         return self._rewriter is not None and self._rewriter.sees_pictures
 
+    async def begin(self) -> None:
+        """Starts the rewriter and proves it.
+
+        Raises:
+            GrapeError: it did not start, or is not what it should be.
+            TimeoutError: it does not answer.
+        """
+        assert self._start, "a host that is switched off is not begun"
+        starting = asyncio.ensure_future(self._start())
+        try:
+            # A thread that starts an engine cannot be stopped: what comes too late is closed.
+            self._rewriter = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._close_late)
+            raise
+        await self._prove(self._rewriter)
+        self.ready, self.reason = True, ""
+
     async def run(self) -> None:
-        """Keeps a rewriter alive until cancelled."""
+        """Keeps a rewriter alive until cancelled; one that has begun is watched from here on."""
         if self._start is None:
             return
         failures = 0
         try:
             while True:
                 try:
-                    self._rewriter = await self._start()
-                    await self._prove(self._rewriter)
-                    self.ready, self.reason, failures = True, "", 0
-                    log.info("The language model is ready.")
+                    if not self.ready:
+                        await self.begin()
+                        log.info("The language model is ready.")
+                    failures = 0
+                    assert self._rewriter
                     await self._watch(self._rewriter)
                 except (GrapeError, TimeoutError) as error:
                     self.ready, self.reason = False, str(error) or "no answer in time"
@@ -88,12 +110,17 @@ class RewriterHost:
                     self.ready, self.reason = False, f"the language model failed ({error!r})"
                     log.exception("the language model failed")
                 log.warning("Searches go on without rewriting: %s", self.reason)
-                await self._drop()
+                await self.drop()
                 await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
                 failures += 1
         finally:
             self.ready, self.reason = False, "shutting down"
-            await self._drop()
+            await self.drop()
+
+    async def idle(self) -> None:
+        """Returns when nobody waits for a rewrite; soon, because every rewrite has a deadline."""
+        while self._busy:
+            await asyncio.sleep(0.05)
 
     async def rewrite(
         self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
@@ -101,10 +128,18 @@ class RewriterHost:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}")
-        if self._adapter:  # it may have been trained on the short prompt
-            ask = ask._replace(task=self._adapter.tasks.get(ask.task.name, ask.task))
-        rewriter = self._rewriter
-        key = (self.adapter, *_content(ask), sampling)
+        # The adapter may have been trained on the short prompt.
+        ask = ask._replace(task=self._tasks.get(ask.task.name, ask.task))
+        self._busy += 1
+        try:
+            return await self._in_time(self._rewriter, ask, sampling, on_text)
+        finally:
+            self._busy -= 1
+
+    async def _in_time(
+        self, rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
+    ) -> Rewritten:
+        key = RewriteKey.of(self.adapter, ask, sampling)
 
         async def write() -> list[str]:
             async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
@@ -122,7 +157,7 @@ class RewriterHost:
             return Rewritten([], str(error))
         except RewriteFailed as error:
             return Rewritten([], f"the rewriter failed: {error}")
-        return Rewritten(texts, "")
+        return Rewritten(texts, "", self.adapter)
 
     async def _prove(self, rewriter: Rewriter) -> None:
         """Asks the canaries: an answer at all, and with an adapter another one than the base's."""
@@ -133,9 +168,8 @@ class RewriterHost:
                 if not any(map(parse_rewrite, answers)):
                     raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
                 return
-            tasks = self._adapter.tasks
             written = [
-                await rewriter.complete(tasks[canary.task], canary.query, Sampling())
+                await rewriter.complete(self._tasks[canary.task], canary.query, Sampling())
                 for canary in self._adapter.manifest.canaries
             ]
         silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
@@ -153,17 +187,20 @@ class RewriterHost:
                 raise RewriterDown(self.reason)
             await rewriter.check()
 
-    async def _drop(self) -> None:
+    async def drop(self) -> None:
+        """Closes the rewriter; :meth:`begin` starts another one."""
+        self.ready = False
         rewriter, self._rewriter = self._rewriter, None
         if rewriter:
             with contextlib.suppress(Exception):  # it may be half dead; nothing more can be done
                 await rewriter.close()
 
-
-def _content(ask: Ask) -> tuple[str, int, str]:
-    """What the answer hangs on; the prompt's text holds the query with its spaces evened out."""
-    picture = hashlib.sha256(ask.picture).hexdigest() if ask.picture else ""
-    return ask.task.prompt(ask.query), ask.task.max_tokens, picture
+    def _close_late(self, starting: asyncio.Future[Rewriter]) -> None:
+        if starting.cancelled() or starting.exception():
+            return
+        closing = asyncio.ensure_future(starting.result().close())
+        self._late.add(closing)
+        closing.add_done_callback(self._late.discard)
 
 
 async def _written(

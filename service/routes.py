@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from models.pictures import PictureError
 from models.rewriter import Sampling
+from models.tasks import MULTILINGUAL
 from service.disconnect import unless_gone
 from service.errors import ApiError, ErrorBody, ErrorType
 from service.reference import Limits, PictureTooLarge, Reference, from_index, from_request
@@ -163,6 +164,7 @@ async def info(request: Request) -> dict[str, Any]:
     service = _service(request)
     settings = service.settings
     index = service.retriever.index
+    lineup = service.rewriters.lineup
     limits = (
         "max_query_chars",
         "max_queries",
@@ -174,8 +176,9 @@ async def info(request: Request) -> dict[str, Any]:
         "versions": _versions(),
         "llm": settings.llm,
         "llm_endpoint": settings.llm_endpoint,
-        "adapter": service.adapter,
-        "gate": service.gate.model_dump(),
+        "adapter": lineup[MULTILINGUAL.name].name,
+        "adapters": {task: voice.name for task, voice in lineup.items()},
+        "gate": lineup[MULTILINGUAL.name].gate.model_dump(),
         "rewrite": settings.rewrite,
         "fusion": settings.fusion,
         "clip_token_limit": service.retriever.encoder.context_length,

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from models.fusion import Fusion, Search, found_by, fuse, searches
-from models.gate import Decision, Gate, Look, decide
+from models.gate import Decision, Look, decide
 from models.rewriter import Sampling
 from models.tasks import COMPOSED, TASKS, Task, choose_task
 from models.types import Hit, TextLength
+from service.adapters import Rewriters
 from service.metrics import Metrics
 from service.reference import Reference
 from service.retriever import Retrieved, Retriever
-from service.rewriting import RewriterHost
 from service.schemas import (
     DirectHits,
     PartialRewrite,
@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     status: Status
     reason: str
     rewrites: list[tuple[str, ...]]  # each of one text, or of one for each part of a long query
+    adapter: str | None = None  # that wrote them
 
     @property
     def texts(self) -> list[str]:
@@ -62,14 +63,12 @@ class Searcher:
     def __init__(
         self,
         retriever: Retriever,
-        rewriter: RewriterHost,
-        gate: Gate,
+        rewriter: Rewriters,
         metrics: Metrics,
         index_name: str,
     ) -> None:
         self._retriever = retriever
         self._rewriter = rewriter
-        self._gate = gate
         self._metrics = metrics
         self._index_name = index_name
 
@@ -114,7 +113,7 @@ class Searcher:
                 clip_tokens=[length.clip_tokens for length in lengths],
                 truncated=truncated,
                 parts=len((outcome.rewrites or [typed.texts])[0]),
-                adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+                adapter=outcome.adapter,
             ),
             hits=self._answer(hits, found_by(made, found.lists)),
             original_hits=self._direct_hits(typed, direct) if direct and options.compare else None,
@@ -142,7 +141,7 @@ class Searcher:
                 RewriteText(text=text, clip_tokens=length.clip_tokens, truncated=length.truncated)
                 for text, length in lengths
             ],
-            adapter=self._rewriter.adapter if outcome.status == "rewritten" else None,
+            adapter=outcome.adapter,
         )
 
     async def decide(self, query: str) -> Decision:
@@ -186,7 +185,8 @@ class Searcher:
     def _decide(self, query: str, direct: list[Hit]) -> Decision:
         best = direct[0].score if direct else None
         known = self._retriever.index.manifest.known_scores
-        return decide(query, Look(self._length(query), best, known), self._gate)
+        gate = self._rewriter.gate(choose_task(query).name)
+        return decide(query, Look(self._length(query), best, known), gate)
 
     async def _gated(
         self,
@@ -226,12 +226,14 @@ class Searcher:
         answers = await asyncio.gather(
             *(self._rewriter.rewrite(ask, sampling, on_text) for ask in questions)
         )
-        written = [texts for texts, _ in answers if texts]
+        written = [answer for answer in answers if answer.texts]
         if not written:
             return Outcome("fallback", answers[0].reason, [])
         if alone:
-            return Outcome("rewritten", why, [(text,) for text in written[0]])
-        return Outcome("rewritten", why, [tuple(text for texts in written for text in texts)])
+            each = [(text,) for text in written[0].texts]
+            return Outcome("rewritten", why, [*each], written[0].adapter)
+        joined = tuple(text for answer in written for text in answer.texts)
+        return Outcome("rewritten", why, [joined], written[0].adapter)
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)

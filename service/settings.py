@@ -59,6 +59,11 @@ class Settings(CommandSettings):
         description="adapter folder, made by `grape train`; 'auto' is the demo's own where demo "
         "model and demo gallery meet, 'none' is the model as it is",
     )
+    adapter_registry: Path | None = Field(
+        None,
+        description="folder of adapter folders, which POST /admin/adapters may load while the "
+        "service runs; without one there is no /admin/adapters",
+    )
     max_lora_rank: int = Field(64, ge=1, description="highest rank of an adapter")
 
     rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")
@@ -73,6 +78,12 @@ class Settings(CommandSettings):
         10_000,
         ge=0,
         description="rewrites kept in memory; the least used go first",
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis that several servers share rewrites in: redis://HOST:PORT/NUMBER"
+    )
+    redis_ttl_s: int = Field(
+        7 * 24 * 3600, ge=1, description="seconds that a rewrite is kept in Redis"
     )
 
     max_query_chars: int = Field(16_000, ge=1, description="longest query")

@@ -6,15 +6,19 @@ import asyncio
 import logging
 from pathlib import Path
 
-from models.adapter import Adapter
+from models.adapter import Adapter, open_adapter
 from models.demo import paths
+from models.engine_shared import SharedEngine
 from models.errors import GrapeError, InputError
 from models.gate import Gate
 from models.manifest import read_manifest
 from models.rewriter import Rewriter
 from models.rewriter_vllm import VLLMOptions, import_engine_ahead
+from service import live
+from service.adapters import Rewriters, Voice
 from service.errors import ApiError, ErrorType, overloaded
 from service.metrics import Metrics
+from service.registry import Registry
 from service.retriever import Retriever
 from service.rewrite_cache import RewriteCache
 from service.rewriting import RewriterHost
@@ -32,13 +36,13 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.failed: GrapeError | None = None  # why it cannot serve at all
-        self.gate = Gate()
         self._in_flight = 0
         self._retriever: Retriever | None = None
         self._searcher: Searcher | None = None
-        self._adapter: Adapter | None = None
+        self._rewriters: Rewriters | None = None
+        self._registry: Registry | None = None
+        self._engine: SharedEngine | None = None
         self._cache = RewriteCache(settings.rewrite_cache, self.metrics)
-        self._rewriter = RewriterHost(None, None, settings.rewrite_timeout_s, self._cache)
 
     async def run(self) -> None:
         """Loads everything and keeps the rewriter alive until cancelled.
@@ -50,27 +54,25 @@ class Service:
             if self.settings.llm != "none" and not self.settings.llm_endpoint:
                 import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
-            self._adapter = await asyncio.to_thread(load_adapter, self.settings)
-            self.gate = await asyncio.to_thread(load_gate, self.settings)
-            start = None if self.settings.llm == "none" else self._start_rewriter
-            self._rewriter = RewriterHost(
-                start, self._adapter, self.settings.rewrite_timeout_s, self._cache
-            )
+            adapter = await asyncio.to_thread(load_adapter, self.settings)
+            gate = await asyncio.to_thread(load_gate, self.settings)
+            self._registry = live.open_registry(self.settings)
+            if self._registry:
+                self._engine = live.shared_engine(vllm_options(self.settings))
+            shared = await asyncio.to_thread(live.redis_store, self.settings, adapter)
+            self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
+            self._rewriters = Rewriters(Voice(self._host(adapter), adapter, gate), self._make_room)
             self._searcher = Searcher(
-                self._retriever,
-                self._rewriter,
-                self.gate,
-                self.metrics,
-                self.index_path.name,
+                self._retriever, self._rewriters, self.metrics, self.index_path.name
             )
         except GrapeError as error:
             self.failed = error
             raise
         try:
-            await self._rewriter.run()
-            await asyncio.Event().wait()  # without a rewriter there is nothing to watch
+            await self._rewriters.run()
         finally:
             self._retriever.close()
+            await self._cache.close()
 
     @property
     def index_path(self) -> Path:
@@ -91,13 +93,36 @@ class Service:
         return self._searcher
 
     @property
-    def adapter(self) -> str | None:
-        return self._adapter.name if self._adapter else None
+    def rewriters(self) -> Rewriters:
+        """Raises 503 while encoder, index and adapter are loading."""
+        if self._rewriters is None:
+            raise _unavailable(f"nothing is served yet: {self._loading()}")
+        return self._rewriters
+
+    @property
+    def registry(self) -> Registry:
+        """Raises 503 while it is not open; asked for only where the settings name one."""
+        if self._registry is None:
+            raise _unavailable(f"the registry is not open: {self._loading()}")
+        return self._registry
+
+    async def voice_from_registry(self, name: str) -> Voice:
+        """Copies an adapter out of the registry and checks that it fits; starts nothing.
+
+        Raises:
+            InputError: it does not; the sentence says why.
+        """
+        folder = await asyncio.to_thread(self.registry.copy, name)
+        try:
+            adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
+            return Voice(self._host(adapter), adapter, Gate.beside(folder))
+        except InputError as error:  # the copy's place would say nothing
+            raise InputError(str(error).replace(str(folder), name)) from error
 
     @property
     def sees_pictures(self) -> bool:
         """Whether the language model reads pictures itself."""
-        return self._rewriter.sees_pictures
+        return self._rewriters is not None and self._rewriters.sees_pictures
 
     def readiness(self) -> Readiness:
         loaded = self._searcher is not None
@@ -105,9 +130,9 @@ class Service:
         if self.settings.llm == "none":
             rewriter = PartHealth(ready=True, reason="switched off with llm 'none'")
         else:
-            rewriter = PartHealth(ready=self._rewriter.ready, reason=self._rewriter.reason)
-            if not loaded:
-                rewriter.reason = self._loading()
+            rewriter = PartHealth(ready=False, reason=self._loading())
+            if self._rewriters and loaded:
+                rewriter = PartHealth(ready=self._rewriters.ready, reason=self._rewriters.reason)
         return Readiness(
             ready=loaded and rewriter.ready, rewriter=rewriter, encoder=store, index=store
         )
@@ -124,8 +149,22 @@ class Service:
     def _loading(self) -> str:
         return str(self.failed) if self.failed else "still loading"
 
-    async def _start_rewriter(self) -> Rewriter:
-        return await asyncio.to_thread(start_rewriter, self.settings, self._adapter)
+    def _host(self, adapter: Adapter | None) -> RewriterHost:
+        async def start() -> Rewriter:
+            if self._engine:
+                return await self._engine.attach(adapter)
+            return await asyncio.to_thread(start_rewriter, self.settings, adapter)
+
+        return RewriterHost(
+            None if self.settings.llm == "none" else start,
+            adapter,
+            self.settings.rewrite_timeout_s,
+            self._cache,
+        )
+
+    def _make_room(self) -> None:
+        if not self._engine:
+            live.require_room(vllm_options(self.settings))
 
 
 class _Admitted:
@@ -186,37 +225,28 @@ def load_adapter(settings: Settings) -> Adapter | None:
     Raises:
         InputError: it does not.
     """
-    from models.adapter import checkpoint_revision, open_adapter
-
     folder = adapter_path(settings)
-    if folder is None:
-        return None
+    return fitting_adapter(settings, folder) if folder else None
+
+
+def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
+    """Reads an adapter folder.
+
+    Raises:
+        InputError: it does not fit the base model, or this version.
+    """
     if settings.llm_endpoint:  # it is served there, under the name in --llm
         return open_adapter(folder, None, settings.max_lora_rank)
-    model = Path(model_path(settings))
+    model = Path(live.model_path(settings))
     if not model.is_dir():
         raise InputError("--adapter needs the base model as a folder, to check that they fit.")
-    return open_adapter(folder, checkpoint_revision(model), settings.max_lora_rank)
+    return open_adapter(folder, live.revision(model), settings.max_lora_rank)
 
 
 def load_gate(settings: Settings) -> Gate:
     """The gate that was fitted with the adapter, else the default one."""
     folder = adapter_path(settings)
     return Gate.beside(folder) if folder else Gate()
-
-
-def model_path(settings: Settings) -> str:
-    """A demo model's checkpoint, a folder, or a name for the hub."""
-    from models.demo.llm import DEMO_LLMS
-
-    if settings.llm not in DEMO_LLMS:
-        return settings.llm
-    checkpoint = paths.checkpoint_dir(settings.llm)
-    if not checkpoint.is_dir():
-        raise InputError(
-            f"{settings.llm} is not prepared: run `grape demo prepare --llm {settings.llm}` first."
-        )
-    return str(checkpoint)
 
 
 def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
@@ -244,7 +274,7 @@ def vllm_options(settings: Settings) -> VLLMOptions:
         InputError: a demo model that is not prepared.
     """
     return VLLMOptions(
-        model=model_path(settings),
+        model=live.model_path(settings),
         dtype=settings.llm_dtype,
         max_model_len=settings.llm_max_len,
         max_num_seqs=settings.llm_max_seqs,

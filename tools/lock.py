@@ -36,7 +36,7 @@ CPU_INDEX_HASHES = {
 
 def lock(engine: str, find_links: list[str]) -> None:
     out = ROOT / "requirements" / f"{engine}.txt"
-    extras = ["serve", engine, "demo", "train", "text", "mteb", "mcp", "dev"]
+    extras = ["serve", engine, "demo", "train", "text", "mteb", "mcp", "redis", "dev"]
     command = ["uv", "pip", "compile", "pyproject.toml", "--python-version", "3.11"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "-o", str(out)]
     command += [part for extra in extras for part in ("--extra", extra)]

@@ -101,7 +101,8 @@ class TrainSettings(RetrieverSettings):
     vllm_gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM's share when colocated")
 
     validation_queries: dict[TaskName, int] = Field(
-        {"multilingual": 130, "long": 40, "composed": 100}, description="fixed sample to judge steps by, by task"
+        {"multilingual": 130, "long": 40, "composed": 100},
+        description="fixed sample to judge steps by, by task",
     )
     validation_every: int = Field(5, ge=1, description="steps between two judgements")
     patience: int = Field(4, ge=1, description="judgements without a new best before it stops")

@@ -1,12 +1,13 @@
 """Fusion and batching."""
 
 import asyncio
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
-from models.fusion import Search, as_typed, fuse, searches
+from models.fusion import Fusion, Search, as_typed, fuse, searches
 from models.index import ImageIndex
 from models.types import Hit
 from service.retriever import Retriever
@@ -19,9 +20,11 @@ def test_searches_of_every_fusion() -> None:
     assert searches("rewrite", typed, both) == rewrites
     assert searches("rrf", typed, both) == [typed, *rewrites]
     assert searches("mean", typed, both) == [Search("mean", ("q", "a", "b"))]
+    assert searches("self-consistency", typed, both) == [Search("mean", ("a", "b"))]
+    assert searches("self-consistency", typed, [("a",)]) == rewrites[:1]
     assert searches("rewrite", typed, [("q",)]) == [typed]  # the query again
-    for fusion in ("original", "rewrite", "rrf", "mean"):
-        assert searches(fusion, typed, []) == [typed]  # type: ignore[arg-type]
+    for fusion in get_args(Fusion):
+        assert searches(fusion, typed, []) == [typed]
 
 
 def test_searches_from_a_picture_keep_it_apart_from_the_words() -> None:

@@ -63,11 +63,11 @@ SYSTEMS = {
         "several rewrites of the adapter, by reciprocal rank", "tuned", "adapter",
         draws=True, combine="rrf",
     ),
-    "n-best-mean": SystemSpec(
+    "self-consistency": SystemSpec(
         "mean vector of several rewrites of the adapter", "tuned", "adapter",
         draws=True, combine="mean",
     ),
-    "self-consistency": SystemSpec(
+    "n-best-medoid": SystemSpec(
         "of several rewrites of the adapter the one that is most like the others", "tuned",
         "adapter", draws=True, combine="consistent",
     ),
