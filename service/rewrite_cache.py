@@ -25,7 +25,13 @@ class RewriteCache:
         self._kept: LRUCache[Hashable, list[str]] = LRUCache(max(size, 1))
         self._flights: dict[Hashable, _Flight] = {}
         self._off = size == 0
+        self._unshared = 0
         self._metrics = metrics
+
+    @property
+    def under_way(self) -> int:
+        """Rewrites that are being written."""
+        return len(self._flights) + self._unshared
 
     async def get(
         self, key: Hashable, write: Callable[[], Coroutine[Any, Any, list[str]]]
@@ -35,7 +41,11 @@ class RewriteCache:
         Cancelled, it stops the writing only where nobody else waits for it.
         """
         if self._off:
-            return await write()
+            self._unshared += 1
+            try:
+                return await write()
+            finally:
+                self._unshared -= 1
         if key in self._kept:
             self._metrics.cached("kept")
             return self._kept[key]

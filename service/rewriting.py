@@ -11,6 +11,7 @@ from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
 from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, parse_rewrite
+from service.metrics import Cause
 from service.rewrite_cache import RewriteCache
 
 log = logging.getLogger("grape")
@@ -26,6 +27,7 @@ class Rewritten(NamedTuple):
 
     texts: list[str]
     reason: str
+    cause: Cause | None = None  # the reason as one word of a closed list
 
 
 class NothingUsable(RewriteFailed):
@@ -100,7 +102,7 @@ class RewriterHost:
     ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
-            return Rewritten([], f"the rewriter is not ready: {self.reason}")
+            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         if self._adapter:  # it may have been trained on the short prompt
             ask = ask._replace(task=self._adapter.tasks.get(ask.task.name, ask.task))
         rewriter = self._rewriter
@@ -114,14 +116,14 @@ class RewriterHost:
             async with asyncio.timeout(self._timeout_s):
                 texts = await self._cache.get(key, write)
         except TimeoutError:
-            return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
+            return Rewritten([], f"no rewrite within {self._timeout_s:g} s", "timeout")
         except RewriterDown as error:
             self.ready, self.reason = False, str(error)
-            return Rewritten([], f"the rewriter is down: {error}")
+            return Rewritten([], f"the rewriter is down: {error}", "down")
         except NothingUsable as error:
-            return Rewritten([], str(error))
+            return Rewritten([], str(error), "unusable")
         except RewriteFailed as error:
-            return Rewritten([], f"the rewriter failed: {error}")
+            return Rewritten([], f"the rewriter failed: {error}", "failed")
         return Rewritten(texts, "")
 
     async def _prove(self, rewriter: Rewriter) -> None:

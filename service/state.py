@@ -118,6 +118,15 @@ class Service:
             raise overloaded(self.settings.max_in_flight)
         return _Admitted(self, queries)
 
+    @property
+    def in_flight(self) -> int:
+        """Queries at work."""
+        return self._in_flight
+
+    @property
+    def rewrites_under_way(self) -> int:
+        return self._cache.under_way
+
     def count(self, queries: int) -> None:
         self._in_flight += queries
 
