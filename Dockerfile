@@ -22,16 +22,18 @@ COPY requirements requirements
 COPY tools/install.py tools/install.py
 COPY pyproject.toml pyproject.toml
 RUN --mount=type=secret,id=environment --mount=type=secret,id=ca \
+    --mount=type=cache,target=/cache \
     if [ -e /run/secrets/environment ]; then set -a; . /run/secrets/environment; fi; \
-    PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 GRAPE_ENGINE=cpu python3 tools/install.py --image
+    PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy GRAPE_ENGINE=cpu python3 tools/install.py --image
 
 FROM base AS dependencies-gpu
 COPY requirements requirements
 COPY tools/install.py tools/install.py
 COPY pyproject.toml pyproject.toml
 RUN --mount=type=secret,id=environment --mount=type=secret,id=ca \
+    --mount=type=cache,target=/cache \
     if [ -e /run/secrets/environment ]; then set -a; . /run/secrets/environment; fi; \
-    PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 GRAPE_ENGINE=cuda python3 tools/install.py --image
+    PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy GRAPE_ENGINE=cuda python3 tools/install.py --image
 
 FROM base AS settings
 # All that is written goes to /data; caches of compiled code must lie where code may be loaded from.

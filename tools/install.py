@@ -142,7 +142,8 @@ def find_links() -> list[str]:
 
 
 def site_packages() -> Path:
-    return Path(sysconfig.get_path("purelib", vars={"base": str(VENV)}))
+    # Debian's own Python has another scheme by default.
+    return Path(sysconfig.get_path("purelib", scheme="venv", vars={"base": str(VENV)}))
 
 
 def run(*command: object) -> None:
