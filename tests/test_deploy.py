@@ -28,9 +28,11 @@ def compose() -> dict[str, Any]:
 
 
 def variables() -> set[str]:
-    """Of every setting of the server; inside the container the port is always the same."""
+    """Of every setting of the server, and uvicorn's own for proxies; inside the container the port
+    is always the same.
+    """
     names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port"}
-    return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG"}
+    return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG", "FORWARDED_ALLOW_IPS"}
 
 
 def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:
