@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUERIES = {"ギター": "guitar", "caballo": "horse", "Elefant": "elephant"}
 WORDS = ("Haus", "Baum", "Fisch", "Vogel", "Apfel", "Brot", "Uhr", "Schiff", "Stern", "Blume")
 CACHES = ("/root/.cache", "/root/.local", "/var/lib/apt/lists/*", "/var/cache/apt/*")
+IMAGE = "grape:docker-test"
 LIMIT_S = 30  # between SIGTERM and the end
 KEY = secrets.token_hex(32)
 lines: list[str] = []
@@ -66,7 +67,7 @@ class Stack:
         whole = yaml.safe_load((folder / "docker-compose.yml").read_text())
         grape = whole["services"]["grape"]
         del grape["ports"], grape["build"]
-        grape["network_mode"] = "host"
+        grape |= {"image": IMAGE, "network_mode": "host"}
         grape["environment"] |= {"GRAPE_HOST": "127.0.0.1", "GRAPE_PORT": self.port}
         if certificates := os.environ.get("SSL_CERT_FILE"):  # for the first start's fetching
             grape["environment"]["SSL_CERT_FILE"] = "/certificates"
@@ -111,7 +112,7 @@ class Stack:
 def build(docker: Engine, folder: Path, base: str, secret_files: list[str]) -> None:
     docker.docker(
         "build", "--network", "host", "--build-arg", f"BASE={base}", *secret_files,
-        "--target", "cpu", "--tag", "grape:cpu", folder,
+        "--target", "cpu", "--tag", IMAGE, folder,
     )  # fmt: skip
 
 
@@ -144,14 +145,16 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def check_image(docker: Engine) -> None:
+def check_image(docker: Engine, base: str) -> None:
     def found(script: str) -> str:
-        return docker.docker("run", "--rm", "--network", "none", "--entrypoint", "sh", "grape:cpu",
-                             "-c", script, check=False)  # fmt: skip
+        return docker.docker("run", "--rm", "--network", "none", "--user", "0",
+                             "--entrypoint", "sh", IMAGE, "-c", script)  # fmt: skip
 
-    size = int(docker.docker("image", "inspect", "--format", "{{.Size}}", "grape:cpu"))
-    base = int(docker.docker("image", "inspect", "--format", "{{.Size}}", "grape-base"))
-    say(f"image: {size / 1e9:.2f} GB, of which {base / 1e9:.2f} GB are the base image")
+    size, of_base = (
+        int(docker.docker("image", "inspect", "--format", "{{.Size}}", name)) / 1e9
+        for name in (IMAGE, base)
+    )
+    say(f"image: {size:.2f} GB, of which {of_base:.2f} GB are the base image")
     compilers = found("for c in cc gcc g++ clang rustc go nvcc; do command -v $c; done; true")
     assert not compilers, compilers
     caches = found(f"ls -d {' '.join(CACHES)} 2>/dev/null; true")
@@ -161,12 +164,12 @@ def check_image(docker: Engine) -> None:
 
 def check_refusal(stack: Stack) -> None:
     done = stack.docker.compose(
-        stack.folder, "run", "--rm", "-e", "GRAPE_API_KEYS=", "-e", "GRAPE_PUBLISHED_ON=0.0.0.0",
+        stack.folder, "run", "--rm", "-T", "-e", "GRAPE_API_KEYS=", "-e", "GRAPE_PUBLISHED_ON=0.0.0.0",
         "grape", check=False,
     )  # fmt: skip
-    told = (done.stdout + done.stderr).strip().splitlines()[-1]
-    assert done.returncode == 2, told
-    assert "there is no API key" in told, told
+    printed = done.stdout + done.stderr
+    assert done.returncode == 2, printed
+    told = next(line for line in printed.splitlines() if "there is no API key" in line)
     say(f"published on 0.0.0.0 without a key: exit code 2, {told!r}")
 
 
@@ -254,13 +257,12 @@ def copy_of_repository(folder: Path) -> None:
 
 
 def everything(docker: Engine, work: Path) -> None:
-    folder = work / "grape"
+    folder = work / work.name  # also the compose project's name, which must be nobody else's
     copy_of_repository(folder)
     say(f"engine: Docker {docker.docker('version', '--format', '{{.Server.Version}}')}, "
         f"{docker.docker('info', '--format', '{{.Driver}}')}")  # fmt: skip
     with timed("base image"):
         base = base_image(docker, work)
-        docker.docker("tag", base, "grape-base")
     with package_sources(work) as secret_files:
         with timed(f"build of the cpu target on {base}"):
             build(docker, folder, base, secret_files)
@@ -268,7 +270,7 @@ def everything(docker: Engine, work: Path) -> None:
             changed.write("# a change\n")
         with timed("build after a change of the code"):
             build(docker, folder, base, secret_files)
-    check_image(docker)
+    check_image(docker, base)
     stack = Stack(docker, folder)
     try:
         check_refusal(stack)
@@ -284,7 +286,7 @@ def everything(docker: Engine, work: Path) -> None:
         check_volume(stack)
     finally:
         stack.down("--volumes")
-        docker.docker("image", "rm", "--force", "grape:cpu", "grape-base", check=False)
+        docker.docker("image", "rm", "--force", IMAGE)
 
 
 def main() -> None:
