@@ -164,7 +164,8 @@ def check_image(docker: Engine, base: str) -> None:
 
 def check_refusal(stack: Stack) -> None:
     done = stack.docker.compose(
-        stack.folder, "run", "--rm", "-T", "-e", "GRAPE_API_KEYS=", "-e", "GRAPE_PUBLISHED_ON=0.0.0.0",
+        stack.folder, "run", "--rm", "-T", "-e", "GRAPE_API_KEYS=",
+        "-e", "GRAPE_PUBLISHED_ON=0.0.0.0",
         "grape", check=False,
     )  # fmt: skip
     printed = done.stdout + done.stderr
