@@ -1,6 +1,6 @@
 """`make docker-test`: builds the cpu image, runs it by compose and tries what docs/deploy.md says.
 
-Not part of the CI: it takes a Docker engine, root where none runs, 10 GB of disk and a quarter of
+Not part of the CI: it takes a Docker engine, root where none runs, 15 GB of disk and a quarter of
 an hour. `--write` puts what it prints into docs/deploy.md. Everything that it makes is removed.
 """
 
