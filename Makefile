@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help install demo test lint bench bench-demo lock clean
+.PHONY: help install demo test lint bench bench-demo lock docker-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-demo: install  ## the demo's recall anew, into README.md and benchmarks/ex
 
 lock: install  ## resolves pyproject.toml anew
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py $(PIP_FIND_LINKS)
+
+docker-test: install  ## builds the image and tries it by compose; needs Docker and root
+	$(BIN)/python -m tools.docker_test $(DOCKER_TEST)
 
 clean:  ## removes .venv
 	rm -rf .venv

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 
 from models.errors import GrapeError
 from service import admin, errors
+from service.auth import RequireKey
+from service.gauges import ServiceGauges
 from service.middleware import RequestContext
 from service.routes import router
 from service.settings import Settings
@@ -54,6 +56,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         static_url="/docs-static",
     )
     app.state.service = service
+    service.metrics.add(ServiceGauges(service))
     app.include_router(router)
     if settings.adapter_registry:
         app.include_router(admin.router)
@@ -64,6 +67,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     app.add_exception_handler(Exception, errors.on_unexpected)
     # base64 takes a third more than the picture; a character of a query up to six bytes as \uXXXX.
     body = settings.max_image_bytes * 4 // 3 + settings.max_queries * settings.max_query_chars * 6
+    app.add_middleware(RequireKey, keys=settings.api_keys)  # inside of what follows
     app.add_middleware(RequestContext, metrics=service.metrics, max_body=body)
     return app
 

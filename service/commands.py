@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from models.errors import GrapeError, InputError
@@ -29,6 +29,7 @@ class Serve(Settings):
 
 class _Client(Settings):
     url: str | None = Field(None, description="a running server, instead of working here")
+    api_key: SecretStr | None = Field(None, description="key of the server at --url")
     as_json: bool = Field(
         False, validation_alias=AliasChoices("json"), description="print JSON instead"
     )
@@ -85,6 +86,7 @@ class Mcp(CommandSettings):
     """Offers a running server's search to agents as MCP tools, over standard input and output."""
 
     url: str = Field("http://127.0.0.1:8000", description="the running server")
+    api_key: SecretStr | None = Field(None, description="its key, where it asks for one")
 
     def cli_cmd(self) -> None:
         try:
@@ -94,7 +96,7 @@ class Mcp(CommandSettings):
                 f"`grape mcp` needs the package {error.name}: install GRAPE with its extra 'mcp'."
             ) from error
         with _exit_code_2_for_bad_input():
-            serve(self.url)
+            serve(self.url, _shown(self.api_key))
 
 
 class IndexBuild(CommandSettings):
@@ -174,16 +176,20 @@ class DemoPrepare(CommandSettings):
 
 def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
     if settings.url:
-        return _ask_server(settings.url, route, body)
+        return _ask_server(settings.url, _shown(settings.api_key), route, body)
     from service.local import answer_here
 
     return asyncio.run(answer_here(route, body, settings))
 
 
-def _ask_server(url: str, route: str, body: dict[str, Any]) -> dict[str, Any]:
+def _shown(key: SecretStr | None) -> str | None:
+    return key.get_secret_value() if key else None
+
+
+def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
     from service.grape_client import Client
 
-    with _exit_code_2_for_bad_input(), Client(url, timeout_s=120) as client:
+    with _exit_code_2_for_bad_input(), Client(url, api_key=key, timeout_s=120) as client:
         return client.ask(route, body)
 
 

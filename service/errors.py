@@ -8,12 +8,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from service.headers import SECURITY_HEADERS
+
 
 class ErrorType(StrEnum):
     """All that ``error_type`` can be."""
 
     VALIDATION = "validation"  # the request is not what the route takes
     NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
+    UNAUTHORIZED = "unauthorized"  # no API key, or a wrong one
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"  # not while the server is in the state that it is in
     ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or nothing proves it
@@ -98,8 +101,8 @@ async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A mistake of ours: the log has the traceback, the client gets the id to ask with."""
     request_id = request.state.request_id
     sentence = "Internal error; the log says more."
-    # Starlette answers outside of our middleware here, so the header is set once more.
-    headers = {"X-Request-ID": request_id}
+    # Starlette answers outside of our middleware here, so the headers are set once more.
+    headers = {**SECURITY_HEADERS, "X-Request-ID": request_id}
     return error_response(request_id, 500, ErrorType.INTERNAL, sentence, headers)
 
 

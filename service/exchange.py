@@ -3,6 +3,7 @@ that can help, and in the end an answer or one error.
 """
 
 import json
+import os
 import random
 import time
 from collections.abc import Mapping
@@ -27,8 +28,8 @@ class ClientError(GrapeError):
 
     Attributes:
         error_type: the server's word, from the closed list of `service/errors.py`; or
-            ``unreachable``, ``timeout``, ``not_grape`` (something else answers there) or
-            ``address`` (it cannot be one).
+            ``unreachable``, ``timeout``, ``not_grape`` (something else answers there),
+            ``address`` or ``key`` (it cannot be one).
         message: one sentence that says what is wrong and what to do next.
         request_id: what the server's log knows the request by; None without its answer.
         status: of HTTP; None without an answer.
@@ -51,7 +52,7 @@ class ClientError(GrapeError):
     def is_bad_input(self) -> bool:
         """Whether asking for something else would help, and asking again would not."""
         refused = self.status is not None and 400 <= self.status < 500
-        return self.error_type == "address" or (refused and self.status not in COME_BACK)
+        return self.error_type in ("address", "key") or (refused and self.status not in COME_BACK)
 
 
 class Problem(BaseModel):
@@ -97,6 +98,18 @@ def checked(url: str) -> str:
             "address", f"{url!r} is no address of a server; write it like http://127.0.0.1:8000."
         )
     return url.rstrip("/")
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """What shows the key, or the one in ``GRAPE_API_KEY``; nothing where there is neither."""
+    key = (api_key or os.environ.get("GRAPE_API_KEY", "")).strip()
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()):
+        raise ClientError(
+            "key", "The API key has characters that no key has; was it cut or joined?"
+        )
+    return {"Authorization": f"Bearer {key}"}
 
 
 def request(

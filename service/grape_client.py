@@ -19,6 +19,7 @@ from service.exchange import (
     Patience,
     as_json,
     checked,
+    key_headers,
     parsed,
     request,
     settled,
@@ -76,13 +77,15 @@ class Client:
     No call changes anything on the server, so each is tried again when the server is overloaded
     (429), still loading (503) or cannot be reached: ``attempts`` times in all, at growing
     intervals that are never shorter than its ``Retry-After``, for ``timeout_s`` seconds at most.
-    Every method raises `ClientError`. The addresses of pictures are made absolute.
+    Every method raises `ClientError`. The addresses of pictures are made absolute. Without
+    ``api_key`` the variable ``GRAPE_API_KEY`` has the server's key, where it asks for one.
     """
 
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
+        api_key: str | None = None,
         attempts: int = 4,
         timeout_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
@@ -90,7 +93,9 @@ class Client:
         self.url = checked(url)
         self._attempts = attempts
         self._timeout_s = timeout_s
-        self._http = httpx.Client(base_url=self.url, transport=transport)
+        self._http = httpx.Client(
+            base_url=self.url, transport=transport, headers=key_headers(api_key)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +182,7 @@ class AsyncClient:
         self,
         url: str = DEFAULT_URL,
         *,
+        api_key: str | None = None,
         attempts: int = 4,
         timeout_s: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -184,7 +190,9 @@ class AsyncClient:
         self.url = checked(url)
         self._attempts = attempts
         self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(base_url=self.url, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=self.url, transport=transport, headers=key_headers(api_key)
+        )
 
     async def __aenter__(self) -> Self:
         return self

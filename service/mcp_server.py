@@ -48,14 +48,14 @@ class FoundPictures(BaseModel):
     hits: list[SearchHit]
 
 
-def serve(url: str) -> None:
+def serve(url: str, api_key: str | None = None) -> None:
     """Speaks MCP over standard input and output until the input ends.
 
     Raises:
-        ClientError: ``url`` is no address. That nothing answers there is told call by call:
-        an agent may be started before the server.
+        ClientError: ``url`` is no address, or ``api_key`` no key. That nothing answers there is
+            told call by call: an agent may be started before the server.
     """
-    server = create_server(AsyncClient(url))
+    server = create_server(AsyncClient(url, api_key=api_key))
     # Ctrl-C would wait for the thread that reads standard input, and with it for a line.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdin.isatty():

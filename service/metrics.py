@@ -1,9 +1,17 @@
 """Prometheus metrics, per stage."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from typing import Literal, get_args
 
-STAGES = ("rewrite", "encode", "search", "total")
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.registry import Collector
+
+# Why a query was searched as typed although it was to be rewritten.
+Cause = Literal["not_ready", "timeout", "down", "unusable", "failed"]
+STAGES = ("rewrite", "encode", "search", "fuse", "total")
+_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),  # fusing, and FAISS in a small gallery
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 
 
 class Metrics:
@@ -37,13 +45,26 @@ class Metrics:
             "Texts that the encoder did not read to their end",
             registry=self._registry,
         )
-
+        fallbacks = Counter(
+            "grape_fallbacks",
+            "Queries that were searched as typed because the rewriter failed, by why",
+            ["cause"],
+            registry=self._registry,
+        )
+        self._fallbacks = {cause: fallbacks.labels(cause) for cause in get_args(Cause)}
         self._cached = Counter(
             "grape_rewrite_cache",
             "Rewrites by where they came from: kept, joined (being written already), redis or new",
             ["source"],
             registry=self._registry,
         )
+
+    def add(self, collector: Collector) -> None:
+        """Has ``collector`` asked whenever the metrics are."""
+        self._registry.register(collector)
+
+    def fallback(self, cause: Cause) -> None:
+        self._fallbacks[cause].inc()
 
     def cached(self, source: str) -> None:
         self._cached.labels(source).inc()

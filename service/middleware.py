@@ -1,14 +1,18 @@
 """What happens to every request: an id, a limit on its body, a count of its answer."""
 
 import re
+import time
 import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.errors import ErrorType, error_response
+from service.headers import add_security_headers
 from service.metrics import Metrics
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -28,15 +32,19 @@ class RequestContext:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         scope.setdefault("state", {})["request_id"] = request_id
+        logs.request_id.set(request_id)
+        started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                self._metrics.response(_route(scope), message["status"])
+                answered = MutableHeaders(raw=list(message["headers"]))
+                answered["X-Request-ID"] = request_id
+                add_security_headers(answered, scope["path"])
+                message["headers"] = answered.raw
+                route, status = _route(scope), message["status"]
+                self._metrics.response(route, status)
+                waited = (time.perf_counter() - started) * 1000
+                logs.log_request(scope["method"], route, status, waited)
             await send(message)
 
         announced = headers.get(b"content-length", b"0")

@@ -64,6 +64,11 @@ class Retriever:
         vectors: Vectors = await loop.run_in_executor(self._thread, encode, [picture])
         return vectors.reshape(-1)
 
+    @property
+    def waiting(self) -> int:
+        """Searches that the next batch will hold."""
+        return len(self._waiting)
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -63,8 +63,14 @@ class RewriteCache:
         self._kept: LRUCache[RewriteKey, list[str]] = LRUCache(max(size, 1))
         self._flights: dict[RewriteKey, _Flight] = {}
         self._size = size
+        self._unshared = 0
         self._metrics = metrics
         self._shared = shared
+
+    @property
+    def under_way(self) -> int:
+        """Rewrites that are being written."""
+        return len(self._flights) + self._unshared
 
     async def get(self, key: RewriteKey, write: Write) -> list[str]:
         """The kept rewrite, or that which another request waits for already, or a new one.
@@ -72,7 +78,11 @@ class RewriteCache:
         Cancelled, it stops the writing only where nobody else waits for it.
         """
         if not self._size and not self._shared:
-            return await write()
+            self._unshared += 1
+            try:
+                return await write()
+            finally:
+                self._unshared -= 1
         if key in self._kept:
             self._metrics.cached("kept")
             return self._kept[key]

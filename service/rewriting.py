@@ -10,6 +10,7 @@ from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
 from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, parse_rewrite
+from service.metrics import Cause
 from service.rewrite_cache import RewriteCache, RewriteKey
 
 log = logging.getLogger("grape")
@@ -25,6 +26,7 @@ class Rewritten(NamedTuple):
 
     texts: list[str]
     reason: str
+    cause: Cause | None = None  # the reason as one word of a closed list
     adapter: str | None = None  # that wrote them: a moment later it may be another one
 
 
@@ -127,7 +129,7 @@ class RewriterHost:
     ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
-            return Rewritten([], f"the rewriter is not ready: {self.reason}")
+            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         # The adapter may have been trained on the short prompt.
         ask = ask._replace(task=self._tasks.get(ask.task.name, ask.task))
         self._busy += 1
@@ -149,15 +151,15 @@ class RewriterHost:
             async with asyncio.timeout(self._timeout_s):
                 texts = await self._cache.get(key, write)
         except TimeoutError:
-            return Rewritten([], f"no rewrite within {self._timeout_s:g} s")
+            return Rewritten([], f"no rewrite within {self._timeout_s:g} s", "timeout")
         except RewriterDown as error:
             self.ready, self.reason = False, str(error)
-            return Rewritten([], f"the rewriter is down: {error}")
+            return Rewritten([], f"the rewriter is down: {error}", "down")
         except NothingUsable as error:
-            return Rewritten([], str(error))
+            return Rewritten([], str(error), "unusable")
         except RewriteFailed as error:
-            return Rewritten([], f"the rewriter failed: {error}")
-        return Rewritten(texts, "", self.adapter)
+            return Rewritten([], f"the rewriter failed: {error}", "failed")
+        return Rewritten(texts, "", adapter=self.adapter)
 
     async def _prove(self, rewriter: Rewriter) -> None:
         """Asks the canaries: an answer at all, and with an adapter another one than the base's."""

@@ -16,6 +16,7 @@ from models.rewriter import Sampling
 from models.tasks import MULTILINGUAL
 from service.disconnect import unless_gone
 from service.errors import ApiError, ErrorBody, ErrorType
+from service.logs import log_queries
 from service.reference import Limits, PictureTooLarge, Reference, from_index, from_request
 from service.schemas import (
     Readiness,
@@ -41,7 +42,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 PAGE = Path(__file__).parent / "page" / "index.html"
 PAGE_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
     ),
     "Cache-Control": "no-cache",
 }
@@ -233,6 +235,8 @@ def _checked(query: str | list[str], service: Service) -> list[str]:
         raise _too_large(
             f"query: {longest:,} characters are more than {service.settings.max_query_chars:,}"
         )
+    if service.settings.log_queries:
+        log_queries(queries)
     return queries
 
 

@@ -92,7 +92,9 @@ class Searcher:
 
         made = searches(options.fusion, typed, outcome.rewrites)
         found = await self._search_what_is_new(made, typed, direct, options.k, reference)
+        found_all = time.perf_counter()
         hits = fuse(found.lists, options.k)
+        self._metrics.stage("fuse", (time.perf_counter() - found_all) * 1000)
 
         texts = outcome.texts or ([wanted.query] if wanted.query else [])
         lengths = [self._length(text) for text in texts]
@@ -228,6 +230,8 @@ class Searcher:
         )
         written = [answer for answer in answers if answer.texts]
         if not written:
+            if answers[0].cause:
+                self._metrics.fallback(answers[0].cause)
             return Outcome("fallback", answers[0].reason, [])
         if alone:
             each = [(text,) for text in written[0].texts]

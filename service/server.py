@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -11,21 +12,33 @@ import psutil
 import uvicorn
 
 from models.errors import INTERRUPTED
+from service.api_keys import require_key_beyond_loopback
 from service.app import create_app
+from service.first_start import prepare_demo
+from service.logs import LogFormat
+from service.logs import set_up as set_up_logs
 from service.settings import Settings
+
+log = logging.getLogger("grape")
 
 GRACE_S = 10  # for requests in flight, and again for child processes
 
 
 def serve(settings: Settings) -> None:
-    """Serves until interrupted; leaves the process without returning."""
+    """Serves until interrupted; leaves the process without returning.
+
+    Raises:
+        InputError: it would be reached from other machines without a key.
+    """
+    require_key_beyond_loopback(settings.published_on or settings.host, settings.api_keys)
+    if settings.prepare_demo:
+        prepare_demo(settings.llm, bool(settings.llm_endpoint))
     server: uvicorn.Server
 
     def stop() -> None:
         server.should_exit = True
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("grape").setLevel(logging.INFO)
+    set_up_logs(settings.log_format)
     app = create_app(settings, on_failure=stop)
     config = uvicorn.Config(
         app,
@@ -34,18 +47,23 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         log_level="warning",
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
     )
-    server = _Server(config)
+    server = _Server(config, settings.log_format)
     code = 0
     try:
+        signal.signal(signal.SIGTERM, _terminated)  # which uvicorn calls when it has shut down
         server.run()
     except KeyboardInterrupt:  # uvicorn raises it again when it has shut down
         code = INTERRUPTED
+    except _Terminated:
+        code = 0
     except SystemExit:  # it could not listen, and has said why
         code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
     failed = app.state.service.failed
     if failed:
         print(f"grape serve: {failed}", file=sys.stderr)
@@ -56,15 +74,31 @@ def serve(settings: Settings) -> None:
     os._exit(2 if failed else code)
 
 
+class _Terminated(BaseException):
+    """SIGTERM: what a service manager or a container's engine ends the server with."""
+
+
+def _terminated(*_: object) -> None:
+    raise _Terminated
+
+
 class _Server(uvicorn.Server):
     """Says where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, log_format: LogFormat) -> None:
+        super().__init__(config)
+        self._log_format = log_format
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             host = f"[{host}]" if ":" in host else host
-            print(f"GRAPE is at http://{host}:{port} (still loading: see /readyz)", flush=True)
+            line = f"GRAPE is at http://{host}:{port} (still loading: see /readyz)"
+            if self._log_format == "json":
+                log.info(line)
+            else:
+                print(line, flush=True)
 
 
 def _end_children() -> None:

@@ -9,6 +9,8 @@ from pydantic_settings import SettingsConfigDict
 from models.fusion import Fusion
 from models.settings import CommandSettings
 from models.vision import IMAGE_PIXELS
+from service.api_keys import KeyHashes
+from service.logs import LogFormat
 
 RewriteMode = Literal["auto", "always", "never"]
 
@@ -20,6 +22,23 @@ class Settings(CommandSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_keys: KeyHashes = Field(
+        (),
+        description="keys that requests must show, apart by commas, each as it is or as "
+        "sha256:HEX; needed beyond loopback",
+    )
+    published_on: str | None = Field(
+        None,
+        description="in a container: the address of the host at which the port is published; "
+        "decides instead of --host whether keys are needed",
+    )
+    prepare_demo: bool = Field(
+        False, description="before serving, fetch and make what a demo language model needs"
+    )
+    log_format: LogFormat = Field(
+        "text", description="'json' logs one object a line, and a line for every request"
+    )
+    log_queries: bool = Field(False, description="log what is searched for")
 
     index: Path | None = Field(None, description="index folder; without one the demo gallery")
     encoder: str | None = Field(

@@ -120,6 +120,12 @@ class Service:
             raise InputError(str(error).replace(str(folder), name)) from error
 
     @property
+    def adapters(self) -> list[str]:
+        """Names of what is served, each once; none while loading, and for the base model."""
+        voices = self._rewriters.lineup.values() if self._rewriters else ()
+        return sorted({voice.name for voice in voices if voice.name})
+
+    @property
     def sees_pictures(self) -> bool:
         """Whether the language model reads pictures itself."""
         return self._rewriters is not None and self._rewriters.sees_pictures
@@ -142,6 +148,15 @@ class Service:
         if self._in_flight + queries > self.settings.max_in_flight:
             raise overloaded(self.settings.max_in_flight)
         return _Admitted(self, queries)
+
+    @property
+    def in_flight(self) -> int:
+        """Queries at work."""
+        return self._in_flight
+
+    @property
+    def rewrites_under_way(self) -> int:
+        return self._cache.under_way
 
     def count(self, queries: int) -> None:
         self._in_flight += queries

@@ -1,14 +1,18 @@
 """Makes .venv and installs the lock file: `make install`. Needs only Python 3.11 to 3.13.
 
 Run again it takes a second: what was installed is remembered by the hash of everything that counts.
+With --image it installs what a container serves and trains with: no tools of developers, and not
+GRAPE itself, which comes in a layer of its own.
 """
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,12 +21,18 @@ STAMP = VENV / "grape-installed"
 PYTHON = VENV / "bin" / "python"
 
 
+# In an image GRAPE itself comes later than this line.
+SHIM = "import importlib.util as u; u.find_spec('models') and __import__('models.torchvision_shim')"
+NOT_IN_IMAGES = ("dev", "text", "mteb")  # extras
+
+
 def main() -> None:
     if not (3, 11) <= sys.version_info < (3, 14):
         fail(
             f"GRAPE needs Python 3.11, 3.12 or 3.13 and this is {sys.version.split()[0]}: "
             "install one of them, or name it with `make install PYTHON=/path/to/python3.11`."
         )
+    image = "--image" in sys.argv
     engine = os.environ.get("GRAPE_ENGINE") or ("cuda" if has_nvidia_gpu() else "cpu")
     lock = ROOT / "requirements" / f"{engine}.txt"
     if not lock.is_file():
@@ -34,11 +44,12 @@ def main() -> None:
           f"{'1 GB' if engine == 'cpu' else '5 GB'}.", flush=True)  # fmt: skip
     make_venv()
     uv = install_uv()
-    install_lock(uv, lock, engine)
-    run(uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation",
-        "--editable", ROOT)  # fmt: skip
+    install_lock(uv, without_tools(lock) if image else lock, engine)
+    if not image:
+        run(uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps",
+            "--no-build-isolation", "--editable", ROOT)  # fmt: skip
     # Every Python of this environment, vLLM's subprocesses too, must be able to import torchvision.
-    (site_packages() / "zz_grape_torchvision.pth").write_text("import models.torchvision_shim\n")
+    (site_packages() / "zz_grape_torchvision.pth").write_text(f"{SHIM}\n")
     STAMP.write_text(wanted)
 
 
@@ -81,6 +92,23 @@ def install_uv() -> Path:
     return uv
 
 
+def without_tools(lock: Path) -> Path:
+    """The lock less what the extras that no image needs ask for by name."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    unwanted = {
+        re.split(r"[\[=<>]", requirement)[0].lower().replace("_", "-")
+        for extra in NOT_IN_IMAGES
+        for requirement in extras[extra]
+    }
+    blocks = re.split(r"\n(?=[a-z])", lock.read_text())
+    kept = [block for block in blocks if block.split("==")[0] not in unwanted]
+    shorter = VENV / lock.name
+    shorter.write_text("\n".join(kept) + "\n")
+    return shorter
+
+
 def install_lock(uv: Path, lock: Path, engine: str) -> None:
     """Installs the lock, taking the CPU torch from where it is within reach.
 
@@ -91,7 +119,9 @@ def install_lock(uv: Path, lock: Path, engine: str) -> None:
     attempts: list[list[str]] = [[]]
     if engine == "cpu":
         folders = find_links()
-        holds_torch = any(list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders)
+        holds_torch = any(
+            "://" in folder or list(Path(folder).glob("torch-*cpu*.whl")) for folder in folders
+        )
         from_folders = [part for folder in folders for part in ("--find-links", folder)]
         from_index = ["--torch-backend", "cpu"]
         attempts = [from_folders, from_index] if holds_torch else [from_index]
@@ -103,7 +133,7 @@ def install_lock(uv: Path, lock: Path, engine: str) -> None:
 
 
 def find_links() -> list[str]:
-    """The folders of wheels that pip was told of, by variable or by its configuration."""
+    """The folders and pages of wheels that pip was told of, by variable or by its configuration."""
     command = [PYTHON, "-m", "pip", "config", "get", "global.find-links"]
     configured = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False
@@ -112,7 +142,8 @@ def find_links() -> list[str]:
 
 
 def site_packages() -> Path:
-    return Path(sysconfig.get_path("purelib", vars={"base": str(VENV)}))
+    # Debian's own Python has another scheme by default.
+    return Path(sysconfig.get_path("purelib", scheme="venv", vars={"base": str(VENV)}))
 
 
 def run(*command: object) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
@@ -89,7 +90,9 @@ class Served:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(timeout=_ANSWER_WITHIN_S)
+        key = os.environ.get("GRAPE_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        self._http = httpx.Client(timeout=_ANSWER_WITHIN_S, headers=headers)
         self._check_ready()
         self.info = self._ask(ServerInfo, "GET", "/info")
         limits = self.info.limits

@@ -1,0 +1,127 @@
+"""What is committed for deploying agrees with the program: settings, metrics, ports, rules."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.settings import CommandSettings
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+RULES = DEPLOY / "prometheus" / "alerts.yml"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "grape.json"
+WATCHING = (RULES, DEPLOY / "prometheus" / "alerts.test.yml", DASHBOARD)
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def variables() -> set[str]:
+    """Of every setting of the server, and uvicorn's own for proxies; inside the container the port
+    is always the same.
+    """
+    names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port"}
+    return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG", "FORWARDED_ALLOW_IPS"}
+
+
+def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:
+    for service in ("grape", "grape-gpu", "train"):
+        assert set(compose["services"][service]["environment"]) == variables()
+
+
+def test_the_example_has_every_setting_and_variable_of_compose() -> None:
+    example = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    substituted = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+    fixed = {"GRAPE_HOST", "GRAPE_PUBLISHED_ON"}  # by compose, which GRAPE_BIND steers
+    assert example == (variables() | substituted) - fixed
+
+
+def test_nothing_is_published_beyond_loopback_unless_asked(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert len(ports) == 4
+    for port in ports:
+        assert re.match(r"127\.0\.0\.1:|\$\{GRAPE_BIND:-127\.0\.0\.1\}:", port), port
+    # The address that is published and the one that decides about keys are one variable.
+    published = compose["services"]["grape"]["environment"]["GRAPE_PUBLISHED_ON"]
+    assert published == "${GRAPE_BIND:-127.0.0.1}"
+
+
+def test_containers_of_ours_are_confined(compose: dict[str, Any]) -> None:
+    for name in ("grape", "grape-gpu", "train"):
+        service = compose["services"][name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["stop_grace_period"] == "30s"
+        assert not [volume for volume in service["volumes"] if "docker.sock" in volume]
+
+
+def exposed() -> set[str]:
+    """Every name that /metrics has, before anything was loaded or asked for."""
+    app = create_app(Settings(llm="none"))
+    text = app.state.service.metrics.exposition().decode()
+    return set(re.findall(r"^# TYPE (\w+) ", text, re.M)) | set(re.findall(r"^(\w+)", text, re.M))
+
+
+@pytest.mark.parametrize("file", WATCHING, ids=lambda path: path.name)
+def test_every_metric_that_is_watched_exists(file: Path) -> None:
+    named = set(re.findall(r"\bgrape_\w+", file.read_text()))
+    assert named
+    # A histogram without observations shows no buckets; its name is there.
+    known = exposed() | {f"{name}_bucket" for name in exposed()}
+    assert named <= known, named - known
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    named = set(re.findall(r"\bgrape_\w+", DASHBOARD.read_text()))
+    families = {re.sub(r"_(total|bucket|count|sum|created|info)$", "", name) for name in exposed()}
+    shown = {re.sub(r"_(total|bucket|count|sum|info)$", "", name) for name in named}
+    assert {name for name in families if name.startswith("grape_")} == shown
+
+
+def test_the_dashboard_can_be_loaded() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(places) == len(panels)
+    assert all(target["expr"] for panel in panels for target in panel["targets"])
+    sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/grape.yml").read_text())
+    assert {panel["datasource"]["uid"] for panel in panels} == {sources["datasources"][0]["uid"]}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="Debian's package prometheus has promtool")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+        ["check", "config", "--syntax-only", "prometheus.yml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_promtool_agrees(command: list[str]) -> None:
+    done = subprocess.run(
+        ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_image_holds_what_is_packaged_and_no_secrets() -> None:
+    kept = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    assert {"models", "service", "training", "grape.py", "requirements", "pyproject.toml"} <= kept
+    assert not {name for name in kept if name.startswith(".")}
