@@ -1,0 +1,106 @@
+"""Searches that start from a picture, and long ones, with everything real."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from models.index import ImageIndex
+from tests.e2e.server import GRAPE, Server
+from tests.e2e.test_docs import ROOT, run, shell_lines
+
+
+def ids_by_name(index: ImageIndex) -> dict[str, str]:
+    return {item["name"]: picture for item, picture in zip(index.metadata, index.ids, strict=True)}
+
+
+def names(answer: dict[str, object]) -> list[str]:
+    return [hit["metadata"]["name"] for hit in answer["hits"]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("start", "change", "wanted"),
+    [
+        ("red heart", "aber in Blau", "blue heart"),
+        ("red square", "mais en vert", "green square"),
+        ("keycap 4", "con el número 7", "keycap 7"),
+        ("red circle", "but yellow", "yellow circle"),
+    ],
+)
+def test_a_picture_and_what_is_to_be_different(
+    server: Server, demo_index: ImageIndex, start: str, change: str, wanted: str
+) -> None:
+    body = {"image_id": ids_by_name(demo_index)[start], "query": change, "k": 10, "compare": True}
+    answer = server.client.post("/search", json=body).json()
+    assert answer["rewrite"]["status"] == "rewritten"
+    assert answer["rewrite"]["reason"] == f"a picture to be changed: {start}"
+    assert wanted in names(answer)
+    assert start not in names(answer)
+
+
+def test_an_uploaded_drawing_is_the_one_of_the_gallery(
+    server: Server, demo_index: ImageIndex
+) -> None:
+    picture = ids_by_name(demo_index)["guitar"]
+    webp = server.client.get(f"/images/{picture}?size=512").content
+    body = {"image": base64.b64encode(webp).decode(), "k": 5}
+    answer = server.client.post("/search", json=body | {"with_reference": True}).json()
+    assert names(answer)[0] == "guitar"
+    assert answer["rewrite"]["status"] == "kept"
+    svg = demo_index.picture_file(demo_index.position(picture) or 0)
+    assert svg
+    body = {"image": "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()}
+    assert "guitar" not in names(server.client.post("/search", json=body).json())
+
+
+def test_from_the_shell(server: Server, demo_index: ImageIndex, tmp_path: Path) -> None:
+    picture = ids_by_name(demo_index)["red heart"]
+    file = tmp_path / "mine.webp"
+    file.write_bytes(server.client.get(f"/images/{picture}").content)
+    arguments = [GRAPE, "search", "--image", file, "--url", server.url, "--json", "-k", "5"]
+    alone = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    assert len(json.loads(alone)["hits"]) == 5
+    changed = subprocess.run(
+        [*arguments, "aber in Blau"], capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(changed)["rewrite"]["status"] == "rewritten"
+    for wrong, told in (
+        (["search", "--url", server.url], "there is nothing to look for"),
+        (["search", "--image", tmp_path / "none.png"], "none.png cannot be read"),
+    ):
+        failed = subprocess.run([GRAPE, *wrong], capture_output=True, text=True)
+        assert failed.returncode == 2
+        assert told in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_the_commands_of_the_page(server: Server, demo_index: ImageIndex, tmp_path: Path) -> None:
+    curl, shell = shell_lines((ROOT / "docs/composed.md").read_text())
+    assert names(json.loads(run(curl, server, tmp_path)))
+    file = tmp_path / "mine.webp"
+    file.write_bytes(server.client.get("/images/2764").content)
+    assert "blue heart" in run(shell.replace("PICTURE", str(file)), server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Ich suche ein Bild, das ich gestern gesehen habe. ",
+        "我在找昨天看到的一张图片，但是不记得它叫什么名字了。",
+        "Я ищу картинку, которую видел вчера вечером. ",
+    ],
+)
+def test_two_thousand_words_are_condensed(server: Server, sentence: str) -> None:
+    """Into what the encoder reads to its end, each part of them."""
+    query = (sentence * 400)[:15_500]
+    answer = server.search(query, rewrite="always")
+    assert answer["rewrite"]["status"] in ("rewritten", "fallback")  # one core may be too slow
+    if answer["rewrite"]["status"] == "rewritten":  # type: ignore[index]
+        assert answer["rewrite"]["truncated"] is False  # type: ignore[index]
+        assert 1 < answer["rewrite"]["parts"] <= 16  # type: ignore[index]
+    never = server.search(query, rewrite="never")
+    assert never["rewrite"]["truncated"] is True  # type: ignore[index]
+    assert never["rewrite"]["parts"] > 16  # type: ignore[index]
+    assert never["hits"]
