@@ -158,7 +158,7 @@ COMPOSED = Task(
         ("road sign pointing left / 朝右", "road sign pointing right"),
         ("small drawer / the largest one", "large drawer"),
         ("lamp switched on / éteinte", "lamp switched off"),
-        ("dog with a red scarf / without the scarf", "dog"),
+        ("sheepdog with a red scarf / without the scarf", "sheepdog"),
         ("sleeping lamb / as a calf", "sleeping calf"),
         ("black boots / en blanco", "white boots"),
         ("girl pulling a face / smiling", "girl smiling"),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from models.adapter import Adapter, unapplied_canaries
 from models.errors import GrapeError
+from models.pictures import PictureError
 from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, parse_rewrite
 from service.metrics import Cause
@@ -157,7 +158,7 @@ class RewriterHost:
             return Rewritten([], f"the rewriter is down: {error}", "down")
         except NothingUsable as error:
             return Rewritten([], str(error), "unusable")
-        except RewriteFailed as error:
+        except (RewriteFailed, PictureError) as error:  # a file may break after it was indexed
             return Rewritten([], f"the rewriter failed: {error}", "failed")
         return Rewritten(texts, "", adapter=self.adapter)
 
