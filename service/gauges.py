@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import TypeVar
 
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -9,6 +10,8 @@ from prometheus_client.registry import Collector
 from service.errors import ApiError
 from service.retriever import Retriever
 from service.state import Service
+
+Part = TypeVar("Part")
 
 
 class ServiceGauges(Collector):
@@ -20,6 +23,7 @@ class ServiceGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         service = self._service
         retriever = _loaded(lambda: service.retriever)
+        rewriters = _loaded(lambda: service.rewriters)
         yield _gauge("grape_in_flight_queries", "Queries at work", service.in_flight)
         yield _gauge(
             "grape_in_flight_limit",
@@ -35,6 +39,12 @@ class ServiceGauges(Collector):
         depth.add_metric(["rewriter"], service.rewrites_under_way)
         yield depth
         yield self._readiness()
+        adapters = GaugeMetricFamily(
+            "grape_adapter_info", "What rewrites; the name has a hash", labels=["task", "adapter"]
+        )
+        for task, voice in rewriters.lineup.items() if rewriters else ():
+            adapters.add_metric([task, voice.name or ""], 1)
+        yield adapters
         yield self._info(retriever)
 
     def _readiness(self) -> Metric:
@@ -56,11 +66,10 @@ class ServiceGauges(Collector):
             }
         return InfoMetricFamily(
             "grape_build",
-            "What is served; the adapter's and the index's names change with their content",
+            "What is served; the index's version changes with its content",
             {
                 "version": version("grape"),
                 "llm": service.settings.llm,
-                "adapter": " ".join(service.adapters),
                 "index": service.index_path.name,
                 **loaded,
             },
@@ -74,7 +83,7 @@ def _gauge(name: str, help_text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, help_text, value)
 
 
-def _loaded(part: Callable[[], Retriever]) -> Retriever | None:
+def _loaded(part: Callable[[], Part]) -> Part | None:
     try:
         return part()
     except ApiError:

@@ -120,12 +120,6 @@ class Service:
             raise InputError(str(error).replace(str(folder), name)) from error
 
     @property
-    def adapters(self) -> list[str]:
-        """Names of what is served, each once; none while loading, and for the base model."""
-        voices = self._rewriters.lineup.values() if self._rewriters else ()
-        return sorted({voice.name for voice in voices if voice.name})
-
-    @property
     def sees_pictures(self) -> bool:
         """Whether the language model reads pictures itself."""
         return self._rewriters is not None and self._rewriters.sees_pictures

@@ -58,9 +58,9 @@ async def test_a_rewriter_that_is_not_ready_is_a_cause(
 ) -> None:
     rewriter.error = RewriterDown("it does not start")
     client = await start(wait=False)
-    while (await client.get("/info")).status_code != 200:
+    body = {"query": "ein Bild", "rewrite": "always"}
+    while (await client.post("/search", json=body)).status_code == 503:  # it still loads
         await asyncio.sleep(0.01)
-    await client.post("/search", json={"query": "ein Bild", "rewrite": "always"})
     assert await value(client, 'grape_fallbacks_total{cause="not_ready"}') == 1
     assert await value(client, 'grape_ready{part="rewriter"}') == 0
     assert await value(client, 'grape_ready{part="index"}') == 1
