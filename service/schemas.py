@@ -122,7 +122,7 @@ class SearchHit(BaseModel):
     metadata: dict[str, Any]
     found_by: list[str] = Field(
         description="the searches that found it: 'query', 'picture', 'picture + query', "
-        "'rewrite 1', ..., 'mean', or 'self-consistency'"
+        "'rewrite 1', ..., or 'mean'"
     )
 
 
