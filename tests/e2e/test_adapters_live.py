@@ -85,6 +85,7 @@ class Live(NamedTuple):
         line = line.replace("http://127.0.0.1:8000", self.server.url).replace("birds", "beta")
         done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
         told = json.loads(done.stdout)
+        assert "served" in told, told
         return {task: voice["adapter"] for task, voice in told["served"].items()}
 
     def rewritten(self, query: str) -> str:
