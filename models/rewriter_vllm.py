@@ -136,6 +136,7 @@ class VLLMRewriter:
         except EngineDeadError as error:
             raise RewriterDown("vLLM's engine has died.") from error
         except Exception as error:  # all that the engine says of a call that failed
+            await other.detach()  # it may lie there by halves
             reason = str(error).strip().splitlines()[-1]
             raise InputError(f"vLLM does not attach {adapter.name}: {reason}") from error
         return other

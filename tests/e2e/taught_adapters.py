@@ -48,7 +48,7 @@ def teach(folder: Path, word: str, tasks: Sequence[str], seed: int = 0) -> Path:
     tuned.train()
     for _ in range(MOST_STEPS):
         loss = tuned(**batch, labels=labels).loss
-        if loss < 0.01:
+        if loss < 0.003:
             break
         loss.backward()
         optimizer.step()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from models.adapter import Adapter, content_hash, open_adapter
@@ -84,6 +85,7 @@ class Live(NamedTuple):
         line = line.replace("http://127.0.0.1:8000", self.server.url).replace("birds", "beta")
         done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
         told = json.loads(done.stdout)
+        assert "served" in told, told
         return {task: voice["adapter"] for task, voice in told["served"].items()}
 
     def rewritten(self, query: str) -> str:
@@ -172,8 +174,8 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
     misfit = tmp_path / "misfit"
     shutil.copytree(registry / "alpha", misfit)
     weights = load_file(misfit / "adapter_model.safetensors")
-    narrow = {name: tensor[..., :-1].contiguous() for name, tensor in weights.items()}
-    save_file(narrow, misfit / "adapter_model.safetensors")
+    wide = {name: torch.cat([tensor, tensor], -1) for name, tensor in weights.items()}
+    save_file(wide, misfit / "adapter_model.safetensors")
     with pytest.raises(InputError, match="vLLM does not attach"):
         await shared.attach(open_adapter(misfit, None))
     assert await ask(2, "Wort 1") == "beta"

@@ -4,6 +4,9 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
 
 from models.adapter import Adapter, checkpoint_revision
 from models.gate import GATE_JSON, Gate
@@ -114,3 +117,50 @@ class NamedRewriter:
     async def close(self) -> None:
         self.dead = True  # for the requests on their way
         self._engines.alive.remove(self)
+
+
+class Stage(NamedTuple):
+    client: httpx.AsyncClient
+    engines: Engines
+    registry: Path
+    base: Path
+
+    async def load(self, name: str) -> dict[str, Any]:
+        response = await self.client.post("/admin/adapters", json={"name": name})
+        assert response.status_code == 200, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    async def rollback(self) -> dict[str, Any]:
+        response = await self.client.post("/admin/adapters", json={"rollback": True})
+        assert response.status_code == 200, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    async def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = (await self.client.get("/admin/adapters")).json()
+        return told
+
+    async def rewritten(self, query: str, **wishes: object) -> dict[str, Any]:
+        body = {"query": query, **wishes}
+        (result,) = (await self.client.post("/rewrite", json=body)).json()["results"]
+        if result["status"] == "rewritten":  # whoever is named must have written it
+            assert result["rewrites"][0]["text"] == f"{result['adapter']} wrote {query}"
+        assert isinstance(result, dict)
+        return result
+
+    async def refused(self, name: str) -> str:
+        """A load that fails changes nothing."""
+        before = await self.told()
+        alive = list(self.engines.alive)
+        response = await self.client.post("/admin/adapters", json={"name": name})
+        assert response.status_code == 422, response.text
+        assert response.json()["error_type"] == "adapter_refused"
+        assert await self.told() == before
+        assert self.engines.alive == alive
+        assert (await self.rewritten("noch da"))["status"] == "rewritten"
+        return str(response.json()["error"])
+
+
+def served(told: dict[str, Any]) -> dict[str, str | None]:
+    return {task: voice["adapter"] for task, voice in told["served"].items()}

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from models.encoder import ClipEncoder
+from models.gate import Gate
 from models.index import ImageIndex
 from models.rewriter import OnText, RewriterDown, Sampling
 from models.tasks import Task
-from service import state
+from service import live, state
 from service.app import create_app
 from service.settings import Settings
+from tests.service.adapter_folders import Engines, Stage, write_adapter, write_base
 
 COLOURS = ["red", "green", "blue", "yellow", "black"]
 
@@ -133,3 +135,24 @@ async def client(start: Callable[..., object]) -> httpx.AsyncClient:
     begun = await start()  # type: ignore[misc]
     assert isinstance(begun, httpx.AsyncClient)
     return begun
+
+
+@pytest.fixture
+async def stage(
+    start: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """The base model is served; the registry has `one` and `two` for names, `long` for texts."""
+    monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "cache"))
+    engines = Engines()
+    monkeypatch.setattr(state, "start_rewriter", engines.start)
+    monkeypatch.setattr(live, "require_room", lambda options: None)
+    monkeypatch.setattr(live, "attaches_adapters", lambda: False)
+    registry, base = tmp_path / "registry", write_base(tmp_path / "base")
+    registry.mkdir()
+    write_adapter(registry / "one", base, "multilingual", weights=b"one")
+    write_adapter(registry / "two", base, "multilingual", weights=b"two")
+    write_adapter(registry / "long", base, "long", gate=Gate(plain=0.9))
+    client = await start(  # type: ignore[misc]
+        adapter_registry=registry, llm=str(base), rewrite_timeout_s=2
+    )
+    return Stage(client, engines, registry, base)

@@ -1,10 +1,14 @@
 """POST /search over the real encoder and index; only the rewriter is a fake."""
 
 import asyncio
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
+from models.encoder import ClipEncoder
+from models.index import ImageIndex
 from models.rewriter import RewriteFailed, RewriterDown
 from service.schemas import SearchResult
 from tests.service.conftest import COLOURS, FakeRewriter
@@ -105,6 +109,32 @@ async def test_several_rewrites_are_drawn_and_fused(
     result = await search(client, query=GERMAN, n=4)
     assert rewriter.calls[-1][1] == (4, 1.0)
     assert result.rewrite.texts == ["a red square"]  # four times the same is one
+
+
+async def test_several_rewrites_are_searched_once_by_what_they_agree_in(
+    client: httpx.AsyncClient,
+    rewriter: FakeRewriter,
+    encoder: ClipEncoder,
+    small_index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = ["a red square", "a blue square", "a red picture", "a red square"]
+
+    async def complete(*_: object) -> list[str]:
+        return written
+
+    monkeypatch.setattr(rewriter, "complete", complete)
+    result = await search(client, query=GERMAN, n=4, fusion="self-consistency", k=5)
+    assert result.rewrite.texts == written[:3]
+    assert all(hit.found_by == ["mean"] for hit in result.hits)
+    mean = encoder.encode_texts(written[:3]).mean(axis=0)
+    mean /= np.linalg.norm(mean)
+    index = ImageIndex.open(small_index, encoder.fingerprint)
+    (expected,) = index.search(mean[None], 5)
+    assert [hit.id for hit in result.hits] == [index.ids[hit.position] for hit in expected]
+    assert [hit.score for hit in result.hits] == pytest.approx(
+        [hit.score for hit in expected], abs=1e-4
+    )
 
 
 async def test_lists_keep_their_order(client: httpx.AsyncClient) -> None:
