@@ -39,9 +39,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     teach(folder / "alpha", "alpha", BOTH)
     teach(folder / "beta", "beta", ["multilingual"], seed=1)
     yield folder
-    for adapter in folder.iterdir():
-        for merged in paths.merged_dir().glob(f"*-{content_hash(adapter)[:12]}-on-*"):
+    taught = {content_hash(adapter) for adapter in folder.iterdir()}
+    for content in taught:
+        for merged in paths.merged_dir().glob(f"*-{content[:12]}-on-*"):
             shutil.rmtree(merged)  # half a gigabyte
+    for copy in (paths.cache_dir() / "adapters").iterdir():
+        if content_hash(copy) in taught:
+            shutil.rmtree(copy)
 
 
 class Crowd:
