@@ -9,6 +9,7 @@ from typing import Any
 from models.progress import say
 from models.rewriter import Sampling
 from service.adapters import Rewriters, Voice
+from service.loading import index_path, load_adapter, load_gate, load_retriever, start_rewriter
 from service.metrics import Metrics
 from service.reference import Limits, from_request
 from service.retriever import Retriever
@@ -16,7 +17,6 @@ from service.rewrite_cache import RewriteCache
 from service.rewriting import RewriterHost
 from service.search import Searcher, SearchOptions
 from service.settings import Settings
-from service.state import index_path, load_adapter, load_gate, load_retriever, start_rewriter
 from service.wanted import Wanted
 
 

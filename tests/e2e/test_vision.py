@@ -18,8 +18,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from models.settings import config_file
 from models.tasks import MULTILINGUAL, STOP
 from models.vision import SEEN, messages, picture_to_show
+from service.loading import start_rewriter, vllm_options
 from service.settings import Settings
-from service.state import start_rewriter, vllm_options
 from tests.e2e.vision_checkpoint import Architecture, write_checkpoint
 from tests.e2e.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
 
