@@ -41,6 +41,9 @@ class VLLMOptions(NamedTuple):
     attachable: int = 0  # adapters that may be attached at a time while it runs
 
 
+_CPU_BATCH_TOKENS = 4096  # computed in one go; vLLM's own for batches on a CPU
+
+
 class VLLMRewriter:
     """Continuous batching over all requests, prefix caching of the prompts' shared beginning.
 
@@ -101,6 +104,10 @@ class VLLMRewriter:
             arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
             arguments.kv_cache_memory_bytes = int(options.kv_cache_gib * 2**30)
             arguments.block_size = 32  # prefixes are shared in whole blocks
+            # A seeded request whose prompt is computed in two goes ends the engine on a CPU: vLLM
+            # then sets the offset of a generator that only has one on a GPU.
+            arguments.enable_chunked_prefill = False
+            arguments.max_num_batched_tokens = max(options.max_model_len, _CPU_BATCH_TOKENS)
             import vllm.v1.engine.utils as engine_utils
 
             # vLLM would spawn the engine's process, which then imports everything once more.

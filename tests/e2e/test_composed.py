@@ -104,3 +104,18 @@ def test_two_thousand_words_are_condensed(server: Server, sentence: str) -> None
     assert never["rewrite"]["truncated"] is True  # type: ignore[index]
     assert never["rewrite"]["parts"] > 16  # type: ignore[index]
     assert never["hits"]
+
+
+def test_many_long_texts_sampled_at_once_leave_the_engine_alive(server: Server) -> None:
+    """More prompt tokens than vLLM computes in one go, each request with a seed of its own."""
+    engine = server.engine().pid
+    queries = [
+        f"{number} {'I saw it in the old house near the river. ' * 35}" for number in range(32)
+    ]
+    body = {"query": queries, "task": "long", "n": 3, "temperature": 1}
+    results = server.client.post("/rewrite", json=body, timeout=120).json()["results"]
+    assert len(results) == 32
+    # What takes longer than the deadline is a fallback; what ends the engine is a fault.
+    assert {result["reason"] for result in results} <= {"asked for", "no rewrite within 10 s"}
+    assert server.client.get("/readyz").is_success
+    assert server.engine().pid == engine
