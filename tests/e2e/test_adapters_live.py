@@ -131,12 +131,6 @@ def test_merged_checkpoints_are_swapped_under_load(registry: Path, tmp_path: Pat
         assert all(text == word[adapter] for _, text, adapter in crowd.answers)
         assert live.rewritten("Wort 1") == "alpha"
         server.wait_for(lambda: live.engines() == 1, 10)
-
-        server.engine().kill()
-        server.wait_for(lambda: server.client.get("/readyz").status_code == 503, 5)
-        assert server.search("neues Wort", rewrite="always")["degraded"] is True
-        server.wait_until_ready()
-        assert live.rewritten("noch ein Wort") == "alpha"
     finally:
         server.stop()
 
@@ -187,9 +181,6 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
     assert len(started) == 1
     for voice in voices:
         await voice.close()
-    again = await shared.attach(alpha)
-    assert len(started) == 2, "the last user's end was the engine's"
-    await again.close()
 
 
 def test_the_settings_of_the_docs_are_understood() -> None:

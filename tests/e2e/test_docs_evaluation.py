@@ -1,4 +1,4 @@
-"""Every command of docs/evaluation.md is run here, on two queries of each language."""
+"""Every command of docs/evaluation.md is run here, on one query of each language."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_tex
 
 def run(line: str, folder: Path) -> str:
     command = shlex.split(line.replace(".venv/bin/grape", str(GRAPE)))
-    environment = {**os.environ, "GRAPE_LIMIT": "2", "GRAPE_N": "2"}
+    environment = {**os.environ, "GRAPE_LIMIT": "1", "GRAPE_N": "2"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
