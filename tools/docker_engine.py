@@ -77,6 +77,8 @@ def engine(work: Path) -> Iterator[Engine]:
     finally:
         daemon.terminate()
         daemon.wait(60)
+        for namespace in (work / "exec" / "netns").glob("*"):  # dockerd leaves its mount behind
+            subprocess.run(["umount", str(namespace)], check=False)
 
 
 def base_image(engine: Engine, work: Path) -> str:
