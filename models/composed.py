@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from models.plain_english import in_latin_script, read_words
 from models.types import Metadata
 
 # The keys of a metadata record that hold a caption, the most telling first.
@@ -15,6 +16,16 @@ def caption_of(metadata: Metadata) -> str | None:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None
+
+
+def words_beside(change: str) -> tuple[str, ...]:
+    """What is searched beside a rewrite, with the mean vector of both: English words themselves.
+
+    Where they name what is wanted ("surfing instead") the encoder knows them, and a small model
+    that left the change out does no harm. Words of other languages would only blur the rewrite.
+    """
+    plain = in_latin_script(change) and read_words(change).english
+    return (change,) if plain else ()
 
 
 def nearest_caption(records: Iterable[Metadata]) -> str | None:

@@ -37,7 +37,8 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     rewrites: what several of them agree in weighs most.
 
     Args:
-        rewrites: each of one text, or of several for a query that was rewritten in parts.
+        rewrites: each of one text, or of several that are searched as one: those of a long query's
+            parts, or what was typed and its rewrite.
     """
     if fusion == "original" or not rewrites:
         return [typed]
@@ -47,7 +48,7 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     if fusion == "self-consistency" and len(rewrites) > 1:
         return [Search("mean", tuple(_distinct(rewrites)))]
     found = [
-        typed if _says(typed, rewrite) else Search(f"rewrite {number}", rewrite)
+        typed if _says(typed, rewrite) else Search(_name(typed, rewrite, number), rewrite)
         for number, rewrite in enumerate(rewrites, start=1)
     ]
     if fusion == "rrf":
@@ -78,6 +79,11 @@ def found_by(made: Sequence[Search], lists: Sequence[Sequence[Hit]]) -> dict[int
 
 def _distinct(rewrites: Sequence[tuple[str, ...]]) -> list[str]:
     return list(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
+
+
+def _name(typed: Search, rewrite: tuple[str, ...], number: int) -> str:
+    beside = "query + " if len(rewrite) > 1 and rewrite[0] in typed.texts else ""
+    return f"{beside}rewrite {number}"
 
 
 def _says(typed: Search, rewrite: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from models.composed import words_beside
 from models.fusion import Fusion, Search, found_by, fuse, searches
 from models.gate import Decision, Look, decide
 from models.rewriter import Sampling
@@ -46,12 +47,13 @@ class Outcome(NamedTuple):
 
     status: Status
     reason: str
-    rewrites: list[tuple[str, ...]]  # each of one text, or of one for each part of a long query
+    rewrites: list[tuple[str, ...]]  # each of one text, or of several that are searched as one
     adapter: str | None = None  # that wrote them
+    parts: int = 1  # that the query was cut into for the language model
 
     @property
     def texts(self) -> list[str]:
-        return [text for rewrite in self.rewrites for text in rewrite]
+        return list(dict.fromkeys(text for rewrite in self.rewrites for text in rewrite))
 
 
 Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
@@ -114,7 +116,7 @@ class Searcher:
                 texts=texts,
                 clip_tokens=[length.clip_tokens for length in lengths],
                 truncated=truncated,
-                parts=len((outcome.rewrites or [typed.texts])[0]),
+                parts=outcome.parts if outcome.rewrites else max(len(typed.texts), 1),
                 adapter=outcome.adapter,
             ),
             hits=self._answer(hits, found_by(made, found.lists)),
@@ -233,11 +235,13 @@ class Searcher:
             if answers[0].cause:
                 self._metrics.fallback(answers[0].cause)
             return Outcome("fallback", answers[0].reason, [])
-        if alone:
-            each = [(text,) for text in written[0].texts]
-            return Outcome("rewritten", why, [*each], written[0].adapter)
-        joined = tuple(text for answer in written for text in answer.texts)
-        return Outcome("rewritten", why, [joined], written[0].adapter)
+        if not alone:
+            joined = tuple(text for answer in written for text in answer.texts)
+            return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
+        blind = wanted.reference is not None and not questions[0].picture
+        beside = words_beside(wanted.query or "") if blind else ()
+        each = [(*beside, text) for text in written[0].texts]
+        return Outcome("rewritten", why, [*each], written[0].adapter)
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)

@@ -82,6 +82,21 @@ async def test_words_beside_a_picture_say_what_changes(
     assert fused.hits[0].found_by == ["picture + query", "rewrite 1"]
 
 
+async def test_english_words_are_searched_beside_their_rewrite(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, encoder: ClipEncoder
+) -> None:
+    rewriter.answers["red / but blue"] = " a green square"  # which leaves the change out
+    result = await search(client, image_id="red.png", query="but blue", k=4)
+    assert result.rewrite.texts == ["but blue", "a green square"]
+    assert result.rewrite.parts == 1
+    assert result.hits[0].found_by == ["query + rewrite 1"]
+    both = encoder.encode_texts(result.rewrite.texts).mean(0)
+    index = {c: encoder.encode_images([Image.new("RGB", (64, 64), c)])[0]
+             for c in ("green", "blue", "yellow", "black")}  # fmt: skip
+    order = sorted(index, key=lambda colour: -float(index[colour] @ both))
+    assert [hit.id for hit in result.hits] == [f"{colour}.png" for colour in order]
+
+
 async def test_without_rewriting_it_is_the_mean_of_both(
     client: httpx.AsyncClient, encoder: ClipEncoder
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from models.adapter import Adapter, merge_adapter
+from models.composed import words_beside
 from models.demo.paths import merged_dir
 from models.encoder import ClipEncoder
 from models.errors import InputError
@@ -150,6 +151,8 @@ class Bench:
                 written = (samples[row].greedy, *samples[row].drawn)
                 rewrites = [text for answer in written if (text := parse_rewrite(answer))]
                 texts[place] = texts_of(spec, row.query, rewrites)
+                if spec.gated and row.task == "composed":  # as it is served
+                    texts[place] = (*words_beside(row.query), *rewrites) or (row.query,)
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
         references = gallery.references(self.rows)

@@ -100,6 +100,8 @@ def _fused(
 
 def _mean(group: Vectors) -> Vectors:
     mean: Vectors = group.mean(0)
+    if len(group) == 1:
+        return mean
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 

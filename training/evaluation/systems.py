@@ -42,7 +42,9 @@ SYSTEMS = {
     "zero-shot": SystemSpec("frozen model, instruction alone", "frozen", "zero-shot"),
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
-    "auto": SystemSpec("the adapter where the gate asks for it", "tuned", "adapter", gated=True),
+    "auto": SystemSpec(
+        "the adapter where the gate asks for it", "tuned", "adapter", combine="mean", gated=True
+    ),
     "frozen+image": SystemSpec(
         "mean vector of the reference picture and the frozen model's rewrite", "frozen",
         combine="mean", by="image+text",
