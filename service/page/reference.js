@@ -18,9 +18,9 @@ export function setReference(next) {
   byId("file").value = ""; // so that the same file can be chosen again
 }
 
-// A hit's picture; its name is known once a search has told it.
-export function ofIndex(id, name) {
-  return { id, name: name ?? id, url: `/images/${encodeURIComponent(id)}?size=160` };
+// A picture of the index; an address tells its id alone.
+export function ofIndex(id, name = "this picture") {
+  return { id, name, url: `/images/${encodeURIComponent(id)}?size=160` };
 }
 
 // Calls back with every picture that the user brings; a drop that is none is left to the browser.
