@@ -24,8 +24,9 @@ def words_beside(change: str) -> tuple[str, ...]:
     Where they name what is wanted ("surfing instead") the encoder knows them, and a small model
     that left the change out does no harm. Words of other languages would only blur the rewrite.
     """
-    plain = in_latin_script(change) and read_words(change).english
-    return (change,) if plain else ()
+    words = change.removeprefix("but ").strip()  # to the encoder "but yellow" is no colour
+    plain = bool(words) and in_latin_script(words) and read_words(words).english
+    return (words,) if plain else ()
 
 
 def nearest_caption(records: Iterable[Metadata]) -> str | None:

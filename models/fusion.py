@@ -48,7 +48,7 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     if fusion == "self-consistency" and len(rewrites) > 1:
         return [Search("mean", tuple(_distinct(rewrites)))]
     found = [
-        typed if _says(typed, rewrite) else Search(_name(typed, rewrite, number), rewrite)
+        typed if _says(typed, rewrite) else Search(f"rewrite {number}", rewrite)
         for number, rewrite in enumerate(rewrites, start=1)
     ]
     if fusion == "rrf":
@@ -79,11 +79,6 @@ def found_by(made: Sequence[Search], lists: Sequence[Sequence[Hit]]) -> dict[int
 
 def _distinct(rewrites: Sequence[tuple[str, ...]]) -> list[str]:
     return list(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
-
-
-def _name(typed: Search, rewrite: tuple[str, ...], number: int) -> str:
-    beside = "query + " if len(rewrite) > 1 and rewrite[0] in typed.texts else ""
-    return f"{beside}rewrite {number}"
 
 
 def _says(typed: Search, rewrite: tuple[str, ...]) -> bool:

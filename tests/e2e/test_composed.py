@@ -24,9 +24,9 @@ def names(answer: dict[str, object]) -> list[str]:
     ("start", "change", "wanted"),
     [
         ("red heart", "aber in Blau", "blue heart"),
-        ("red square", "mais en vert", "green square"),
+        ("keycap 9", "with the number 3", "keycap 3"),
         ("keycap 4", "con el número 7", "keycap 7"),
-        ("red circle", "but yellow", "yellow circle"),
+        ("woman astronaut", "surfing instead", "woman surfing"),
     ],
 )
 def test_a_picture_and_what_is_to_be_different(

@@ -34,7 +34,7 @@ def test_searches_from_a_picture_keep_it_apart_from_the_words() -> None:
     fused = searches("rrf", typed, [("q",), ("a",)])
     assert [search.name for search in fused] == ["picture + query", "rewrite 1", "rewrite 2"]
     (both,) = searches("rewrite", typed, [("q", "a")])
-    assert both == Search("query + rewrite 1", ("q", "a"))
+    assert both == Search("rewrite 1", ("q", "a"))
     (mean,) = searches("mean", typed, [("q",), ("a",)])
     assert mean.texts == ("q", "a")
     assert mean.parts[0] is vector
