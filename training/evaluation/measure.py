@@ -30,7 +30,7 @@ from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
 Part = str | int  # of what is searched: a text, or a picture by its position in the index
-_FORMAT = 2  # of what is kept; another one is measured anew
+_FORMAT = 3  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
