@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help install demo test lint bench bench-demo lock docker-test clean
+.PHONY: help install demo test test-all lint bench bench-demo lock docker-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ test: install  ## all tests, with the real parts
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest
+
+test-all: install  ## the slow ones too: vision models, adapters attached, a step of inflation
+	@$(BIN)/grape demo prepare
+	@$(BIN)/python -m tests.browser
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

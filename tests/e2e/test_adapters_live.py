@@ -109,6 +109,7 @@ def test_merged_checkpoints_are_swapped_under_load(registry: Path, tmp_path: Pat
     live = Live(server)
     try:
         server.wait_until_ready()
+        assert server.client.get("/info").json()["llm"] == LLM
         assert live.rewritten("Wort 1") == "alpha"
         assert live.run(LOOK) == dict.fromkeys(TASKS, alpha)
         with Crowd(server, clients=6) as crowd:
@@ -135,6 +136,7 @@ def test_merged_checkpoints_are_swapped_under_load(registry: Path, tmp_path: Pat
         server.stop()
 
 
+@pytest.mark.slow
 async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Path) -> None:
     """The way of a GPU; on a CPU vLLM computes it too, slowly."""
     alpha, beta = (_opened(registry / name, tmp_path) for name in ("alpha", "beta"))

@@ -24,6 +24,7 @@ def test_ranking() -> None:
     )
 
 
+@pytest.mark.slow
 def test_inflation(tmp_path: Path) -> None:
     """One step of GRPO with the real model and the shipped adapter."""
     flags = ["--steps", "1", "--rewards", "similarity", "--validated", "12"]

@@ -111,21 +111,6 @@ def test_serving_with_an_endpoint(vllm_url: str, tmp_path: Path) -> None:
         server.stop()
 
 
-def test_smollm2_is_one_setting_away(tmp_path: Path) -> None:
-    prepared = subprocess.run(
-        [GRAPE, "demo", "prepare", "--llm", "smollm2-135m-instruct"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert prepared.returncode == 0, prepared.stderr
-    server = Server(tmp_path / "log", "--llm", "smollm2-135m-instruct")
-    try:
-        server.wait_until_ready()
-        assert server.search("caballo")["rewrite"]["status"] == "rewritten"  # type: ignore[index]
-        assert server.client.get("/info").json()["llm"] == "smollm2-135m-instruct"
-    finally:
-        server.stop()
-
-
 async def test_peft_vllm_and_grape_give_the_same_rewrites(server: Server, vllm_url: str) -> None:
     """The shipped adapter attached by PEFT, attached by vLLM's own server, and merged by us."""
     adapter = open_adapter(paths.ADAPTER, None)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -34,36 +33,32 @@ class Probe(NamedTuple):
     process: subprocess.Popen[str]
 
 
-@pytest.fixture(scope="module")
-def probes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Architecture, Probe]]:
-    """Both engines at once: most of their time is imports, which take one core each."""
-    started: dict[Architecture, Probe] = {}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for architecture in UNIT:
-        checkpoint = write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
-        )  # fmt: skip
-        started[architecture] = Probe(checkpoint, process)
-    yield started
-    for probe in started.values():
-        probe.process.kill()
-        probe.process.wait()
-
-
-@pytest.fixture(scope="module", params=UNIT)
+@pytest.fixture(
+    scope="module", params=["qwen2_5_vl", pytest.param("qwen3_vl", marks=pytest.mark.slow)]
+)
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     chosen: Architecture = request.param
     return chosen
 
 
 @pytest.fixture(scope="module")
-def found(probes: dict[Architecture, Probe], architecture: Architecture) -> dict[str, Any]:
+def probe(tmp_path_factory: pytest.TempPathFactory, architecture: Architecture) -> Iterator[Probe]:
+    """An engine with a checkpoint of the architecture."""
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    yield Probe(checkpoint, process)
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def found(probe: Probe) -> dict[str, Any]:
     """All that the engine answered, see tests/e2e/vision_probe.py."""
-    process = probes[architecture].process
-    output, complaints = process.communicate()
-    assert process.returncode == 0, complaints
+    output, complaints = probe.process.communicate()
+    assert probe.process.returncode == 0, complaints
     answers: dict[str, Any] = json.loads(output.splitlines()[-1])
     return answers
 
@@ -100,9 +95,9 @@ def same(written: str, expected: str) -> bool:
 
 
 def test_the_engine_reads_pictures_and_texts_as_transformers_does(
-    found: dict[str, Any], probes: dict[Architecture, Probe], architecture: Architecture
+    found: dict[str, Any], probe: Probe
 ) -> None:
-    reference = Reference(probes[architecture].checkpoint)
+    reference = Reference(probe.checkpoint)
     asked = found["in process"]
     assert asked["sees_pictures"]
     for seed, written in enumerate(asked["alone"]):

@@ -193,13 +193,13 @@ def test_composed_queries_are_trained_by_their_own_configuration(
     tmp_path: Path, tiny_llm: Path
 ) -> None:
     out = tmp_path / "adapter"
-    done = train(
-        Path("training/composed.yaml"), "--llm", str(tiny_llm), "--out", str(out),
-        "--no-warm-start", "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
-        "--micro-batch", "8", "--learning-rate", "0.01", "--test-queries", "{}",
-        "--validation-queries", '{"composed": 8}',
+    code = grape.run(
+        ["train", "--config", "training/composed.yaml", "--llm", str(tiny_llm), "--out", str(out),
+         "--no-warm-start", "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
+         "--micro-batch", "8", "--learning-rate", "0.01", "--test-queries", "{}",
+         "--validation-queries", '{"composed": 8}']
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert code == 0
     opened = open_adapter(out, checkpoint_revision(tiny_llm))
     assert set(opened.tasks) == {"composed"}
     assert all(" / " in canary.query for canary in opened.manifest.canaries)
