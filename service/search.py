@@ -9,6 +9,7 @@ from urllib.parse import quote
 from models.composed import words_beside
 from models.fusion import Fusion, Search, found_by, fuse, searches
 from models.gate import Decision, Look, decide
+from models.long_text import readable_parts
 from models.rewriter import Sampling
 from models.tasks import COMPOSED, TASKS, Task, choose_task
 from models.types import Hit, TextLength
@@ -236,12 +237,16 @@ class Searcher:
                 self._metrics.fallback(answers[0].cause)
             return Outcome("fallback", answers[0].reason, [])
         if not alone:
-            joined = tuple(text for answer in written for text in answer.texts)
+            joined = tuple(p for answer in written for t in answer.texts for p in self._read(t))
             return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
         blind = wanted.reference is not None and not questions[0].picture
         beside = words_beside(wanted.query or "") if blind else ()
-        each = [(*beside, text) for text in written[0].texts]
+        each = [(*beside, *self._read(text)) for text in written[0].texts]
         return Outcome("rewritten", why, [*each], written[0].adapter)
+
+    def _read(self, text: str) -> list[str]:
+        """A rewrite as the encoder reads it to its end: a model may copy a line of Russian."""
+        return readable_parts(text, self._retriever.encoder)
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
