@@ -22,7 +22,7 @@ CANARIES = [
     {"task": "multilingual", "query": "q1", "base": "same", "tuned": "same"},
     {"task": "multilingual", "query": "q2", "base": " old", "tuned": "new"},
 ]
-COMPOSED = [{"task": "composed", "query": "q", "base": "old", "tuned": "new"}]
+DREAMS = [{"task": "dreams", "query": "q", "base": "old", "tuned": "new"}]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_a_fitting_adapter_opens_and_its_name_carries_its_content(
         ("grape.json", {"base_revision": "f" * 64}, "trained on tiny-gemma ffffffffffff"),
         (
             "grape.json",
-            {"tasks": {"composed": "0"}, "canaries": COMPOSED},
-            "'composed' is not one of long, multilingual",
+            {"tasks": {"dreams": "0"}, "canaries": DREAMS},
+            "'dreams' is not one of composed, long, multilingual",
         ),
         ("grape.json", {"tasks": {"multilingual": "0"}}, "another prompt or parser"),
         ("grape.json", {"canaries": CANARIES[:1]}, "changes no canary's answer"),
