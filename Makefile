@@ -21,7 +21,7 @@ test: install  ## all tests, with the real parts
 	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest
 
-test-all: install  ## the slow ones too: vision models, adapters attached, a step of inflation
+test-all: install  ## the slow ones too: vision models, adapters changed under load, ...
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest -m "slow or not slow"

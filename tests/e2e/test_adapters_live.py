@@ -100,6 +100,7 @@ class Live(NamedTuple):
         return sum("EngineCore" in child.name() for child in self.server.children())
 
 
+@pytest.mark.slow
 def test_merged_checkpoints_are_swapped_under_load(registry: Path, tmp_path: Path) -> None:
     alpha, beta = (open_adapter(registry / name, None).name for name in ("alpha", "beta"))
     word = {alpha: "alpha", beta: "beta"}

@@ -164,6 +164,7 @@ def test_the_shipped_adapter_is_served_and_proved(server: Server) -> None:
         assert result["rewrites"][0]["text"] != parse_rewrite(canary.base)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_another_server_carries(vllm_url: str, tmp_path: Path) -> None:
     flags = ["--llm-endpoint", vllm_url, "--llm", "grape", "--adapter", str(paths.ADAPTER)]
     server = Server(tmp_path / "log", *flags)

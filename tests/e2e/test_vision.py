@@ -34,7 +34,7 @@ class Probe(NamedTuple):
 
 
 @pytest.fixture(
-    scope="module", params=["qwen2_5_vl", pytest.param("qwen3_vl", marks=pytest.mark.slow)]
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in UNIT]
 )
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     chosen: Architecture = request.param
