@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,26 +85,27 @@ def test_the_commands_of_the_page(server: Server, demo_index: ImageIndex, tmp_pa
     assert "blue heart" in run(shell.replace("PICTURE", str(file)), server, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
+def test_two_thousand_words_are_condensed(server: Server) -> None:
+    """Into what the encoder reads to its end, each part of them."""
+    statuses = set()
+    for sentence in (
         "Ich suche ein Bild, das ich gestern gesehen habe. ",
         "我在找昨天看到的一张图片，但是不记得它叫什么名字了。",
         "Я ищу картинку, которую видел вчера вечером. ",
-    ],
-)
-def test_two_thousand_words_are_condensed(server: Server, sentence: str) -> None:
-    """Into what the encoder reads to its end, each part of them."""
-    query = (sentence * 400)[:15_500]
-    answer = server.search(query, rewrite="always")
-    assert answer["rewrite"]["status"] in ("rewritten", "fallback")  # one core may be too slow
-    if answer["rewrite"]["status"] == "rewritten":  # type: ignore[index]
-        assert answer["rewrite"]["truncated"] is False  # type: ignore[index]
-        assert 1 < answer["rewrite"]["parts"] <= 16  # type: ignore[index]
-    never = server.search(query, rewrite="never")
-    assert never["rewrite"]["truncated"] is True  # type: ignore[index]
-    assert never["rewrite"]["parts"] > 16  # type: ignore[index]
-    assert never["hits"]
+    ):
+        query = (sentence * 400)[:15_500]
+        rewrite: dict[str, Any] = server.search(query, rewrite="always")["rewrite"]  # type: ignore[assignment]
+        statuses.add(rewrite["status"])
+        if rewrite["status"] == "rewritten":
+            assert rewrite["truncated"] is False
+            assert 1 < rewrite["parts"] <= 16
+        else:  # cores that are busy with something else may take longer than the deadline
+            assert rewrite["reason"] == "no rewrite within 10 s"
+        never: dict[str, Any] = server.search(query, rewrite="never")
+        assert never["rewrite"]["truncated"] is True
+        assert never["rewrite"]["parts"] > 16
+        assert never["hits"]
+    assert "rewritten" in statuses
 
 
 def test_many_long_texts_sampled_at_once_leave_the_engine_alive(server: Server) -> None:
