@@ -9,7 +9,6 @@ from models.index import ImageIndex
 from models.manifest import read_manifest
 from models.tasks import parse_rewrite
 from models.text_encoder import PREFIX, TextEncoder
-from training.data import Row
 from training.pool import Pool
 from training.ranking import Corpus, Ranker, Ranking
 from training.rewards import Rollout
@@ -99,7 +98,3 @@ def searched(completions: Sequence[str], queries: Sequence[str]) -> list[str]:
 def recall_at(k: int, ranking: Ranking) -> float:
     """Share of texts whose best target is among the first ``k``."""
     return float((ranking.rank <= k).mean()) if len(ranking.rank) else 0.0
-
-
-def queries_and_targets(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, ...]]]:
-    return [row.query for row in rows], [row.targets for row in rows]

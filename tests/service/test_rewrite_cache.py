@@ -5,9 +5,11 @@ import asyncio
 import httpx
 import pytest
 
-from models.rewriter import RewriteFailed
+from models.rewriter import Ask, RewriteFailed, Sampling
+from models.tasks import COMPOSED
+from models.vision import SEEN
 from service.metrics import Metrics
-from service.rewrite_cache import RewriteCache
+from service.rewrite_cache import RewriteCache, RewriteKey
 from tests.service.conftest import FakeRewriter
 
 GERMAN = "ein rotes Bild"
@@ -97,3 +99,14 @@ async def test_the_least_used_is_given_up() -> None:
     for key in ("a", "b", "a", "c", "a", "b"):
         assert await cache.get(key, lambda key=key: write(key)) == [key]  # type: ignore[misc]
     assert written == ["a", "b", "c", "b"]
+
+
+def test_what_is_asked_of_a_seen_picture_is_told_apart_to_its_end() -> None:
+    """A model that sees is shown more of a query than one that is told of the picture."""
+    shared = "a little darker, " * 60
+    assert COMPOSED.max_chars < len(shared) < SEEN.max_chars
+    asks = [Ask(COMPOSED, f"{shared} and {end}", b"picture") for end in ("at night", "in snow")]
+    keys = {RewriteKey.of(None, ask, Sampling()) for ask in asks}
+    keys.add(RewriteKey.of(None, asks[0]._replace(picture=b"other"), Sampling()))
+    keys.add(RewriteKey.of(None, asks[0]._replace(picture=None), Sampling()))
+    assert len(keys) == 4

@@ -65,12 +65,6 @@ def gain_interval(rows: Sequence[Row], before: Floats, after: Floats) -> tuple[f
     return float(np.mean([group.mean() for group in groups])) if groups else 0.0, low, high
 
 
-def paired_interval(before: Floats, after: Floats) -> tuple[float, float]:
-    """95 % bootstrap interval of the gain in R@10 of one group."""
-    change = (after <= 10).astype(float) - (before <= 10).astype(float)
-    return _interval(change)
-
-
 def slice_of(name: str, ranks: Floats) -> Slice:
     hits = (ranks <= 10).astype(float)
     low, high = _interval(hits)
