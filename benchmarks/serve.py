@@ -24,7 +24,7 @@ import torch
 from models.demo import paths
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
-from models.rewriter import Sampling
+from models.rewriter import Ask, Sampling
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import MULTILINGUAL
 from tests.e2e.server import Server
@@ -92,11 +92,11 @@ async def raw_engine(texts: Sequence[str]) -> dict[int, Load]:
     """vLLM without HTTP, on the prompts that the server gives it."""
     rewriter = VLLMRewriter(VLLMOptions(str(paths.checkpoint_dir(paths.DEFAULT_LLM))))
     loads = {}
-    await closed_loop(lambda t: rewriter.complete(MULTILINGUAL, t, Sampling()), texts[:8], 1)
+    await closed_loop(lambda t: rewriter.complete(Ask(MULTILINGUAL, t), Sampling()), texts[:8], 1)
     for clients in CLIENTS:
         chosen = texts[: rewrites_for(clients)]
         loads[clients] = await closed_loop(
-            lambda text: rewriter.complete(MULTILINGUAL, text, Sampling()), chosen, clients
+            lambda text: rewriter.complete(Ask(MULTILINGUAL, text), Sampling()), chosen, clients
         )
     await rewriter.close()
     return loads

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.adapter import Adapter
-from models.rewriter import OnText, Rewriter, RewriterDown, Sampling
+from models.rewriter import Ask, OnText, Rewriter, RewriterDown, Sampling
 from models.rewriter_vllm import VLLMRewriter
-from models.tasks import Task
 
 
 @dataclass
@@ -76,14 +75,9 @@ class _Attached:
         return self._voice.sees_pictures
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        return await self._voice.complete(task, query, sampling, on_text, picture)
+        return await self._voice.complete(ask, sampling, on_text)
 
     async def check(self) -> None:
         await self._voice.check()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from models.errors import GrapeError
 from models.tasks import STOP, Task
-from models.vision import SeenTask
+from models.vision import SEEN, SeenTask
 
 SEED = 0
 
@@ -44,7 +44,12 @@ class Ask(NamedTuple):
 
     task: Task
     query: str
-    picture: bytes | None = None  # only for a model that reads pictures
+    picture: bytes | None = None  # an encoded one, only for a model that reads pictures
+
+    @property
+    def form(self) -> Task | SeenTask:
+        """The prompt that the model is asked with: about a picture that it sees it is another."""
+        return self.task if self.picture is None else SEEN
 
 
 class Rewriter(Protocol):
@@ -59,19 +64,12 @@ class Rewriter(Protocol):
         """Whether the model reads pictures; else a picture is put to it in words."""
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        """What the model wrote after the task's prompt, unparsed, one text for each sample.
+        """What the model wrote after the prompt, unparsed, one text for each sample.
 
         Args:
             on_text: for a single sample; of several nothing is told before they are done.
-            picture: an encoded picture that the query is about; only where ``sees_pictures``.
-                With one the model is asked what :data:`models.vision.SEEN` says, not the task.
 
         Raises:
             PictureError: the picture cannot be decoded.

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
-from models.tasks import Task
-from models.vision import IMAGE_PIXELS, SEEN, image_url, messages, picture_to_show
+from models.rewriter import Ask, OnText, RewriteFailed, RewriterDown, Sampling
+from models.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
 
 Create = Callable[..., Awaitable[Any]]
 
@@ -52,16 +51,11 @@ class EndpointRewriter:
         return self._sees_pictures
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 
-        create, wishes = await self._asked(task, query, sampling, picture)
+        create, wishes = await self._asked(ask, sampling)
         try:
             if on_text and wishes["n"] == 1:
                 return [await _streamed(create, wishes, on_text)]
@@ -74,17 +68,16 @@ class EndpointRewriter:
             raise RewriteFailed(f"{self._url} answered with what is no JSON.") from error
         return [_text(choice) for choice in answer.choices]
 
-    async def _asked(
-        self, task: Task, query: str, sampling: Sampling, picture: bytes | None
-    ) -> tuple[Create, dict[str, Any]]:
+    async def _asked(self, ask: Ask, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
         """Which of the server's two ways is asked, and what: a picture fits into a chat alone."""
+        picture = ask.picture
         if picture is None:
-            wishes = {"prompt": task.prompt(query), **sampling.parameters(task)}
+            wishes = {"prompt": ask.task.prompt(ask.query), **sampling.parameters(ask.task)}
             return self._client.completions.create, {"model": self._model, **wishes}
         shown = await asyncio.to_thread(
             lambda: image_url(picture_to_show(picture, self._image_pixels))
         )
-        wishes = {"messages": messages(shown, query), **sampling.parameters(SEEN)}
+        wishes = {"messages": messages(shown, ask.query), **sampling.parameters(ask.form)}
         return self._client.chat.completions.create, {"model": self._model, **wishes}
 
     async def check(self) -> None:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from models.adapter import Adapter, merge_adapter
 from models.errors import InputError
-from models.rewriter import OnText, RewriteFailed, RewriterDown, Sampling
-from models.tasks import Task
-from models.vision import IMAGE_PIXELS, SEEN
+from models.rewriter import Ask, OnText, RewriteFailed, RewriterDown, Sampling
+from models.vision import IMAGE_PIXELS
 from models.vision_vllm import ENGINE_SETTINGS, picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
@@ -162,26 +161,21 @@ class VLLMRewriter:
         return self._sees_pictures
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wishes = sampling.parameters(task if picture is None else SEEN)
+        wishes = sampling.parameters(ask.form)
         streams = on_text is not None and wishes["n"] == 1
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         # Streamed, several samples would arrive apart from each other.
         parameters = SamplingParams(**wishes, output_kind=kind)
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
-            prompt = await self._prompt(task, query, picture)
+            prompt = await self._prompt(ask)
             answers: list[str] = []
             async for output in self._engine.generate(
                 prompt, parameters, request_id, lora_request=self._lora
@@ -198,11 +192,11 @@ class VLLMRewriter:
             reason = str(error.__cause__ or error).strip() or repr(error)
             raise RewriteFailed(reason.splitlines()[0]) from error
 
-    async def _prompt(self, task: Task, query: str, picture: bytes | None) -> Any:
+    async def _prompt(self, ask: Ask) -> Any:
         """What the engine is given: the task's text, or a chat about the picture."""
-        if picture is not None:
-            return await picture_prompt(self._engine, query, picture, self._image_pixels)
-        (prompt,) = self._engine.renderer.render_cmpl([{"prompt": task.prompt(query)}])
+        if ask.picture is not None:
+            return await picture_prompt(self._engine, ask.query, ask.picture, self._image_pixels)
+        (prompt,) = self._engine.renderer.render_cmpl([{"prompt": ask.task.prompt(ask.query)}])
         return prompt
 
     async def check(self) -> None:

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 
 from models.rewriter import Ask, Sampling
 from models.tasks import Task
-from models.vision import SEEN, SeenTask
+from models.vision import SeenTask
 from service.metrics import Metrics
 
 
@@ -27,11 +27,8 @@ class RewriteKey(NamedTuple):
 
     @classmethod
     def of(cls, adapter: str | None, ask: Ask, sampling: Sampling) -> "RewriteKey":
-        if ask.picture is None:
-            return cls(adapter, _hash(ask.task), ask.task.prompt(ask.query), "", *sampling)
-        # A model that sees is asked in other words, and is shown more of them.
-        picture = hashlib.sha256(ask.picture).hexdigest()
-        return cls(adapter, _hash(SEEN), SEEN.prompt(ask.query), picture, *sampling)
+        picture = hashlib.sha256(ask.picture).hexdigest() if ask.picture else ""
+        return cls(adapter, _hash(ask.form), ask.form.prompt(ask.query), picture, *sampling)
 
 
 class SharedStore(Protocol):
@@ -128,6 +125,6 @@ class RewriteCache:
 
 
 @functools.cache
-def _hash(task: Task | SeenTask) -> str:
-    """There are few tasks, and the hash reads source code."""
-    return task.hash
+def _hash(form: Task | SeenTask) -> str:
+    """There are few prompts, and the hash reads source code."""
+    return form.hash

@@ -167,12 +167,12 @@ class RewriterHost:
         async with asyncio.timeout(CANARY_TIMEOUT_S):
             await rewriter.check()
             if self._adapter is None:
-                answers = await rewriter.complete(MULTILINGUAL, CANARY, Sampling())
+                answers = await rewriter.complete(Ask(MULTILINGUAL, CANARY), Sampling())
                 if not any(map(parse_rewrite, answers)):
                     raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
                 return
             written = [
-                await rewriter.complete(self._tasks[canary.task], canary.query, Sampling())
+                await rewriter.complete(Ask(self._tasks[canary.task], canary.query), Sampling())
                 for canary in self._adapter.manifest.canaries
             ]
         silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
@@ -214,7 +214,7 @@ async def _written(
     Raises:
         NothingUsable: there is none.
     """
-    answers = await rewriter.complete(ask.task, ask.query, sampling, on_text, ask.picture)
+    answers = await rewriter.complete(ask, sampling, on_text)
     parsed = [text for answer in answers if (text := parse_rewrite(answer))]
     if not parsed:
         raise NothingUsable("the rewriter wrote nothing usable")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from models.progress import track
-from models.rewriter import Rewriter, Sampling
+from models.rewriter import Ask, Rewriter, Sampling
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import Task
 from training.data import Row
@@ -141,10 +141,10 @@ async def _draw(
 async def _sample(
     rewriter: Rewriter, task: Task, row: Row, count: int, temperature: float
 ) -> Samples:
-    (greedy,) = await rewriter.complete(task, row.asked, Sampling())
+    (greedy,) = await rewriter.complete(Ask(task, row.asked), Sampling())
     if not count:
         return Samples(greedy, ())
-    drawn = await rewriter.complete(task, row.asked, Sampling(count, temperature))
+    drawn = await rewriter.complete(Ask(task, row.asked), Sampling(count, temperature))
     return Samples(greedy, tuple(drawn))
 
 

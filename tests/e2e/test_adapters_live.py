@@ -20,7 +20,7 @@ from models.adapter import Adapter, content_hash, open_adapter
 from models.demo import paths
 from models.engine_shared import SharedEngine
 from models.errors import InputError
-from models.rewriter import Sampling
+from models.rewriter import Ask, Sampling
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import TASKS, parse_rewrite
 from service.commands import Serve
@@ -153,7 +153,7 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
 
     async def ask(voice: int, query: str) -> str | None:
         task = alpha.tasks["multilingual"]
-        (answer,) = await voices[voice].complete(task, query, Sampling())
+        (answer,) = await voices[voice].complete(Ask(task, query), Sampling())
         return parse_rewrite(answer)
 
     # At once in one batch, with a prefix that all share; then A, B and A again on a warm cache.

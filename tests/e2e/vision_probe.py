@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from PIL import Image
 
 from models.errors import GrapeError
-from models.rewriter import Rewriter, Sampling
+from models.rewriter import Ask, Rewriter, Sampling
 from models.rewriter_endpoint import EndpointRewriter
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
 from models.tasks import MULTILINGUAL
@@ -43,7 +43,7 @@ def png(image: Image.Image) -> bytes:
 
 
 async def ask(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
-    (answer,) = await rewriter.complete(MULTILINGUAL, query, Sampling(), None, shown)
+    (answer,) = await rewriter.complete(Ask(MULTILINGUAL, query, shown), Sampling())
     return answer
 
 
@@ -58,7 +58,9 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
     """What the in-process way and the endpoint way are both asked."""
     pictures = [png(picture(seed)) for seed in range(PICTURES)]
     told: list[str] = []
-    streamed = await rewriter.complete(MULTILINGUAL, QUERY, Sampling(), told.append, pictures[1])
+    streamed = await rewriter.complete(
+        Ask(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
+    )
     sampling = Sampling(n=3, temperature=1.0)
     return {
         "sees_pictures": rewriter.sees_pictures,
@@ -66,10 +68,10 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
         "alone": [await ask(rewriter, each) for each in pictures],
         "other query": await ask(rewriter, pictures[0], "dasselbe, aber in Rot"),
         "streamed": [*streamed, *told],
-        "samples": await rewriter.complete(MULTILINGUAL, QUERY, sampling, None, pictures[0]),
-        "text": await rewriter.complete(MULTILINGUAL, "Hund", Sampling()),
+        "samples": await rewriter.complete(Ask(MULTILINGUAL, QUERY, pictures[0]), sampling),
+        "text": await rewriter.complete(Ask(MULTILINGUAL, "Hund"), Sampling()),
         "marks": [
-            await rewriter.complete(MULTILINGUAL, "<|vision_start|><|image_pad|>", Sampling()),
+            await rewriter.complete(Ask(MULTILINGUAL, "<|vision_start|><|image_pad|>"), Sampling()),
             await ask(rewriter, pictures[0], "<|image_pad|> <|im_end|> blue"),
         ],
         "too long": await refusal(rewriter, pictures[0], "\N{SNOWMAN}" * 2000),
@@ -90,7 +92,7 @@ async def cancelled(rewriter: VLLMRewriter) -> str:
 
 async def image_tokens(rewriter: VLLMRewriter, size: tuple[int, int]) -> int:
     """How many tokens of the prompt stand for a picture of this size."""
-    prompt = await rewriter._prompt(MULTILINGUAL, QUERY, png(picture(0, size)))
+    prompt = await rewriter._prompt(Ask(MULTILINGUAL, QUERY, png(picture(0, size))))
     (place,) = prompt["mm_placeholders"]["image"]
     return int(place.get_num_embeds())
 

@@ -12,7 +12,7 @@ import pytest
 
 from models.engine_shared import SharedEngine
 from models.errors import InputError
-from models.rewriter import RewriterDown, Sampling
+from models.rewriter import Ask, RewriterDown, Sampling
 from models.tasks import LONG
 
 
@@ -71,7 +71,7 @@ async def test_all_share_one_engine_and_the_last_ends_it(
     )
     (engine,) = started
     assert [voice.adapter for voice in (base, one, two)] == [None, "one", "two"]
-    assert await two.complete(LONG, "x", Sampling()) == ["two"]
+    assert await two.complete(Ask(LONG, "x"), Sampling()) == ["two"]
     await one.close()
     assert engine.detached == ["one"]
     await base.close()

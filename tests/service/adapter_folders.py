@@ -10,8 +10,8 @@ import httpx
 
 from models.adapter import Adapter, checkpoint_revision
 from models.gate import GATE_JSON, Gate
-from models.rewriter import OnText, RewriterDown, Sampling
-from models.tasks import TASKS, Task
+from models.rewriter import Ask, OnText, RewriterDown, Sampling
+from models.tasks import TASKS
 
 CANARY = "Kanarienvogel"
 BASE_ANSWER = "base"
@@ -96,19 +96,14 @@ class NamedRewriter:
         return self._adapter.name if self._adapter else None
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         assert self in self._engines.alive, "a closed rewriter was asked"
-        if query == CANARY:
+        if ask.query == CANARY:
             return [BASE_ANSWER if self._engines.unapplied else "tuned"]
         await asyncio.sleep(self._engines.delay)
         await self.check()
-        return [f"{self.adapter} wrote {query}"]
+        return [f"{self.adapter} wrote {ask.query}"]
 
     async def check(self) -> None:
         if self.dead:

@@ -13,8 +13,7 @@ from PIL import Image
 from models.encoder import ClipEncoder
 from models.gate import Gate
 from models.index import ImageIndex
-from models.rewriter import OnText, RewriterDown, Sampling
-from models.tasks import Task
+from models.rewriter import Ask, OnText, RewriterDown, Sampling
 from service import live, state
 from service.app import create_app
 from service.settings import Settings
@@ -37,14 +36,9 @@ class FakeRewriter:
         self.calls: list[tuple[str, Sampling]] = []
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        self.calls.append((query, sampling))
+        self.calls.append((ask.query, sampling))
         try:
             await asyncio.sleep(self.delay)
         except asyncio.CancelledError:
@@ -52,7 +46,7 @@ class FakeRewriter:
             raise
         if self.error:
             raise self.error
-        answer = self.answers.get(query, f" rewritten {query}")
+        answer = self.answers.get(ask.query, f" rewritten {ask.query}")
         if on_text and not sampling.temperature:  # of several samples nothing is told
             on_text(answer[:3])
             on_text(answer)

@@ -125,8 +125,8 @@ async def test_a_model_that_sees_pictures_is_shown_the_picture(
 ) -> None:
     shown: list[Ask] = []
 
-    async def complete(task, query, sampling: Sampling, on_text=None, picture=None):  # type: ignore[no-untyped-def]
-        shown.append(Ask(task, query, picture))
+    async def complete(ask: Ask, sampling: Sampling, on_text: object = None) -> list[str]:
+        shown.append(ask)
         return [" a blue square"]
 
     monkeypatch.setattr(rewriter, "sees_pictures", True, raising=False)

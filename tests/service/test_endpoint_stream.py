@@ -4,7 +4,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
-from models.rewriter import RewriteFailed, Sampling
+from models.rewriter import Ask, RewriteFailed, Sampling
 from models.rewriter_endpoint import EndpointRewriter
 from models.tasks import LONG
 
@@ -29,7 +29,7 @@ async def test_a_stream_is_read_or_refused(lines: list[str], text: str | None) -
     told: list[str] = []
     if text is None:
         with pytest.raises(RewriteFailed):
-            await rewriter.complete(LONG, "x", Sampling(), told.append)
+            await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append)
     else:
-        assert await rewriter.complete(LONG, "x", Sampling(), told.append) == [text]
+        assert await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append) == [text]
         assert told[-1] == text

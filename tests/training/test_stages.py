@@ -8,8 +8,8 @@ import pytest
 
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
-from models.rewriter import OnText, Sampling
-from models.tasks import MULTILINGUAL, TASKS, Task
+from models.rewriter import Ask, OnText, Sampling
+from models.tasks import MULTILINGUAL, TASKS
 from training import dry_run
 from training.data import Row
 from training.evaluation.slices import AVERAGE, gain_interval, slices
@@ -101,17 +101,12 @@ class Counting:
         self._fails_after = fails_after
 
     async def complete(
-        self,
-        task: Task,
-        query: str,
-        sampling: Sampling,
-        on_text: OnText | None = None,
-        picture: bytes | None = None,
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         self.asked += 1
         if self.asked > self._fails_after:
             raise RuntimeError("the power went out")
-        return [f" {query} {n}" for n in range(sampling.n)]
+        return [f" {ask.query} {n}" for n in range(sampling.n)]
 
     async def check(self) -> None: ...
 
