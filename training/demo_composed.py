@@ -20,7 +20,7 @@ from typing import NamedTuple
 import yaml
 
 from training.data import Row, Split
-from training.demo_data import gallery, split_of
+from training.demo_data import demo_rows, gallery, split_of
 
 CHANGES = Path(__file__).parent / "demo_changes.yaml"
 _MOST = 6  # rows of one kind that start from the same picture
@@ -56,6 +56,11 @@ def composed_rows() -> list[Row]:
             continue
         rows.append(_row(change, reference, target, captions, split))
     return _distinct(rows)
+
+
+def all_rows() -> list[Row]:
+    """What one adapter of all tasks is taught: names, plain English ones too, and these."""
+    return demo_rows(plain_english=True) + composed_rows()
 
 
 def _row(

@@ -33,13 +33,19 @@ def split_of(picture_id: str) -> Split:
     return "validation" if place < _TRAIN + _VALIDATION else "test"
 
 
-def demo_rows() -> list[Row]:
+def demo_rows(plain_english: bool = False) -> list[Row]:
     """All rows; what stands in two splits word for word stays in the one that is tested more.
+
+    Args:
+        plain_english: with the English names of training and validation pictures, which teach that
+            what the encoder knows is best left as it is.
 
     Raises:
         InputError: the demo is not prepared.
     """
     rows = [*_names(), *_descriptions()]
+    if plain_english:
+        rows += [row for row in english_rows() if row.split != "test"]
     tested = {same_query(row.query) for row in rows if row.split == "test"}
     validated = {same_query(row.query) for row in rows if row.split == "validation"} - tested
     taken = {"test": set(), "validation": tested, "train": tested | validated}

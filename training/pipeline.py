@@ -101,8 +101,10 @@ def _warm_start(
             settings, sampler, chosen, f"samples{behind}.jsonl", settings.samples, prompts, minutes
         )
         samples = joined(samples, drawn)
-        lessons = choose_lessons(scorer, samples, settings.warm_start_rank)
-        say(f"Warm start: {len(lessons)} of {len(samples)} queries have a sample that ranks well")
+        lessons = choose_lessons(
+            scorer, samples, settings.warm_start_rank, settings.warm_start_english
+        )
+        say(f"Warm start: {len(lessons)} of {len(samples)} queries have a rewrite that ranks well")
         start = warm_start(settings, base, tasks, lessons, folder)
         if number < settings.warm_start_rounds:
             merged = merge_weights(Path(base.path), start, start.with_name("merged"))

@@ -65,6 +65,9 @@ class TrainSettings(RetrieverSettings):
         {"multilingual": 3600, "long": 256, "composed": 1000},
         description="training queries that a round samples for, by task",
     )
+    warm_start_english: list[TaskName] = Field(
+        [], description="tasks whose rows' own `english` is chosen from beside their samples"
+    )
     warm_start_minutes: float | None = Field(
         None, gt=0, description="a round's sampling ends after so long; what is there is learnt"
     )

@@ -5,7 +5,7 @@ right picture best is kept; SFT teaches the model to write it without the exampl
 from a model that already answers in shape, at a tenth of the prompt's cost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,18 +31,30 @@ class Lesson(NamedTuple):
     rank: int
 
 
-def choose_lessons(scorer: Scorer, samples: Mapping[Row, Samples], worst_rank: int) -> list[Lesson]:
+def choose_lessons(
+    scorer: Scorer,
+    samples: Mapping[Row, Samples],
+    worst_rank: int,
+    with_english: Collection[str] = (),
+) -> list[Lesson]:
     """The best-ranked rewrite of each query; queries that no rewrite answers are left out.
 
     Of rewrites that rank alike the one that was written most often is taken, then the shortest:
     what one query's luck found does not teach the next.
+
+    Args:
+        worst_rank: a rewrite that ranks lower is no lesson.
+        with_english: tasks whose rows' own ``english`` is one more candidate: where a model has yet
+            to write a single right answer, it cannot learn from its own.
     """
     rows = list(samples)
     texts: list[str] = []
     owners: list[int] = []
     votes: list[int] = []
-    for number, sample in enumerate(samples.values()):
-        usable = [text for text in (sample.greedy, *sample.drawn) if is_well_formed(text)]
+    for number, (row, sample) in enumerate(samples.items()):
+        given = (row.english,) if row.english and row.task in with_english else ()
+        candidates = (sample.greedy, *sample.drawn, *given)
+        usable = [text for text in candidates if is_well_formed(text)]
         for text in dict.fromkeys(text.strip() for text in usable):
             texts.append(text)
             owners.append(number)
@@ -79,11 +91,14 @@ def warm_start(
     from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
+    from training.answers_only import AnswersOnlyTrainer
+
     set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
     tokenizer = base.tokenizer()
     data = Dataset.from_list([_tokenised(tokenizer, tasks, lesson) for lesson in lessons])
     micro = min(settings.micro_batch, settings.warm_start_batch)
-    trainer = SFTTrainer(
+    trainer_class = SFTTrainer if base.on_gpu else AnswersOnlyTrainer
+    trainer = trainer_class(
         model=base.load(),
         processing_class=tokenizer,
         train_dataset=data,

@@ -13,7 +13,8 @@ export async function* events(path, body, signal) {
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({})); // a proxy answers with a page
-    throw new Error(problem.error ?? `The server answered ${response.status}.`);
+    const sentence = problem.error ?? `The server answered ${response.status}.`;
+    throw Object.assign(new Error(sentence), { loading: response.status === 503 });
   }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";

@@ -113,6 +113,7 @@ async function search(keep) {
     if (mine !== latest) return;
     byId("rewritten-title").textContent = "Not rewritten";
     say(error.message, true);
+    if (error.loading) setTimeout(() => mine === latest && search(false), 2000);
   }
 }
 

@@ -18,7 +18,8 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-EXPECTED = ("net::ERR_FAILED", "status of 422")  # tests cut requests off and send bad ones
+# Tests cut requests off, send bad ones and play a server that is still loading.
+EXPECTED = ("net::ERR_FAILED", "status of 422", "status of 503")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,14 @@ def test_an_error_is_shown_and_not_thrown(page: Page) -> None:
     page.get_by_role("button", name="caballo").click()
     expect(page.get_by_role("status")).to_have_text("The server cannot be reached.")
     page.unroute("**/search")
+
+
+def test_a_page_that_is_opened_while_the_server_loads_waits_for_it(page: Page) -> None:
+    loading = {"error": "Encoder and index are still loading.", "type": "unavailable"}
+    page.route("**/search", lambda route: route.fulfill(status=503, json=loading), times=1)
+    page.goto("/?q=horse&rewrite=never")
+    expect(page.get_by_role("status")).to_have_text(loading["error"])
+    expect(page.get_by_role("status")).to_contain_text("12 pictures", timeout=10_000)
 
 
 def test_a_hit_is_where_the_next_search_starts(page: Page) -> None:

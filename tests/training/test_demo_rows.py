@@ -10,7 +10,16 @@ import grape
 from models.encoder import ClipEncoder
 from models.errors import InputError
 from models.index import ImageIndex
-from training.data import DEMO_COMPOSED, DEMO_LONG, Row, check_leakage, check_targets, load_rows
+from training.data import (
+    DEMO,
+    DEMO_ALL,
+    DEMO_COMPOSED,
+    DEMO_LONG,
+    Row,
+    check_leakage,
+    check_targets,
+    load_rows,
+)
 from training.demo_data import split_of
 from training.evaluation.results import Results
 
@@ -59,6 +68,18 @@ def test_the_same_change_of_another_picture_is_no_leak() -> None:
     check_leakage([row, other])
     with pytest.raises(InputError, match="'a red hat / but blue' is in the train split"):
         check_leakage([row, other.model_copy(update={"caption": "a Red hat"})])
+
+
+def test_one_adapter_is_taught_all_tasks_without_a_leak(composed: list[Row]) -> None:
+    rows = load_rows(DEMO_ALL)
+    check_leakage(rows)
+    names = load_rows(DEMO)
+    assert {row for row in rows if row.split == "test"} == {
+        row for row in [*names, *composed] if row.split == "test"
+    }
+    plain = [row for row in rows if row.query == row.english and row.language == "en"]
+    assert len(plain) > 500
+    assert {row.task for row in rows} == {"multilingual", "long", "composed"}
 
 
 def test_long_rows_come_to_the_point_behind_the_limit(

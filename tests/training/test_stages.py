@@ -43,6 +43,16 @@ def test_of_equal_ranks_the_one_written_more_often_is_taken(scorer: Scorer) -> N
     assert choose_lessons(scorer, samples, worst_rank=5)[0].rewrite == "the guitar"
 
 
+def test_a_rows_own_english_is_a_candidate_where_it_is_asked_for(scorer: Scorer) -> None:
+    known = GUITAR.model_copy(update={"english": "guitar"})
+    samples = {known: Samples(" wall", (" a door",))}
+    assert choose_lessons(scorer, samples, 5, with_english=["composed"]) == []
+    (lesson,) = choose_lessons(scorer, samples, 5, with_english=["multilingual"])
+    assert lesson.rewrite == "guitar"
+    better = {known: Samples(" guitar", ())}
+    assert choose_lessons(scorer, better, 5, with_english=["multilingual"])[0].rank == 1
+
+
 def test_the_dry_run_tells_what_there_is_to_win(scorer: Scorer) -> None:
     samples = {
         GUITAR: Samples(" wall", (" guitar", " wall")),
