@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help install demo test test-all lint bench bench-demo lock docker-test clean
+.PHONY: help install demo test test-all lint bench bench-demo lock docker-test docker-gpu-image clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lock: install  ## resolves pyproject.toml anew
 
 docker-test: install  ## builds the image and tries it by compose; needs Docker and root
 	$(BIN)/python -m tools.docker_test $(DOCKER_TEST)
+
+docker-gpu-image: install  ## builds the gpu image and says how large it is; needs 35 GB of disk
+	$(BIN)/python -m tools.docker_gpu_image $(DOCKER_TEST)
 
 clean:  ## removes .venv
 	rm -rf .venv

@@ -26,7 +26,13 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `grape --help | head -1`
+        sys.stderr.close()  # Python would complain there that it cannot write
+        code = 0
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -58,8 +64,8 @@ def _run(name: str, arguments: list[str]) -> int:
         run_command(getattr(commands, class_name), name, arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `grape rewrite ... | head -1`
-        sys.stderr.close()
+    except BrokenPipeError:
+        raise
     except (GrapeError, OSError) as error:
         if "--debug" in arguments:
             raise

@@ -258,8 +258,6 @@ def _installed(package: str) -> bool:
 def _set_environment(options: VLLMOptions) -> None:
     """vLLM reads these when it is imported; what the user has set stays."""
     defaults = {
-        "VLLM_NO_USAGE_STATS": "1",  # no telemetry
-        "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         # On CPU the engine and its worker then share one process: one import of torch less.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

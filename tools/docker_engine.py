@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 OFFICIAL_BASE = "python:3.11-slim-bookworm"
 STAND_IN = "grape-stand-in-base"
 PACKAGES = "python3,python3-venv,ca-certificates"

@@ -4,52 +4,29 @@ Not part of the CI: it takes a Docker engine, root where none runs, 15 GB of dis
 an hour. `--write` puts what it prints into docs/deploy.md. Everything that it makes is removed.
 """
 
-import contextlib
 import functools
 import hashlib
-import http.server
 import json
 import os
 import re
 import secrets
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import yaml
 
-from tools.docker_engine import Engine, base_image, engine
+from tools.docker_engine import ROOT, Engine, base_image
+from tools.docker_image import IMAGE, build, check_image, copy_of_repository, package_sources
 from tools.docker_monitoring import watched_by_prometheus
+from tools.docker_report import run, say, timed
 
-ROOT = Path(__file__).resolve().parent.parent
 QUERIES = {"ギター": "guitar", "caballo": "horse", "Elefant": "elephant"}
 WORDS = ("Haus", "Baum", "Fisch", "Vogel", "Apfel", "Brot", "Uhr", "Schiff", "Stern", "Blume")
-CACHES = ("/root/.cache", "/root/.local", "/var/lib/apt/lists/*", "/var/cache/apt/*")
-IMAGE = "grape:docker-test"
 LIMIT_S = 30  # between SIGTERM and the end
 KEY = secrets.token_hex(32)
-lines: list[str] = []
-
-
-def say(line: str) -> None:
-    lines.append(line)
-    print(line, flush=True)
-
-
-@contextlib.contextmanager
-def timed(what: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    say(f"{what}: {time.monotonic() - started:.0f} s")
 
 
 class Stack:
@@ -107,59 +84,6 @@ class Stack:
         assert answer.status_code == 200, answer.text
         found: dict[str, object] = answer.json()
         return found
-
-
-def build(docker: Engine, folder: Path, base: str, secret_files: list[str]) -> None:
-    docker.docker(
-        "build", "--network", "host", "--build-arg", f"BASE={base}", *secret_files,
-        "--target", "cpu", "--tag", IMAGE, folder,
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def package_sources(work: Path) -> Iterator[list[str]]:
-    """This machine's way to packages, as secrets of the build: certificates, and folders of wheels,
-    which are served on loopback meanwhile.
-    """
-    wanted = re.compile(r"(PIP|UV)_\w*(INDEX|TIMEOUT)\w*|\w+_proxy", re.I)
-    variables = {name: value for name, value in os.environ.items() if wanted.fullmatch(name)}
-    flags = []
-    if certificates := os.environ.get("SSL_CERT_FILE"):
-        flags += ["--secret", f"id=ca,src={certificates}"]
-        variables |= {"SSL_CERT_FILE": "/run/secrets/ca", "PIP_CERT": "/run/secrets/ca"}
-    folder = os.environ.get("PIP_FIND_LINKS")
-    if folder and "://" not in folder:
-        handler = functools.partial(_Quiet, directory=folder)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        folder = f"http://127.0.0.1:{server.server_port}/"
-    if folder:
-        variables["PIP_FIND_LINKS"] = folder
-    file = work / "build.env"
-    file.write_text("".join(f"{name}='{value}'\n" for name, value in variables.items()))
-    yield [*flags, "--secret", f"id=environment,src={file}"]
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def check_image(docker: Engine, base: str) -> None:
-    def found(script: str) -> str:
-        return docker.docker("run", "--rm", "--network", "none", "--user", "0",
-                             "--entrypoint", "sh", IMAGE, "-c", script)  # fmt: skip
-
-    size, of_base = (
-        int(docker.docker("image", "inspect", "--format", "{{.Size}}", name)) / 1e9
-        for name in (IMAGE, base)
-    )
-    say(f"image: {size:.2f} GB, of which {of_base:.2f} GB are the base image")
-    compilers = found("for c in cc gcc g++ clang rustc go nvcc; do command -v $c; done; true")
-    assert not compilers, compilers
-    caches = found(f"ls -d {' '.join(CACHES)} 2>/dev/null; true")
-    assert not caches, caches
-    say("image: no compilers, no caches")
 
 
 def check_refusal(stack: Stack) -> None:
@@ -249,16 +173,6 @@ def check_volume(stack: Stack) -> None:
     say("the volume survived; nothing was fetched again")
 
 
-def copy_of_repository(folder: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-
-
 def everything(docker: Engine, work: Path) -> None:
     folder = work / work.name  # also the compose project's name, which must be nobody else's
     copy_of_repository(folder)
@@ -292,21 +206,5 @@ def everything(docker: Engine, work: Path) -> None:
         docker.docker("image", "rm", "--force", IMAGE)
 
 
-def main() -> None:
-    work = Path(tempfile.mkdtemp(prefix="grape-docker-"))
-    say(f"make docker-test, {datetime.now(UTC):%Y-%m-%d}")
-    try:
-        with engine(work) as docker, timed("all of it"):
-            everything(docker, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    if "--write" in sys.argv:
-        page = ROOT / "docs" / "deploy.md"
-        shown = "<!-- docker-test -->\n```\n" + "\n".join(lines) + "\n```\n<!-- /docker-test -->"
-        text = re.sub(r"<!-- docker-test -->.*<!-- /docker-test -->", lambda _: shown,
-                      page.read_text(), flags=re.S)  # fmt: skip
-        page.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    run("docker-test", everything)

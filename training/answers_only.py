@@ -7,7 +7,7 @@ vocabulary (Gemma 3: 262,144 words of 640 numbers) costs more than all of its la
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from trl import SFTTrainer
 
 IGNORED = -100  # the label of a token that is not taught
@@ -30,11 +30,17 @@ class AnswersOnlyTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
             num_items_in_batch: taught tokens of all micro batches that make a step.
         """
         assert not return_outputs, "there is no evaluation during SFT"
-        following = inputs["labels"][:, 1:]
-        places = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
-        known = {key: value for key, value in inputs.items() if key != "labels"}
-        logits = model(**known, use_cache=False, logits_to_keep=places).logits
-        following = following[:, places]
-        taught = following != IGNORED
-        loss = cross_entropy(logits[taught].float(), following[taught], reduction="sum")
-        return loss / (taught.sum() if num_items_in_batch is None else num_items_in_batch)
+        # One row without padding: positions that begin again at 0 tell the model where a new text
+        # does, and of one row any places' scores can be asked for.
+        real = inputs["attention_mask"].bool()
+        positions = inputs["attention_mask"].cumsum(dim=1) - 1
+        following = pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)[real]
+        places = (following != IGNORED).nonzero().squeeze(1)
+        logits = model(
+            input_ids=inputs["input_ids"][real].unsqueeze(0),
+            position_ids=positions[real].unsqueeze(0),
+            logits_to_keep=places,
+            use_cache=False,
+        ).logits.squeeze(0)
+        loss = cross_entropy(logits.float(), following[places], reduction="sum")
+        return loss / (len(places) if num_items_in_batch is None else num_items_in_batch)
