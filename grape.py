@@ -64,7 +64,7 @@ def _run(name: str, arguments: list[str]) -> int:
         run_command(getattr(commands, class_name), name, arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError that is no error: `grape rewrite ... | head -1`
         raise
     except (GrapeError, OSError) as error:
         if "--debug" in arguments:

@@ -130,6 +130,7 @@ def card(
     compared: Comparison | None,
 ) -> str:
     """The model card: data, settings, curve, before and after by language."""
+    taught = "samples or the row's own English" if settings.warm_start_english else "samples"
     lines = [
         f"# Adapter of {base.name}: {', '.join(settings.tasks)}",
         "",
@@ -137,7 +138,7 @@ def card(
         "`grape serve --adapter FOLDER` serves it, and any PEFT or vLLM does too.",
         "",
         f"**Data**: `{settings.data}`. **Warm start**: "
-        + (f"{lessons} best-ranked samples." if settings.warm_start else "none."),
+        + (f"{lessons} best-ranked {taught}." if settings.warm_start else "none."),
         "",
         "**Settings**",
         "",

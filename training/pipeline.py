@@ -9,7 +9,7 @@ from models.errors import InputError
 from models.progress import say
 from models.tasks import TASKS, Task
 from training import dry_run
-from training.data import DEMO, Row, check_leakage, check_targets, choose, load_rows
+from training.data import Row, check_leakage, check_targets, choose, load_rows
 from training.evaluation.slices import gain_interval, ranks_of, slices
 from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
@@ -122,11 +122,7 @@ def what_there_is_to_win(
     if not chosen:
         raise InputError(f"{settings.data} has no rows of the split 'train' for these tasks.")
     samples = _sample(settings, base, chosen, "samples.jsonl", settings.samples)
-    oracle: dict[str, str] = {}
-    if settings.data == DEMO:
-        from training.demo_data import english_names
-
-        oracle = english_names()
+    oracle = {row.targets[0]: row.english for row in chosen if row.english}
     return dry_run.report(scorer, samples, settings.rewards, oracle)
 
 

@@ -38,7 +38,8 @@ class TrainSettings(RetrieverSettings):
     model_config = SettingsConfigDict(extra="forbid")
 
     data: str = Field(
-        "demo", description="JSONL, CSV or parquet file, a data set on the hub, or 'demo'"
+        "demo",
+        description="JSONL, CSV or parquet file, a data set on the hub, 'demo' or 'demo-all'",
     )
     tasks: list[TaskName] = Field(
         ["multilingual", "long"], min_length=1, description="kinds of queries to train for"

@@ -1,11 +1,12 @@
 """The CPU's shorter loss is TRL's own: the same value, and the same gradients."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from trl import SFTConfig, SFTTrainer
 
 from training.answers_only import AnswersOnlyTrainer
@@ -24,14 +25,26 @@ def rows() -> Dataset:
     )  # fmt: skip
 
 
+LLAMA = LlamaConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+    num_attention_heads=2, num_key_value_heads=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("llama", [False, True])
 @pytest.mark.parametrize("tokens", [None, torch.tensor(40)])
 def test_loss_and_gradients_are_those_of_trl(
-    tiny_llm: Path, rows: Dataset, tmp_path: Path, tokens: torch.Tensor | None
+    tiny_llm: Path, rows: Dataset, tmp_path: Path, tokens: torch.Tensor | None, llama: bool
 ) -> None:
+    model = (
+        AutoModelForCausalLM.from_config(LLAMA, attn_implementation="sdpa")
+        if llama
+        else AutoModelForCausalLM.from_pretrained(tiny_llm, attn_implementation="sdpa")
+    )
     losses, gradients = [], []
     for kind in (SFTTrainer, AnswersOnlyTrainer):
         trainer = kind(
-            model=AutoModelForCausalLM.from_pretrained(tiny_llm),
+            model=copy.deepcopy(model),
             processing_class=AutoTokenizer.from_pretrained(tiny_llm),
             train_dataset=rows,
             args=SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[],

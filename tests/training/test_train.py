@@ -189,13 +189,12 @@ def test_an_adapter_is_never_overwritten(unbroken: Path) -> None:
     assert "is not empty" in done.stderr
 
 
-def test_composed_queries_are_trained_by_their_own_configuration(
-    tmp_path: Path, tiny_llm: Path
-) -> None:
+def test_an_adapter_for_composed_queries_alone(tmp_path: Path, tiny_llm: Path) -> None:
     out = tmp_path / "adapter"
     code = grape.run(
-        ["train", "--config", "training/composed.yaml", "--llm", str(tiny_llm), "--out", str(out),
-         "--no-warm-start", "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
+        ["train", "--config", "training/demo.yaml", "--llm", str(tiny_llm), "--out", str(out),
+         "--data", "demo-composed", "--tasks", '["composed"]', "--no-warm-start",
+         "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
          "--micro-batch", "8", "--learning-rate", "0.01", "--test-queries", "{}",
          "--validation-queries", '{"composed": 8}']
     )  # fmt: skip
