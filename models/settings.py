@@ -57,13 +57,15 @@ def run_command(command: type[CommandSettings], name: str, arguments: list[str])
         InputError: a flag, a variable or a key of the file that is wrong; the first is named.
     """
     command.model_config["cli_prog_name"] = f"grape {name}"
-    config_file.set(_config_path(arguments))
+    before = config_file.set(_config_path(arguments))
     try:
         CliApp.run(command, cli_args=arguments)
     except ValidationError as error:
         raise InputError(_first_reason(error, command)) from error
     except SettingsError as error:
         raise InputError(str(error)) from error
+    finally:
+        config_file.reset(before)
 
 
 def _config_path(arguments: list[str]) -> Path | None:
