@@ -28,6 +28,8 @@ def names(answer: dict[str, object]) -> list[str]:
         ("keycap 9", "with the number 3", "keycap 3"),
         ("keycap 4", "con el número 7", "keycap 7"),
         ("woman astronaut", "surfing instead", "woman surfing"),
+        ("red heart", "this one but blue", "blue heart"),
+        ("grinning cat", "the same animal, crying", "crying cat"),
     ],
 )
 def test_a_picture_and_what_is_to_be_different(
