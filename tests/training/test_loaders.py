@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import InputError
 from models.pictures import read_picture
 from tests.training import loaders_fixtures as fixtures
 from tests.training.loaders_fixtures import MODULES, WRITERS, refusal, small
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.loaders import LOADERS, flickr30k_cn, load
+from training.loaders import LOADERS, flickr30k_cn, load, xm3600
 from training.loaders.files import Counts
 
 
@@ -75,6 +76,36 @@ def test_xm3600_every_caption_of_36_languages(tmp_path: Path) -> None:
     row = next(row for row in benchmark.rows if row.query == "quz 74f94963ee1e135d 1")
     assert (row.language, row.targets) == ("quz", ("74f94963ee1e135d",))
     assert [r.language for r in benchmark.rows].count("bn") == 2
+
+
+def test_xm3600_by_name_is_mtebs_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixtures.xm3600_hub(tmp_path / "hub", ("de", "ja"))
+    monkeypatch.setattr(xm3600, "HUB", str(tmp_path / "hub"))
+    monkeypatch.setattr(xm3600, "COUNTS", Counts(pictures=2, queries=8))
+    settings = EvalSettings(
+        data="xm3600", languages=["ja"], systems=["direct"], work=tmp_path / "work"
+    )
+    results = evaluate(settings)
+    assert [query.query for query in results.queries] == [
+        f"ja {key} {number}"
+        for key in ("d89a4889331ce042", "74f94963ee1e135d")
+        for number in (0, 1)
+    ]
+    assert results.corpus_size == 2
+    kept = tmp_path / "work/xm3600/images/d89a4889331ce042.jpg"
+    assert kept.read_bytes() == fixtures.picture_bytes("JPEG")
+
+
+def test_xm3600_by_name_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no language 'xx'; it has ar bn"):
+        xm3600.load_hub(tmp_path, ["xx"])
+    monkeypatch.setattr(xm3600, "HUB", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=f"--folder; {xm3600.PAGE} has them"):
+        xm3600.load_hub(tmp_path, ["de"])
+    fixtures.xm3600_hub(tmp_path / "hub", ("de",))
+    monkeypatch.setattr(xm3600, "HUB", str(tmp_path / "hub"))
+    with pytest.raises(InputError, match="expected 3,600 pictures, found 2"):
+        xm3600.load_hub(tmp_path, ["de"])
 
 
 def test_wikipedia_is_long_text_whatever_its_length(tmp_path: Path) -> None:

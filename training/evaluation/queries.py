@@ -12,6 +12,7 @@ from models.progress import say, track
 from training.data import DEMO, Row, load_rows
 from training.evaluation.results import ALL, Query
 from training.evaluation.settings import EvalSettings
+from training.loaders.benchmark import Benchmark
 
 SHORT_ENGLISH = "short plain English"
 OTHER_LANGUAGES = "other languages"
@@ -22,12 +23,10 @@ def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
 
     The demo's are asked with the pictures' English names, which must not get worse.
     """
+    rows: Sequence[Row]
     pictures: Mapping[str, Path] = {}
-    if settings.folder:
-        from training.loaders import load
-
-        benchmark = load(settings.data, settings.folder)
-        rows, pictures = list(benchmark.rows), benchmark.pictures
+    if benchmark := _benchmark(settings):
+        rows, pictures = benchmark.rows, benchmark.pictures
     elif settings.data == DEMO:
         from training.demo_data import demo_rows, english_rows
 
@@ -35,11 +34,29 @@ def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
     else:
         rows = load_rows(settings.data)
     rows = [row for row in rows if row.split == settings.split]
+    if settings.languages:
+        rows = [row for row in rows if row.language in settings.languages]
     if not rows:
-        raise InputError(f"{settings.data} has no rows of the split {settings.split!r}.")
+        among = f" in {', '.join(settings.languages)}" if settings.languages else ""
+        raise InputError(f"{settings.data} has no rows of the split {settings.split!r}{among}.")
     if settings.limit:
         rows = _limited(rows, settings.limit, settings.seed)
     return rows, pictures
+
+
+def _benchmark(settings: EvalSettings) -> Benchmark | None:
+    from training.loaders import HUB_COPIES, load
+
+    if settings.folder:
+        return load(settings.data, settings.folder)
+    if by_name := HUB_COPIES.get(settings.data.casefold()):
+        return by_name(pictures_folder(settings), settings.languages)
+    return None
+
+
+def pictures_folder(settings: EvalSettings) -> Path:
+    """Where a benchmark's pictures lie; those from the hub are kept in the work folder."""
+    return settings.folder or settings.work / settings.data.casefold()
 
 
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:

@@ -22,6 +22,7 @@ from training.evaluation.queries import (
     asked_rows,
     benchmark_index,
     described,
+    pictures_folder,
     slices_of,
 )
 from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
@@ -46,8 +47,8 @@ def evaluate(settings: EvalSettings) -> Results:
     """
     rows, pictures = asked_rows(settings)
     _check_references(settings.systems, rows)
-    if pictures and settings.folder and not settings.index:
-        settings.index = benchmark_index(settings, settings.folder, pictures)
+    if pictures and not settings.index:
+        settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
     retriever = load_retriever(settings)
     gallery = Gallery(retriever.encoder, retriever.index, settings.encoder_device)
     check_targets(rows, gallery.index)

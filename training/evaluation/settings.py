@@ -15,7 +15,8 @@ class EvalSettings(RetrieverSettings):
 
     data: str = Field(
         "demo",
-        description="rows as for `grape train`, 'demo', or with --folder a benchmark's name",
+        description="rows as for `grape train`, 'demo', or with --folder a benchmark's name; "
+        "'xm3600' without a folder is fetched from the hub",
     )
     folder: Path | None = Field(
         None,
@@ -27,6 +28,7 @@ class EvalSettings(RetrieverSettings):
     )
     pretrained: str | None = Field(None, description="open_clip's tag of that encoder's weights")
     split: str = Field("test", description="split of the rows that is asked")
+    languages: list[str] = Field([], description="languages that are asked; all, without any")
     limit: int | None = Field(None, ge=1, description="most queries of each language and task")
     systems: list[str] = Field(
         ["direct", "frozen", "tuned", "auto", "oracle"],
