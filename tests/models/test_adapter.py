@@ -1,6 +1,7 @@
 """Adapter folders: what fits, what is refused and why, and merging with real PEFT."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,22 @@ def test_merging_gives_what_peft_gives(base: Path, adapter: Path, tmp_path: Path
     before = (merged / "config.json").stat().st_mtime_ns
     assert merge_adapter(base, opened, tmp_path / "cache") == merged
     assert (merged / "config.json").stat().st_mtime_ns == before
+
+
+def test_merged_checkpoints_that_were_not_used_for_long_are_deleted(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    opened = open_adapter(adapter, checkpoint_revision(base))
+    cache = tmp_path / "cache"
+    wanted = cache / f"{opened.name}-on-{opened.manifest.base_revision[:12]}"
+    others = [cache / f"multilingual-{number}-on-0" for number in range(8)]
+    for age, folder in enumerate([*others, wanted]):  # the wanted one is the oldest
+        folder.mkdir(parents=True)
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    unfinished = cache / ".multilingual-9-on-0.123"  # of another process
+    unfinished.mkdir()
+    assert merge_adapter(base, opened, cache) == wanted
+    assert sorted(cache.iterdir()) == sorted([unfinished, wanted, *others[:5]])
 
 
 def test_canaries_that_show_the_base_model(base: Path, adapter: Path) -> None:
