@@ -16,7 +16,7 @@ demo: install  ## prepares the demo and serves it on http://127.0.0.1:8000
 	@$(BIN)/grape demo prepare
 	@$(BIN)/grape serve
 
-test: install  ## all tests, with the real parts
+test: install  ## the tests, with the real parts; without the slow ones
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest

@@ -4,7 +4,7 @@
 
 Runs `grape eval` on the test split and on the small sample that `make test` recomputes, and
 compares both with expected.yaml. ``--write`` (`make bench-demo`) puts what was measured into
-expected.yaml, README.md and docs/evaluation.md instead. An interrupted run goes on.
+expected.yaml and README.md instead. An interrupted run goes on.
 """
 
 import argparse

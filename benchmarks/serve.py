@@ -21,12 +21,13 @@ import numpy as np
 import open_clip
 import torch
 
+from models.adapter import checkpoint_revision, open_adapter
 from models.demo import paths
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
 from models.rewriter import Ask, Sampling
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter
-from models.tasks import MULTILINGUAL
+from models.tasks import choose_task
 from tests.e2e.server import Server
 
 CLIENTS = (1, 8, 32)
@@ -89,15 +90,18 @@ def raw_search(texts: Sequence[str], index: ImageIndex, batch: int, ours: bool) 
 
 
 async def raw_engine(texts: Sequence[str]) -> dict[int, Load]:
-    """vLLM without HTTP, on the prompts that the server gives it."""
-    rewriter = VLLMRewriter(VLLMOptions(str(paths.checkpoint_dir(paths.DEFAULT_LLM))))
+    """vLLM without HTTP, with the adapter and on the prompts that the server gives it."""
+    base = paths.checkpoint_dir(paths.DEFAULT_LLM)
+    adapter = open_adapter(paths.ADAPTER, checkpoint_revision(base))
+    rewriter = VLLMRewriter(VLLMOptions(str(base)), adapter, paths.merged_dir())
+
+    def written(text: str) -> Awaitable[object]:
+        return rewriter.complete(Ask(adapter.tasks[choose_task(text).name], text), Sampling())
+
     loads = {}
-    await closed_loop(lambda t: rewriter.complete(Ask(MULTILINGUAL, t), Sampling()), texts[:8], 1)
+    await closed_loop(written, texts[:8], 1)
     for clients in CLIENTS:
-        chosen = texts[: rewrites_for(clients)]
-        loads[clients] = await closed_loop(
-            lambda text: rewriter.complete(Ask(MULTILINGUAL, text), Sampling()), chosen, clients
-        )
+        loads[clients] = await closed_loop(written, texts[: rewrites_for(clients)], clients)
     await rewriter.close()
     return loads
 

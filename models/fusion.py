@@ -11,6 +11,7 @@ Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
 RRF_K = 60
+FUSED_DEPTH = 100  # hits of each list: from there on a rank adds next to nothing
 
 
 class Search(NamedTuple):
@@ -22,6 +23,11 @@ class Search(NamedTuple):
     @property
     def texts(self) -> tuple[str, ...]:
         return tuple(part for part in self.parts if isinstance(part, str))
+
+
+def rewrites_to_draw(fusion: Fusion, n: int | None = None) -> int:
+    """How many rewrites a search draws where nobody says; one has nothing to agree with."""
+    return n or (4 if fusion == "self-consistency" else 1)
 
 
 def as_typed(query: str) -> Search:

@@ -5,6 +5,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.errors import InputError
@@ -93,6 +94,11 @@ def thumbnail_webp(image: Image.Image, size: int) -> bytes:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(
+        "I"
+    ):  # 16 bits of grey, of which Pillow's conversion keeps the lower 8
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
+        image = Image.fromarray(grey.astype(np.uint8))
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     layered = image.convert("RGBA")

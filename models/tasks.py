@@ -6,6 +6,7 @@ it; the hash of prompt and parser is recorded in every adapter.
 
 import hashlib
 import inspect
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,7 +36,7 @@ class Task:
         lines = [self.instruction] if self.instruction else []
         for example, rewrite in self.examples:
             lines += [f"{asked}: {example}", f"{answered}: {rewrite}"]
-        shown = " ".join(query.split())[: self.max_chars]
+        shown = " ".join(unicodedata.normalize("NFC", query).split())[: self.max_chars]
         return "\n".join([*lines, f"{asked}: {shown}", f"{answered}:"])
 
     @property

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import math
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ class SeenTask:
 
     def prompt(self, query: str) -> str:
         """What is said beside the picture; the query cannot leave its quotation."""
-        shown = " ".join(query.translate(_MARKS).split())[: self.max_chars]
+        composed = unicodedata.normalize("NFC", query)  # one query, however its accents are typed
+        shown = " ".join(composed.translate(_MARKS).split())[: self.max_chars]
         return self.instruction.format(query=shown)
 
     @property

@@ -70,8 +70,9 @@ class Rewrite(_Client):
     def cli_cmd(self) -> None:
         queries = [self.query] if self.query else _lines(sys.stdin)
         wishes = {"task": self.task, "n": self.n, "temperature": self.temperature}
-        for start in range(0, len(queries), self.max_queries):
-            body = {"query": queries[start : start + self.max_queries], **wishes}
+        at_once = self.max_queries if self.url else len(queries)  # here the model is loaded once
+        for start in range(0, len(queries), at_once):
+            body = {"query": queries[start : start + at_once], **wishes}
             for result in _ask("/rewrite", body, self)["results"]:
                 if result["status"] == "fallback":
                     say(f"not rewritten: {result['reason']}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from models.fusion import Fusion, rewrites_to_draw
 from models.progress import say
 from models.rewriter import Sampling
 from service.adapters import Rewriters, Voice
@@ -36,23 +37,28 @@ async def _rewrite(
 ) -> dict[str, Any]:
     async with _searcher(retriever, settings, with_rewriter=True) as searcher:
         sampling = Sampling(body["n"], body["temperature"])
-        results = await asyncio.gather(
-            *(searcher.rewrite(Wanted(query), body["task"], sampling) for query in body["query"])
-        )
+        results = []
+        for start in range(0, len(body["query"]), settings.max_queries):
+            some = body["query"][start : start + settings.max_queries]
+            results += await asyncio.gather(
+                *(searcher.rewrite(Wanted(query), body["task"], sampling) for query in some)
+            )
         return {"results": [result.model_dump() for result in results]}
 
 
 async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings) -> dict[str, Any]:
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
     picture = body.get("image")
-    reference = await from_request(retriever, picture, limits) if picture else None
+    reference = await from_request(retriever, picture, limits) if picture is not None else None
     wanted = Wanted(body["query"], reference)
     needed = body["rewrite"] != "never" and wanted.query is not None
     if body["rewrite"] == "auto" and wanted.query and not reference:
         # Before the language model is started for nothing.
         async with _searcher(retriever, settings, with_rewriter=False) as searcher:
             needed = (await searcher.decide(wanted.query)).rewrite
-    options = SearchOptions(body["k"], body["rewrite"], body["fusion"], n=1, compare=False)
+    fusion: Fusion = body["fusion"]
+    n = rewrites_to_draw(fusion)
+    options = SearchOptions(body["k"], body["rewrite"], fusion, n, compare=False)
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(wanted, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))

@@ -42,7 +42,7 @@ class Metrics:
         )
         self._truncated = Counter(
             "grape_truncated_texts",
-            "Texts that the encoder did not read to their end",
+            "Queries with a text that is longer than the encoder reads at once",
             registry=self._registry,
         )
         fallbacks = Counter(

@@ -34,17 +34,23 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         logs.request_id.set(request_id)
         started = time.perf_counter()
+        answered = False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            route = _route(scope)
+            self._metrics.response(route, status)
+            waited = (time.perf_counter() - started) * 1000
+            logs.log_request(scope["method"], route, status, waited)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answered = MutableHeaders(raw=list(message["headers"]))
-                answered["X-Request-ID"] = request_id
-                add_security_headers(answered, scope["path"])
-                message["headers"] = answered.raw
-                route, status = _route(scope), message["status"]
-                self._metrics.response(route, status)
-                waited = (time.perf_counter() - started) * 1000
-                logs.log_request(scope["method"], route, status, waited)
+                own = MutableHeaders(raw=list(message["headers"]))
+                own["X-Request-ID"] = request_id
+                add_security_headers(own, scope["path"])
+                message["headers"] = own.raw
+                count(message["status"])
             await send(message)
 
         announced = headers.get(b"content-length", b"0")
@@ -53,7 +59,12 @@ class RequestContext:
                 request_id, 413, ErrorType.TOO_LARGE, self._too_large(), {"Connection": "close"}
             )
             return await refusal(scope, receive, send_with_id)
-        return await self._app(scope, self._limited(receive), send_with_id)
+        try:
+            return await self._app(scope, self._limited(receive), send_with_id)
+        except Exception:  # Starlette answers it outside of this
+            if not answered:
+                count(500)
+            raise
 
     def _limited(self, receive: Receive) -> Receive:
         """Counts a body that did not say how long it is."""

@@ -61,7 +61,7 @@ async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> 
         PictureError: it is none.
         PictureTooLarge: it is larger than the limits.
     """
-    data = base64.b64decode(encoded.partition(",")[2] or encoded)
+    data = base64.b64decode(encoded.rpartition(",")[2])
     if len(data) > limits.bytes:
         raise PictureTooLarge(f"image: {len(data):,} bytes are more than {limits.bytes:,}.")
     try:

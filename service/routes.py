@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from models.fusion import rewrites_to_draw
 from models.pictures import PictureError
 from models.rewriter import Sampling
 from models.tasks import MULTILINGUAL
@@ -72,11 +73,12 @@ async def search(body: SearchRequest, request: Request) -> Response:
         raise _not_available("rerank")
     searcher = service.searcher
     wanted = await _wanted(body, service)
+    fusion = body.fusion or settings.fusion
     options = SearchOptions(
         k=body.k,
         rewrite=body.rewrite or settings.rewrite,
-        fusion=body.fusion or settings.fusion,
-        n=body.n,
+        fusion=fusion,
+        n=rewrites_to_draw(fusion, body.n),
         compare=body.compare,
         with_reference=body.with_reference,
     )

@@ -73,7 +73,13 @@ class SearchRequest(_Request):
     k: int = Field(10, ge=1, le=1000, description="most pictures to return")
     rewrite: RewriteMode | None = Field(None, description="the server's default when left out")
     fusion: Fusion | None = Field(None, description="the server's default when left out")
-    n: int = Field(1, ge=1, le=16, description="rewrites to search with; drawn with temperature 1")
+    n: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="rewrites to search with, drawn with temperature 1; left out, 4 for "
+        "self-consistency and 1 for all else",
+    )
     compare: bool = Field(False, description="return the original query's pictures too")
     filter: dict[str, Any] | None = Field(None, description="not available yet")
     rerank: bool = Field(False, description="not available yet")
@@ -91,6 +97,10 @@ class RewriteResult(BaseModel):
     status: Status
     reason: str
     rewrites: list[RewriteText]
+    parts: int = Field(
+        description="how many parts a long query was cut into; the rewrites are then those of the "
+        "parts, in turn"
+    )
     adapter: str | None
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from models.composed import words_beside
-from models.fusion import Fusion, Search, found_by, fuse, searches
+from models.fusion import FUSED_DEPTH, Fusion, Search, found_by, fuse, searches
 from models.gate import Decision, Look, decide
 from models.long_text import readable_parts
 from models.rewriter import Sampling
@@ -84,17 +84,19 @@ class Searcher:
         sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
         typed = as_typed(wanted, self._retriever.encoder)
         reference = None if options.with_reference else wanted.reference
+        several = options.fusion == "rrf" or options.n > 1
+        depth = max(options.k, FUSED_DEPTH) if several else options.k
         direct = None
         if options.rewrite == "auto" or options.compare or tell:
-            direct = await self._retrieve([typed], options.k, reference)
+            direct = await self._retrieve([typed], depth, reference)
         if direct and tell:
-            tell(DirectHits.model_construct(hits=self._direct_hits(typed, direct)))
+            tell(DirectHits.model_construct(hits=self._direct_hits(typed, direct, options.k)))
         looked = time.perf_counter()
         outcome = await self._gated(wanted, direct, options.rewrite, sampling, tell)
         rewritten = time.perf_counter()
 
         made = searches(options.fusion, typed, outcome.rewrites)
-        found = await self._search_what_is_new(made, typed, direct, options.k, reference)
+        found = await self._search_what_is_new(made, typed, direct, depth, reference)
         found_all = time.perf_counter()
         hits = fuse(found.lists, options.k)
         self._metrics.stage("fuse", (time.perf_counter() - found_all) * 1000)
@@ -121,7 +123,9 @@ class Searcher:
                 adapter=outcome.adapter,
             ),
             hits=self._answer(hits, found_by(made, found.lists)),
-            original_hits=self._direct_hits(typed, direct) if direct and options.compare else None,
+            original_hits=(
+                self._direct_hits(typed, direct, options.k) if direct and options.compare else None
+            ),
             timings_ms=timings,
             index=self._index_name,
             degraded=outcome.status == "fallback",
@@ -146,6 +150,7 @@ class Searcher:
                 RewriteText(text=text, clip_tokens=length.clip_tokens, truncated=length.truncated)
                 for text, length in lengths
             ],
+            parts=outcome.parts,
             adapter=outcome.adapter,
         )
 
@@ -206,7 +211,9 @@ class Searcher:
         if mode == "never":
             return Outcome("kept", "not asked for", [])
         if wanted.reference:  # the encoder knows no "the same but"
-            return await self._rewrite(wanted, COMPOSED, sampling, "a picture to be changed", tell)
+            why = "a picture to be changed"
+            changed = await self._rewrite(wanted, COMPOSED, sampling, why, tell)
+            return self._with_words_beside(changed, wanted)
         why = "asked for"
         if mode == "auto":
             assert direct, "the gate looks at what the query finds as typed"
@@ -220,10 +227,11 @@ class Searcher:
         self, wanted: Wanted, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
     ) -> Outcome:
         if self._rewriter.switched_off:
-            return Outcome("kept", "this server has no rewriter", [])
+            return Outcome("kept", f"{why}, but this server has no rewriter", [])
         questions = asks(wanted, task, self._rewriter.sees_pictures)
         if not questions:
-            return Outcome("kept", "nothing says in words what the picture shows", [])
+            unknown = "nothing says in words what the picture shows"
+            return Outcome("kept", f"{why}, but {unknown}", [])
         if wanted.reference and not questions[0].picture:
             why = f"{why}: {wanted.reference.caption}"
         alone = len(questions) == 1
@@ -232,17 +240,36 @@ class Searcher:
             *(self._rewriter.rewrite(ask, sampling, on_text) for ask in questions)
         )
         written = [answer for answer in answers if answer.texts]
+        failed = next((answer for answer in answers if not answer.texts), None)
+        if failed and failed.cause:
+            self._metrics.fallback(failed.cause)
         if not written:
-            if answers[0].cause:
-                self._metrics.fallback(answers[0].cause)
-            return Outcome("fallback", answers[0].reason, [])
-        if not alone:
-            joined = tuple(p for answer in written for t in answer.texts for p in self._read(t))
-            return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
-        blind = wanted.reference is not None and not questions[0].picture
-        beside = words_beside(wanted.query or "") if blind else ()
-        each = [(*beside, *self._read(text)) for text in written[0].texts]
-        return Outcome("rewritten", why, [*each], written[0].adapter)
+            return Outcome("fallback", f"{why}, but {answers[0].reason}", [])
+        if alone:
+            each = [tuple(self._read(text)) for text in written[0].texts]
+            return Outcome("rewritten", why, each, written[0].adapter)
+        if failed:
+            some = f"{len(answers) - len(written)} of {len(answers)} parts"
+            why = f"{why}, but {some} as typed: {failed.reason}"
+        said = [
+            text
+            for ask, answer in zip(questions, answers, strict=True)
+            for text in answer.texts or [ask.query]
+        ]
+        joined = tuple(part for text in said for part in self._read(text))
+        return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
+
+    def _with_words_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
+        """English words are searched beside the rewrite of a model that was never taught changes:
+        it often leaves them out.
+        """
+        assert wanted.reference
+        assert wanted.query
+        seen = self._rewriter.sees_pictures and wanted.reference.picture
+        if seen or self._rewriter.was_taught(COMPOSED.name):
+            return outcome
+        beside = words_beside(wanted.query)
+        return outcome._replace(rewrites=[(*beside, *texts) for texts in outcome.rewrites])
 
     def _read(self, text: str) -> list[str]:
         """A rewrite as the encoder reads it to its end: a model may copy a line of Russian."""
@@ -251,8 +278,8 @@ class Searcher:
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _direct_hits(self, typed: Search, direct: Retrieved) -> list[SearchHit]:
-        return self._answer(direct.lists[0], found_by([typed], direct.lists))
+    def _direct_hits(self, typed: Search, direct: Retrieved, k: int) -> list[SearchHit]:
+        return self._answer(direct.lists[0][:k], found_by([typed], direct.lists))
 
     def _answer(self, hits: list[Hit], sources: dict[int, list[str]]) -> list[SearchHit]:
         index = self._retriever.index

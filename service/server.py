@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -21,7 +22,8 @@ from service.settings import Settings
 
 log = logging.getLogger("grape")
 
-GRACE_S = 10  # for requests in flight, and again for child processes
+GRACE_S = 10  # for child processes, and at least as long for requests in flight
+_MOST_GRACE_S = 18  # with the children's it stays below the 30 that a container's engine waits
 
 
 def serve(settings: Settings) -> None:
@@ -49,7 +51,7 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=grace_s(settings.rewrite_timeout_s),
         server_header=False,
     )
     server = _Server(config, settings.log_format)
@@ -72,6 +74,11 @@ def serve(settings: Settings) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2 if failed else code)
+
+
+def grace_s(rewrite_timeout_s: float) -> int:
+    """How long requests in flight may take to end: a rewrite's deadline, and a second for hits."""
+    return min(max(math.ceil(rewrite_timeout_s) + 1, GRACE_S), _MOST_GRACE_S)
 
 
 class _Terminated(BaseException):

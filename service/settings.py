@@ -105,7 +105,7 @@ class Settings(CommandSettings):
         7 * 24 * 3600, ge=1, description="seconds that a rewrite is kept in Redis"
     )
 
-    max_query_chars: int = Field(16_000, ge=1, description="longest query")
+    max_query_chars: int = Field(32_000, ge=1, description="longest query")
     max_queries: int = Field(64, ge=1, description="most queries in one request")
     max_image_bytes: int = Field(20 * 2**20, ge=1, description="largest picture in a request")
     max_image_pixels: int = Field(50_000_000, ge=1, description="most pixels of such a picture")

@@ -36,8 +36,19 @@ def variables() -> set[str]:
 
 
 def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:
-    for service in ("grape", "grape-gpu", "train"):
+    for service in ("grape", "grape-gpu"):
         assert set(compose["services"][service]["environment"]) == variables()
+
+
+def test_a_training_is_set_by_its_file_alone(compose: dict[str, Any]) -> None:
+    assert compose["services"]["train"]["environment"] == {}
+
+
+@pytest.mark.parametrize(("service", "kind"), [("grape", "cpu"), ("grape-gpu", "gpu")])
+def test_each_service_has_its_image(compose: dict[str, Any], service: str, kind: str) -> None:
+    assert compose["services"][service]["image"] == f"grape:{kind}"
+    assert compose["services"][service]["build"]["target"] == kind
+    assert ("deploy" in compose["services"][service]) == (kind == "gpu")
 
 
 def test_the_example_has_every_setting_and_variable_of_compose() -> None:

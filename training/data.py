@@ -1,7 +1,7 @@
 """Training data: rows of a query and the pictures that answer it, checked against the index."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -50,7 +50,9 @@ class Row(BaseModel, frozen=True):
     @field_validator("targets", "group", mode="before")
     @classmethod
     def _part_ids(cls, value: Any) -> Any:
-        return tuple(value.split("|")) if isinstance(value, str) else tuple(value)
+        if isinstance(value, str):
+            return tuple(value.split("|"))
+        return tuple(value) if isinstance(value, Iterable) else value
 
     @model_validator(mode="after")
     def _composed_has_a_picture(self) -> Self:
@@ -103,7 +105,9 @@ def _read_file(path: Path) -> Iterator[dict[str, Any]]:
         if path.suffix == ".jsonl":
             frame = pandas.read_json(path, lines=True, dtype=False)
         elif path.suffix == ".csv":
-            frame = pandas.read_csv(path, dtype=str)
+            # "null" is German for nothing: only an empty cell is none.
+            frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            frame = frame.mask(frame == "")
         else:
             frame = pandas.read_parquet(path)
     except FileNotFoundError as error:

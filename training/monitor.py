@@ -18,7 +18,7 @@ _LINE = {  # name in the line: TRL's name
     "rank": "rank/mean",
     "in ten": "rank/r_at_10",
     "flat": "frac_reward_zero_std",
-    "words": "completions/mean_length",
+    "tokens": "completions/mean_length",
     "kl": "kl",
     "to target": "similarity/target",
     "to random": "similarity/random",

@@ -14,7 +14,7 @@ from training.evaluation.slices import gain_interval, ranks_of, slices
 from training.language_model import LanguageModel
 from training.output import Comparison, add_metrics, as_json, table, write_adapter
 from training.processes import is_first, processes
-from training.sampling import Engine, Samples, joined
+from training.sampling import NOTHING, Engine, Samples, joined
 from training.scoring import Scorer, load_retriever, searched
 from training.settings import TrainSettings
 from training.warm_start import choose_lessons, warm_start
@@ -98,9 +98,11 @@ def _warm_start(
         seed = settings.seed + number - 1
         chosen = choose(rows, "train", settings.of_tasks(settings.warm_start_queries), seed)
         drawn = _sample(
-            settings, sampler, chosen, f"samples{behind}.jsonl", settings.samples, prompts, minutes
+            settings, sampler, chosen, f"samples{behind}", settings.samples, prompts, minutes
         )
-        samples = joined(samples, drawn)
+        # A row that knows its English is a lesson before the model was asked.
+        known = [row for row in chosen if row.english and row.task in settings.warm_start_english]
+        samples = joined(samples, dict.fromkeys(known, NOTHING) | drawn)
         lessons = choose_lessons(
             scorer, samples, settings.warm_start_rank, settings.warm_start_english
         )
@@ -121,7 +123,7 @@ def what_there_is_to_win(
     )
     if not chosen:
         raise InputError(f"{settings.data} has no rows of the split 'train' for these tasks.")
-    samples = _sample(settings, base, chosen, "samples.jsonl", settings.samples)
+    samples = _sample(settings, base, chosen, "samples", settings.samples)
     oracle = {row.targets[0]: row.english for row in chosen if row.english}
     return dry_run.report(scorer, samples, settings.rewards, oracle)
 
@@ -164,12 +166,12 @@ def greedy_rewrites(
         merged: folder for the merged checkpoint; None asks the frozen model, with examples.
     """
     if merged is None:
-        samples = _sample(settings, base, rows, "frozen.jsonl", 0)
+        samples = _sample(settings, base, rows, "frozen", 0)
     else:
         adapter = open_adapter(settings.out, base.revision)
         checkpoint = merge_adapter(Path(base.path), adapter, merged)
         tuned = LanguageModel(base.name, str(checkpoint), base.on_gpu)
-        samples = _sample(settings, tuned, rows, f"{adapter.name}.jsonl", 0, adapter.tasks)
+        samples = _sample(settings, tuned, rows, adapter.name, 0, adapter.tasks)
     return searched([samples[row].greedy for row in rows], [row.query for row in rows])
 
 
@@ -182,12 +184,12 @@ def _sample(
     tasks: Mapping[str, Task] = TASKS,
     minutes: float | None = None,
 ) -> dict[Row, Samples]:
-    """Samples, kept in the work folder."""
-    path = settings.work_folder / file
+    """Samples, kept in the work folder for this model and temperature."""
+    temperature = settings.sample_temperature
+    how = f"at-{temperature:g}" if count else "greedy"
+    path = settings.work_folder / f"{file}-{base.revision[:12]}-{how}.jsonl"
     with Engine() as engine:
-        return engine.samples(
-            base.path, tasks, rows, count, settings.sample_temperature, path, minutes
-        )
+        return engine.samples(base.path, tasks, rows, count, temperature, path, minutes)
 
 
 def _check_folders(settings: TrainSettings) -> None:
@@ -212,18 +214,18 @@ def _check_taught(settings: TrainSettings) -> None:
 
 
 def _keep_settings(settings: TrainSettings) -> None:
-    """Writes the settings, and refuses to go on with others than the run began with."""
+    """Writes the settings, and refuses to go on with others than the folder's work began with."""
     path = settings.work_folder / "settings.json"
     free = {"config", "debug", "resume", "dry_run", "dry_run_queries", "out", "work", "steps",
             "patience", "test_queries"}  # fmt: skip
     now = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
-    if settings.resume and path.is_file():
+    if path.is_file():
         before = json.loads(path.read_text())
         changed = sorted(k for k in now if before.get(k) != now[k])
         if changed:
             raise InputError(
-                f"--resume with another {', '.join(changed)} than the run began with: "
-                f"{changed[0]} was {before.get(changed[0])!r}."
+                f"{settings.work_folder} was begun with another {', '.join(changed)}: "
+                f"{changed[0]} was {before.get(changed[0])!r}. Name another folder with --work."
             )
     if is_first():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,7 @@ def is_well_formed(completion: str) -> bool:
     if sum(completion.count(mark) for mark in ",;/、،，") > _MOST_COMMAS:
         return False
     repeated = Counter(word for word in words if len(word) > 3)
-    return max(repeated.values(), default=1) == 1
+    return max(repeated.values(), default=1) <= 2  # "smiling face with smiling eyes" is a name
 
 
 REWARDS: dict[str, Reward] = {

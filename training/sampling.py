@@ -25,6 +25,9 @@ class Samples(NamedTuple):
     seconds: float = 0.0  # of the engine's time, with the rest of its chunk at once
 
 
+NOTHING = Samples("", ())  # of a row that was never asked, and may still know its answer
+
+
 class Engine:
     """vLLM as serving uses it, one model at a time; started only when something is left to ask."""
 

@@ -67,7 +67,9 @@ class TrainSettings(RetrieverSettings):
         description="training queries that a round samples for, by task",
     )
     warm_start_english: list[TaskName] = Field(
-        [], description="tasks whose rows' own `english` is chosen from beside their samples"
+        [],
+        description="tasks whose rows' own `english` is chosen from beside their samples; where "
+        "sampling was out of time, alone",
     )
     warm_start_minutes: float | None = Field(
         None, gt=0, description="a round's sampling ends after so long; what is there is learnt"

@@ -37,15 +37,20 @@ byId("reference-remove").addEventListener("click", () => {
 
 byId("copy").addEventListener("click", async () => {
   const body = JSON.stringify(asked()).replaceAll("'", "'\\''");
-  // A picture of megabytes is no command line; the shell reads the file instead.
-  const from = reference()?.image;
-  const sent = from ? body.replace(from, `'"$(base64 -w0 PICTURE)"'`) : body;
-  const command = `curl ${location.origin}/search -H 'Content-Type: application/json' -d '${sent}'`;
+  const curl = `curl ${location.origin}/search -H 'Content-Type: application/json' -d`;
+  const picture = reference()?.image;
+  const command = picture ? `${piped(body, picture)} | ${curl} @-` : `${curl} '${body}'`;
   // Browsers give the clipboard to pages of this machine or over HTTPS alone.
   if (!navigator.clipboard) return say(command);
   await navigator.clipboard.writeText(command);
   say("The search is in the clipboard as a curl command.");
 });
+
+// A picture of megabytes is no command line: the shell reads it from a file.
+function piped(body, picture) {
+  const [before, after] = body.split(picture);
+  return `{ printf %s '${before}'; base64 -w0 PICTURE; printf %s '${after}'; }`;
+}
 
 addEventListener("popstate", fromAddress);
 fromAddress();

@@ -102,7 +102,7 @@ def test_two_thousand_words_are_condensed(server: Server) -> None:
             assert rewrite["truncated"] is False
             assert 1 < rewrite["parts"] <= 16
         else:  # cores that are busy with something else may take longer than the deadline
-            assert rewrite["reason"] == "no rewrite within 10 s"
+            assert rewrite["reason"].endswith(", but no rewrite within 10 s")
         never: dict[str, Any] = server.search(query, rewrite="never")
         assert never["rewrite"]["truncated"] is True
         assert never["rewrite"]["parts"] > 16
@@ -120,6 +120,9 @@ def test_many_long_texts_sampled_at_once_leave_the_engine_alive(server: Server) 
     results = server.client.post("/rewrite", json=body, timeout=120).json()["results"]
     assert len(results) == 32
     # What takes longer than the deadline is a fallback; what ends the engine is a fault.
-    assert {result["reason"] for result in results} <= {"asked for", "no rewrite within 10 s"}
+    assert {result["reason"] for result in results} <= {
+        "asked for",
+        "asked for, but no rewrite within 10 s",
+    }
     assert server.client.get("/readyz").is_success
     assert server.engine().pid == engine

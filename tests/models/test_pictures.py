@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -28,6 +29,11 @@ def test_every_format_and_mode_becomes_rgb(kind: str, mode: str) -> None:
     decoded = decode_picture(data)
     assert decoded.mode == "RGB"
     assert decoded.size == (20, 10)
+
+
+def test_sixteen_bits_of_grey_keep_their_brightness() -> None:
+    grey = Image.fromarray(np.full((10, 20), 30_000, np.uint16))
+    assert decode_picture(encoded(grey, "PNG")).getpixel((0, 0)) == (117, 117, 117)
 
 
 def test_transparent_parts_become_white_and_turned_photos_upright() -> None:

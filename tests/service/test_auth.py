@@ -200,6 +200,8 @@ async def test_an_unforeseen_error_has_the_headers_too(
     answer = await client.post("/search", json={"query": "a"})
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+    counted = 'grape_responses_total{code="500",route="/search"} 1.0'
+    assert counted in (await client.get("/metrics")).text
 
 
 def test_keys_are_kept_as_hashes(monkeypatch: pytest.MonkeyPatch) -> None:

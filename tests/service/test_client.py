@@ -245,7 +245,7 @@ async def test_errors_of_the_application(client: httpx.AsyncClient) -> None:
         for query, wishes, error_type in (
             ("x", {"k": 0}, ErrorType.VALIDATION),
             ("a\udc80", {}, ErrorType.VALIDATION),  # what a shell makes of broken UTF-8
-            ("x" * 20_000, {}, ErrorType.TOO_LARGE),
+            ("x" * 40_000, {}, ErrorType.TOO_LARGE),
         ):
             with pytest.raises(ClientError) as caught:
                 await here.search(query, **wishes)  # type: ignore[arg-type]
@@ -279,13 +279,13 @@ async def test_the_shell_asks_through_it(client: httpx.AsyncClient) -> None:
             for arguments in (
                 ("search", "red", "-k", "2", "--json", "--rewrite", "never"),
                 ("rewrite", "ein rotes Bild"),
-                ("search", "x" * 20_000),
+                ("search", "x" * 40_000),
             )
         ]
     assert len(json.loads(shown.stdout)["hits"]) == 2
     assert rewritten.stdout == "a red square\n"
     assert refused.returncode == 2
-    assert refused.stderr == "grape search: query: 20,000 characters are more than 16,000.\n"
+    assert refused.stderr == "grape search: query: 40,000 characters are more than 32,000.\n"
 
 
 def test_it_imports_nothing_heavy() -> None:

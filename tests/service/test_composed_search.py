@@ -97,6 +97,15 @@ async def test_english_words_are_searched_beside_their_rewrite(
     assert [hit.id for hit in result.hits] == [f"{colour}.png" for colour in order]
 
 
+async def test_an_adapter_that_was_taught_changes_needs_no_words_beside(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewriter.answers["red / but blue"] = " a blue square"
+    monkeypatch.setattr("service.adapters.Voice.claims", lambda self, task: task == "composed")
+    result = await search(client, image_id="red.png", query="but blue")
+    assert result.rewrite.texts == ["a blue square"]
+
+
 async def test_without_rewriting_it_is_the_mean_of_both(
     client: httpx.AsyncClient, encoder: ClipEncoder
 ) -> None:
@@ -155,7 +164,7 @@ async def test_wrong_pictures_are_4xx(start) -> None:  # type: ignore[no-untyped
     client = await start(max_image_bytes=2_000, max_image_pixels=5_000)
     text = base64.b64encode(b"no picture at all").decode()
     cut = base64.b64encode(base64.b64decode(picture("red"))[:40]).decode()
-    for broken in (text, cut, ""):
+    for broken in (text, cut, "", "data:image/png;base64,"):
         told = await problem(client, 422, ErrorType.VALIDATION, image=broken, query="a")
         assert told.startswith("image: ")
     assert "5,000" in await problem(
@@ -197,7 +206,9 @@ async def test_a_picture_that_nothing_describes_is_searched_with_as_it_is(
     client = await start(index=folder / "index")
     result = await search(client, image_id="1", query="but blue")
     assert (result.rewrite.status, result.degraded) == ("kept", False)
-    assert result.rewrite.reason == "nothing says in words what the picture shows"
+    assert result.rewrite.reason == (
+        "a picture to be changed, but nothing says in words what the picture shows"
+    )
     assert result.hits[0].id == "2"
 
 

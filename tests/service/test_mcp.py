@@ -157,7 +157,7 @@ async def test_rewrites(call: Call, rewriter: FakeRewriter) -> None:
         ("search_images", {"query": "a", "k": 0}, "k: Input should be greater than"),
         ("search_images", {"query": "a", "k": "many"}, "k: Input should be a valid integer"),
         ("search_images", {"query": "a", "rewrite": "maybe"}, "rewrite: Input should be 'auto'"),
-        ("search_images", {"query": "a" * 20_000}, "query: 20,000 characters are more than 16,000"),
+        ("search_images", {"query": "a" * 40_000}, "query: 40,000 characters are more than 32,000"),
         ("rewrite_query", {"query": ""}, "query: String should have"),
     ],
 )

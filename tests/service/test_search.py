@@ -9,7 +9,7 @@ import pytest
 
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
-from models.rewriter import RewriteFailed, RewriterDown
+from models.rewriter import Ask, RewriteFailed, RewriterDown, Sampling
 from service.schemas import SearchResult
 from tests.service.conftest import COLOURS, FakeRewriter
 
@@ -66,16 +66,15 @@ async def test_every_hit_says_which_search_found_it(
     assert all(hit.found_by == ["query"] for hit in fused.original_hits)
     mean = await search(client, query=GERMAN, fusion="mean")
     assert mean.hits[0].found_by == ["mean"]
-    # Two lists of two pictures each: a picture of one list alone names that one.
-    typed = await search(client, query="a black square", rewrite="never", k=2)
-    other = await search(client, query="a red square", rewrite="never", k=2)
+    # The lists are fused before they are cut: of few hits the first are those of many.
     rewriter.answers["a black square"] = "a red square"
-    short = await search(client, query="a black square", rewrite="always", fusion="rrf", k=2)
-    lists = {"query": typed.hits, "rewrite 1": other.hits}
-    ids = {name: {hit.id for hit in hits} for name, hits in lists.items()}
-    assert ids["query"] != ids["rewrite 1"]
-    for hit in short.hits:
-        assert hit.found_by == [name for name in lists if hit.id in ids[name]]
+    asked = {"query": "a black square", "rewrite": "always", "fusion": "rrf", "compare": True}
+    long = await search(client, k=5, **asked)
+    for k in (1, 2):
+        short = await search(client, k=k, **asked)
+        assert short.hits == long.hits[:k]
+        assert short.original_hits is not None
+        assert len(short.original_hits) == k
     rewriter.answers["red"] = "red"
     same = await search(client, query="red", rewrite="always", fusion="rrf")
     assert same.hits[0].found_by == ["query"]
@@ -106,6 +105,8 @@ async def test_every_fusion(client: httpx.AsyncClient) -> None:
 async def test_several_rewrites_are_drawn_and_fused(
     client: httpx.AsyncClient, rewriter: FakeRewriter
 ) -> None:
+    await search(client, query=GERMAN, fusion="self-consistency")
+    assert rewriter.calls[-1][1] == (4, 1.0)  # one rewrite has nothing to agree with
     result = await search(client, query=GERMAN, n=4)
     assert rewriter.calls[-1][1] == (4, 1.0)
     assert result.rewrite.texts == ["a red square"]  # four times the same is one
@@ -171,7 +172,7 @@ async def test_a_late_rewriter_degrades_the_search(start, rewriter: FakeRewriter
     client = await start(rewrite_timeout_s=0.1)
     rewriter.delay = 30
     result = await search(client, query=GERMAN)
-    assert result.rewrite.reason == "no rewrite within 0.1 s"
+    assert result.rewrite.reason.endswith(", but no rewrite within 0.1 s")
     assert result.degraded
     assert rewriter.cancelled == 1
 
@@ -182,7 +183,7 @@ async def test_an_unusable_rewrite_degrades_the_search(
 ) -> None:
     rewriter.answers[GERMAN] = answer
     result = await search(client, query=GERMAN)
-    assert result.rewrite.reason == "the rewriter wrote nothing usable"
+    assert result.rewrite.reason.endswith(", but the rewriter wrote nothing usable")
 
 
 async def test_a_dead_rewriter_comes_back(
@@ -223,6 +224,39 @@ async def test_without_a_rewriter_searches_are_as_typed(start) -> None:  # type:
     assert not result.degraded
 
 
+async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = "I saw it in the old house near the river. "
+    query = (sentence * 100).strip()  # more than a language model is shown at a time
+    asked: list[str] = []
+
+    async def complete(ask: Ask, sampling: Sampling, on_text: object = None) -> list[str]:
+        asked.append(ask.query)
+        return ["!!"] if len(asked) == 2 else [" a red square"]
+
+    monkeypatch.setattr(rewriter, "complete", complete)
+    result = await search(client, query=query, rewrite="always")
+    assert len(asked) == result.rewrite.parts > 2
+    assert result.rewrite.status == "rewritten"
+    failed = f"1 of {len(asked)} parts as typed: the rewriter wrote nothing usable"
+    assert result.rewrite.reason == f"asked for, but {failed}"
+    assert result.rewrite.texts[0] == "a red square"
+    assert sentence.strip() in result.rewrite.texts[1]
+    told = (await client.get("/metrics")).text
+    assert 'grape_fallbacks_total{reason="unusable"} 1.0' in told
+    written = (await client.post("/rewrite", json={"query": query})).json()["results"][0]
+    assert written["parts"] == len(asked) // 2
+
+
+async def test_accents_typed_in_two_ways_are_one_query(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    for query in ("caf\u00e9 rojo", "cafe\u0301 rojo"):
+        assert (await search(client, query=query, rewrite="always")).rewrite.status == "rewritten"
+    assert len(rewriter.calls) == 1  # the second came from the cache
+
+
 async def test_rewrite_route(client: httpx.AsyncClient) -> None:
     response = await client.post("/rewrite", json={"query": [GERMAN, "red"]})
     body = response.json()
@@ -233,6 +267,7 @@ async def test_rewrite_route(client: httpx.AsyncClient) -> None:
         "status": "rewritten",
         "reason": "asked for",
         "rewrites": [{"text": "a red square", "clip_tokens": 5, "truncated": False}],
+        "parts": 1,
         "adapter": None,
     }
     assert second["query"] == "red"

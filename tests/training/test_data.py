@@ -36,6 +36,15 @@ def test_every_kind_of_file_gives_the_same_rows(kind: str, tmp_path: Path) -> No
     assert load_rows(str(path)) == [Row.model_validate(record) for record in RECORDS]
 
 
+def test_words_that_tables_take_for_nothing_are_queries(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("query,targets,english\nnull,1F415,zero\nNA,1F415,\n")
+    assert [(row.query, row.english) for row in load_rows(str(path))] == [
+        ("null", "zero"),
+        ("NA", None),
+    ]
+
+
 def test_a_data_set_by_name_is_read_by_datasets(tmp_path: Path) -> None:
     """A folder in the hub's layout: its splits become the rows'."""
     folder = tmp_path / "rows"
@@ -55,6 +64,8 @@ def test_a_data_set_by_name_is_read_by_datasets(tmp_path: Path) -> None:
         ('{"query": "", "targets": ["x"]}', "row 1: query: String should have at least 1"),
         ('{"query": "a"}', "row 1: targets: Field required"),
         ('{"query": "a", "targets": []}', "row 1: targets"),
+        ('{"query": "a", "targets": 7}', "row 1: targets"),
+        ('{"query": "a", "targets": null}', "row 1: targets"),
         ('{"query": "a", "targets": ["x"], "task": "sing"}', "row 1: task: Input should be"),
         ('{"query": "a", "targets": ["x"]}\n{"targets": ["x"]}', "row 2: query: Field required"),
         ("{broken", "cannot be read"),

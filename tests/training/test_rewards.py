@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.encoder import ClipEncoder
 from models.index import ImageIndex
+from training.demo_data import english_names
 from training.dry_run import weighted
 from training.ranking import Corpus, Ranking
 from training.rewards import REWARDS, Reward, Rollout, is_well_formed
@@ -117,6 +118,11 @@ def test_the_order_of_the_corpus_changes_no_reward(seed: int) -> None:
 )
 def test_format_knows_the_shape_of_a_caption(completion: str, good: bool) -> None:
     assert is_well_formed(completion) is good
+
+
+def test_every_name_of_the_gallery_has_the_shape_of_a_caption() -> None:
+    """ "smiling face with smiling eyes" says two words twice."""
+    assert [name for name in english_names().values() if not is_well_formed(name)] == []
 
 
 def test_what_the_encoder_would_cut_is_out_of_shape() -> None:

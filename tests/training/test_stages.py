@@ -15,7 +15,7 @@ from training.data import Row
 from training.evaluation.slices import AVERAGE, gain_interval, slices
 from training.grpo import by_task
 from training.ranking import Corpus
-from training.sampling import Samples, sample_rewrites
+from training.sampling import NOTHING, Samples, sample_rewrites
 from training.scoring import Retriever, Scorer
 from training.warm_start import choose_lessons
 
@@ -51,6 +51,8 @@ def test_a_rows_own_english_is_a_candidate_where_it_is_asked_for(scorer: Scorer)
     assert lesson.rewrite == "guitar"
     better = {known: Samples(" guitar", ())}
     assert choose_lessons(scorer, better, 5, with_english=["multilingual"])[0].rank == 1
+    (lesson,) = choose_lessons(scorer, {known: NOTHING}, 5, with_english=["multilingual"])
+    assert lesson.rewrite == "guitar"
 
 
 def test_the_dry_run_tells_what_there_is_to_win(scorer: Scorer) -> None:

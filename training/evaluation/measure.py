@@ -30,7 +30,7 @@ from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
 Part = str | int  # of what is searched: a text, or a picture by its position in the index
-_FORMAT = 3  # of what is kept; another one is measured anew
+_FORMAT = 4  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -151,7 +151,8 @@ class Bench:
                 written = (samples[row].greedy, *samples[row].drawn)
                 rewrites = [text for answer in written if (text := parse_rewrite(answer))]
                 texts[place] = texts_of(spec, row.query, rewrites)
-                if spec.gated and row.task == "composed":  # as it is served
+                if spec.gated and row.task == "composed" and not self._taught("composed"):
+                    # As it is served.
                     texts[place] = (*words_beside(row.query), *rewrites) or (row.query,)
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
@@ -194,11 +195,14 @@ class Bench:
             assert self.adapter
             name = self.adapter.name
             model = str(merge_adapter(Path(model), self.adapter, merged_dir()))
-        drawn = self.settings.n if spec.draws else 0
-        file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{drawn}.jsonl"
-        return self.engine.samples(
-            model, tasks_of(spec.prompt, self.adapter), rows, drawn, self.settings.temperature, file
-        )
+        drawn, temperature = self.settings.n if spec.draws else 0, self.settings.temperature
+        how = f"{drawn}-at-{temperature:g}" if drawn else "greedy"
+        file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{how}.jsonl"
+        tasks = tasks_of(spec.prompt, self.adapter)
+        return self.engine.samples(model, tasks, rows, drawn, temperature, file)
+
+    def _taught(self, task: str) -> bool:
+        return self.adapter is not None and task in self.adapter.manifest.tasks
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
@@ -215,7 +219,7 @@ class Bench:
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of all that the outcome depends on."""
-        parts: list[object] = [_FORMAT, spec, gallery.identity]
+        parts: list[object] = [_FORMAT, spec, gallery.identity, self.settings.encoder_precision]
         parts += [row.model_dump_json() for row in self.rows]
         if spec.model in ("frozen", "tuned"):
             tasks = tasks_of(spec.prompt, self.adapter)

@@ -100,7 +100,7 @@ def tasks_of(prompt: Prompt, adapter: Adapter | None) -> Mapping[str, Task]:
         return {name: replace(task, examples=()) for name, task in TASKS.items()}
     if prompt == "describe":
         instruction = "Describe the picture that is looked for in an English sentence."
-        return {
+        return TASKS | {
             task.name: replace(
                 task,
                 instruction=instruction,
