@@ -50,7 +50,7 @@ class Task:
     def hash(self) -> str:
         """Changes with the prompt and with the parser."""
         parts = repr((self.name, self.prompt("{query}"), self.max_tokens, self.max_chars))
-        return hashlib.sha256((parts + inspect.getsource(parse_rewrite)).encode()).hexdigest()
+        return hashlib.sha256((parts + _PARSER).encode()).hexdigest()
 
 
 def parse_rewrite(answer: str) -> str | None:
@@ -66,6 +66,9 @@ def parse_rewrite(answer: str) -> str | None:
     if any(f"{label}:" in text for task in TASKS.values() for label in task.labels):
         return None
     return text
+
+
+_PARSER = inspect.getsource(parse_rewrite)  # now: later the file may have another version
 
 
 MULTILINGUAL = Task(

@@ -98,8 +98,9 @@ class RewriteResult(BaseModel):
     reason: str
     rewrites: list[RewriteText]
     parts: int = Field(
+        1,
         description="how many parts a long query was cut into; the rewrites are then those of the "
-        "parts, in turn"
+        "parts, in turn",
     )
     adapter: str | None
 

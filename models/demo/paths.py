@@ -26,11 +26,15 @@ def demo_dir() -> Path:
     return cache_dir() / "demo"
 
 
-@functools.cache
 def index_dir() -> Path:
     """The gallery's index. Another encoder in the repository means another folder."""
+    return demo_dir() / f"index-{_encoder_sha256()[:12]}-{_GALLERY}"
+
+
+@functools.cache
+def _encoder_sha256() -> str:
     weights = (ENCODER_DIR / "open_clip_model.safetensors").read_bytes()
-    return demo_dir() / f"index-{hashlib.sha256(weights).hexdigest()[:12]}-{_GALLERY}"
+    return hashlib.sha256(weights).hexdigest()
 
 
 def pictures_dir() -> Path:

@@ -1,8 +1,10 @@
 """The page in a real browser."""
 
 import base64
+import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +207,20 @@ def test_a_search_starts_from_a_chosen_file(page: Page, red_square: Path) -> Non
     page.get_by_label("Start from a picture").set_input_files(red_square)
     found_from_a_file(page)
     expect(page.locator("#reference-name")).to_have_text("mine.png")
+
+
+def test_a_search_from_a_file_is_copied_as_a_command_that_reads_it(
+    page: Page, red_square: Path
+) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/")
+    page.get_by_label("Start from a picture").set_input_files(red_square)
+    found_from_a_file(page)
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.get_by_role("status")).to_contain_text("clipboard")
+    command = page.evaluate("navigator.clipboard.readText()").replace("PICTURE", str(red_square))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)["hits"]) == 12
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

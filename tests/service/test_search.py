@@ -227,8 +227,8 @@ async def test_without_a_rewriter_searches_are_as_typed(start) -> None:  # type:
 async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
     client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sentence = "I saw it in the old house near the river. "
-    query = (sentence * 100).strip()  # more than a language model is shown at a time
+    sentences = [f"I saw {number} in the old house near the river." for number in range(100)]
+    query = " ".join(sentences)  # more than a language model is shown at a time
     asked: list[str] = []
 
     async def complete(ask: Ask, sampling: Sampling, on_text: object = None) -> list[str]:
@@ -242,11 +242,9 @@ async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
     failed = f"1 of {len(asked)} parts as typed: the rewriter wrote nothing usable"
     assert result.rewrite.reason == f"asked for, but {failed}"
     assert result.rewrite.texts[0] == "a red square"
-    assert sentence.strip() in result.rewrite.texts[1]
+    assert "in the old house near the river." in result.rewrite.texts[1]
     told = (await client.get("/metrics")).text
-    assert 'grape_fallbacks_total{reason="unusable"} 1.0' in told
-    written = (await client.post("/rewrite", json={"query": query})).json()["results"][0]
-    assert written["parts"] == len(asked) // 2
+    assert 'grape_fallbacks_total{cause="unusable"} 1.0' in told
 
 
 async def test_accents_typed_in_two_ways_are_one_query(
@@ -254,7 +252,8 @@ async def test_accents_typed_in_two_ways_are_one_query(
 ) -> None:
     for query in ("caf\u00e9 rojo", "cafe\u0301 rojo"):
         assert (await search(client, query=query, rewrite="always")).rewrite.status == "rewritten"
-    assert len(rewriter.calls) == 1  # the second came from the cache
+    asked = [query for query, _ in rewriter.calls if "rojo" in query]
+    assert asked == ["caf\u00e9 rojo"]  # the second came from the cache
 
 
 async def test_rewrite_route(client: httpx.AsyncClient) -> None:
