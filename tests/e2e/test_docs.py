@@ -1,4 +1,7 @@
-"""Every command of the README is run here, or is the run that this test is part of."""
+"""The README's commands are run here, or are the run that this test is part of.
+
+Those that would fetch a model from the hub or need a GPU are parsed by the program alone.
+"""
 
 import json
 import re

@@ -85,7 +85,7 @@ def test_the_progress_tells_reward_rank_flat_groups_kl_and_inflation(unbroken: P
     lines = (unbroken / "stderr").read_text().splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert len(steps) == STEPS
-    for word in ("reward", "rank", "in ten", "flat", "words", "kl", "to target", "to random",
+    for word in ("reward", "rank", "in ten", "flat", "tokens", "kl", "to target", "to random",
                  "gap", "rank_log", "format"):  # fmt: skip
         assert f"{word} " in steps[-1], word
     assert sum(line.startswith("validation at step") for line in lines) == 3
