@@ -9,6 +9,7 @@ from models.adapter import Adapter, checkpoint_revision
 from models.demo import paths
 from models.engine_shared import SharedEngine
 from models.errors import GrapeError, InputError
+from models.hub import hub_checkpoint
 from models.rewriter_vllm import VLLMOptions, VLLMRewriter, attaches_adapters
 from models.tasks import TASKS
 from service.redis_store import RedisStore
@@ -82,11 +83,17 @@ def _model(settings: Settings, adapter: Adapter | None) -> str:
 
 
 def model_path(settings: Settings) -> str:
-    """A demo model's checkpoint, a folder, or a name for the hub."""
+    """A demo model's checkpoint, a folder, or a name for the hub, which the engine fetches.
+
+    Where an adapter is to fit it, it is fetched here.
+    """
     from models.demo.llm import DEMO_LLMS
 
     if settings.llm not in DEMO_LLMS:
-        return settings.llm
+        adapted = settings.adapter not in ("auto", "none") or settings.adapter_registry
+        if not adapted or settings.llm_endpoint or Path(settings.llm).is_dir():
+            return settings.llm
+        return str(hub_checkpoint(settings.llm))
     checkpoint = paths.checkpoint_dir(settings.llm)
     if not checkpoint.is_dir():
         raise InputError(

@@ -21,6 +21,7 @@ from models.adapter import checkpoint_revision
 from models.demo.llm import DEMO_LLMS
 from models.demo.paths import checkpoint_dir
 from models.errors import InputError
+from models.hub import hub_checkpoint
 from models.tasks import STOP
 from training.settings import TrainSettings
 
@@ -41,7 +42,7 @@ class LanguageModel:
     def named(cls, name: str) -> "LanguageModel":
         """
         Raises:
-            InputError: a demo model that is not prepared.
+            InputError: a demo model that is not prepared, or a name that the hub does not have.
         """
         path = name
         if Path(name).is_dir():
@@ -52,16 +53,14 @@ class LanguageModel:
                 raise InputError(
                     f"{name} is not prepared: run `grape demo prepare --llm {name}` first."
                 )
+        else:
+            path = str(hub_checkpoint(name))
         return cls(name, path, torch.cuda.is_available())
 
     @cached_property
     def revision(self) -> str:
-        """The hash of a local checkpoint's weights, or the hub's commit."""
-        if Path(self.path).is_dir():
-            return checkpoint_revision(Path(self.path))
-        from huggingface_hub import HfApi
-
-        return str(HfApi().model_info(self.path).sha)
+        """The hash of the checkpoint's weights."""
+        return checkpoint_revision(Path(self.path))
 
     def load(self) -> PreTrainedModel:
         """float32 on a CPU, which computes nothing faster; bfloat16 on a GPU.
