@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -46,6 +47,11 @@ class CommandSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        given = {k: v for k, v in env_settings.env_vars.items() if k.startswith("grape_")}
+        # A field with another name on the command line (--json) has no prefix of its own, and is
+        # not to be set by a variable JSON that is somebody else's.
+        env_settings.env_vars = {k.removeprefix("grape_"): v for k, v in given.items()} | given
         from_file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file.get())
         return init_settings, env_settings, from_file
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.commands import Search
 from tests.e2e.server import GRAPE
 
 
@@ -41,6 +42,17 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert done.returncode == 2, done
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JSON", "/usr/bin/jq")
+    assert not Search(query="x").as_json
+    monkeypatch.setenv("GRAPE_JSON", "1")
+    monkeypatch.setenv("GRAPE_K", "7")
+    told = Search(query="x")
+    assert (told.as_json, told.k) == (True, 7)
 
 
 def test_failed_work_is_exit_code_1() -> None:

@@ -163,7 +163,7 @@ def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Pa
         ({"rewards": {"rank_lg": 1}}, "there is no reward 'rank_lg'; did you mean rank_log"),
         ({"micro_batch": 5}, "micro_batch 5 must divide"),
         ({"rollouts": "vllm-server"}, "needs vllm_server"),
-        ({"llm": "/no/such/model"}, "The base model /no/such/model cannot be loaded"),
+        ({"llm": "/no/such/model"}, "The base model /no/such/model is not to be had"),
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),
         ({"steps": 0}, "there is nothing to train"),
