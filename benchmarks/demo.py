@@ -63,6 +63,16 @@ def drifts(entry: Mapping[str, Any], results: Results) -> list[str]:
     ]
 
 
+def worse_by_default(results: Results) -> list[str]:
+    """The slices that `auto` answers significantly worse than the query as typed; none may."""
+    (auto,) = (system for system in results.systems if system.name == "auto")
+    return [
+        found.slice
+        for found in auto.comparisons
+        if found.against == "direct" and found.difference.value < 0 and found.p_holm < 0.05
+    ]
+
+
 def table(results: Results) -> str:
     """The README's: R@10 with intervals, by language."""
     systems = {system.name: system for system in results.systems}
@@ -127,6 +137,8 @@ def main() -> None:
         assert results.slices[ALL]
         print(as_text(results), "\n")
         wrong += [f"{name}: {line}" for line in drifts(entry, results)]
+        if worse := worse_by_default(results):
+            sys.exit(f"{name}: `auto` is significantly worse than as typed on {', '.join(worse)}")
         entry["expected"] = values(results)
         if name == "whole" and arguments.write:
             write_between(README, "languages", table(results))

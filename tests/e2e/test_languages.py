@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.demo import drifts, expected, measure
+from benchmarks.demo import drifts, expected, measure, worse_by_default
 from training.evaluation.queries import OTHER_LANGUAGES
 
 
@@ -11,6 +11,7 @@ def test_the_sample_is_what_it_was(tmp_path: Path) -> None:
     assert set(entry["expected"]) == {"direct", "frozen", "tuned", "auto", "oracle"}
     results = measure(entry, tmp_path)
     assert drifts(entry, results) == []
+    assert worse_by_default(results) == []
     recall = {s.name: s.metrics[OTHER_LANGUAGES]["R@10"].value for s in results.systems}
     assert recall["direct"] + 0.1 < recall["tuned"]
 

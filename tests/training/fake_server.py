@@ -16,6 +16,7 @@ class FakeServer:
 
     def __init__(self, encoder: ClipEncoder) -> None:
         self.rewrites: dict[str, list[str]] = {}
+        self.parts = 1
         self.not_ready = ""
         self.overloaded = 0  # searches to turn away
         self.fails_with: tuple[int, bytes] | None = None
@@ -48,7 +49,8 @@ class FakeServer:
     def searched_with(self, query: str) -> dict[str, Any]:
         texts = self.rewrites.get(query)
         if texts:
-            return {"status": "rewritten", "reason": "not plain English", "texts": texts}
+            told = {"status": "rewritten", "reason": "not plain English", "texts": texts}
+            return told | {"parts": self.parts}
         status = "kept" if texts is None else "fallback"
         return {"status": status, "reason": "because", "texts": [query]}
 

@@ -93,6 +93,16 @@ def test_the_rewrite_is_searched_and_not_the_query(
     assert {body["rewrite"] for body in server.fake.searches} == {"auto"}
 
 
+def test_the_parts_of_a_long_query_are_one_search(
+    server: SimpleNamespace, encoder: ClipEncoder
+) -> None:
+    server.fake.rewrites, server.fake.parts = {"long": ["clock", "elephant"]}, 2
+    found = run(ServedModel(server.url, encoder), asked("long"), top_k=6)["q long"]
+    vector = encoder.encode_texts(["clock", "elephant"]).mean(axis=0)
+    expected = encoder.encode_texts(TEXTS) @ (vector / np.linalg.norm(vector))
+    assert [found[text] for text in TEXTS] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_never_asks_nothing(server: SimpleNamespace, encoder: ClipEncoder) -> None:
     server.fake.rewrites = {"Uhr": ["clock"]}
     found = run(ServedModel(server.url, encoder, rewrite="never"), asked("Uhr"))

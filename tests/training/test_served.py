@@ -25,7 +25,7 @@ def test_an_overloaded_server_is_asked_again_when_it_says(
     monkeypatch.setattr(served.time, "sleep", pauses.append)
     server.fake.overloaded, server.fake.rewrites = 2, {"Uhr": ["clock"]}
     found = Served(server.url).searched_with(["Uhr"], "auto", 1)
-    assert found[0].rewrites == ["clock"]
+    assert found[0].rewrites == [("clock",)]
     assert pauses == [7, 7]
     monkeypatch.setattr(served, "_COME_BACK_FOR_S", 5.0)
     server.fake.overloaded = 1

@@ -14,8 +14,9 @@ import numpy as np
 
 from models.encoder import ClipEncoder
 from models.errors import InputError
-from models.fusion import Fusion, as_typed, fuse, searches
+from models.fusion import Fusion, Search, fuse, searches
 from models.index import ImageIndex
+from models.long_text import readable_parts
 from models.pictures import PictureError, decode_picture, read_picture
 from models.progress import say, track
 from models.types import Hit, Vectors
@@ -122,7 +123,7 @@ class ServedModel:
             batch = texts[start : start + step]
             rewrites = self._rewrites(batch, failures)
             groups = [
-                searches(self._fusion, as_typed(text), [(rewrite,) for rewrite in found])
+                searches(self._fusion, self._typed(text), found)
                 for text, found in zip(batch, rewrites, strict=True)
             ]
             vectors = self._vectors([search.texts for own in groups for search in own])
@@ -137,7 +138,11 @@ class ServedModel:
             say(f"{len(failures)} of {len(ids)} queries were searched as typed: {failures[0]}.")
         return results
 
-    def _rewrites(self, queries: Sequence[str], failures: list[str]) -> list[list[str]]:
+    def _typed(self, query: str) -> Search:
+        """A query that is longer than the encoder reads is searched in parts, as serving does."""
+        return Search("query", tuple(readable_parts(query, self._encoder)))
+
+    def _rewrites(self, queries: Sequence[str], failures: list[str]) -> list[list[tuple[str, ...]]]:
         """Each query's rewrites; none where it is searched as typed."""
         if self._mode == "never":
             return [[] for _ in queries]

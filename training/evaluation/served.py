@@ -53,10 +53,14 @@ class SearchedWith(BaseModel):
     status: Literal["rewritten", "kept", "fallback"]
     reason: str
     texts: list[str]
+    parts: int = 1
 
     @property
-    def rewrites(self) -> list[str]:
-        return self.texts if self.status == "rewritten" else []
+    def rewrites(self) -> list[tuple[str, ...]]:
+        """Each of one text, or the texts of a long query's parts as one."""
+        if self.status != "rewritten":
+            return []
+        return [tuple(self.texts)] if self.parts > 1 else [(text,) for text in self.texts]
 
 
 class _Result(BaseModel):
