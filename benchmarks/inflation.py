@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.demo import write_between
-from models.adapter import open_adapter
+from models.adapter import content_hash, open_adapter
 from models.demo import paths
 from models.progress import say
 from training.data import choose, load_rows
@@ -61,7 +61,8 @@ def settings_of(
     run: Run, steps: int, validated: int, work: Path, learning_rate: float
 ) -> TrainSettings:
     """Names alone: their prompts are short, so that a step takes seconds on a CPU."""
-    folder = work / f"{run.reward}-{run.beta:g}-{steps}-{validated}-{learning_rate:g}"
+    start = content_hash(paths.ADAPTER)[:8]
+    folder = work / f"{start}-{run.reward}-{run.beta:g}-{steps}-{validated}-{learning_rate:g}"
     return TrainSettings(
         work=folder,
         tasks=["multilingual"],
