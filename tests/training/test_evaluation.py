@@ -9,9 +9,14 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from models.demo import paths
+from models.encoder import ClipEncoder
+from models.errors import InputError
 from models.fusion import fuse
 from models.index import ImageIndex
+from models.index_build import build_index
 from models.types import Hit, Vectors
 from tests.conftest import DIM, unit_vectors
 from tests.e2e.server import GRAPE
@@ -221,7 +226,7 @@ def test_another_encoder_is_searched_in_its_own_index(
     )  # fmt: skip
     other.save(tmp_path / "other")
     settings = EvalSettings(
-        systems=["direct"], encoders={"other": tmp_path / "other"}, limit=10,
+        systems=["direct"], encoders={"other": str(tmp_path / "other")}, limit=10,
         work=tmp_path / "work", trec=tmp_path / "trec",
     )  # fmt: skip
     direct, again = evaluate(settings).systems
@@ -229,6 +234,31 @@ def test_another_encoder_is_searched_in_its_own_index(
     assert again.metrics == direct.metrics
     one, two = ((tmp_path / "trec" / f"{name}.run").read_text() for name in ("direct", "other"))
     assert one.replace(" direct\n", "\n") == two.replace(" other\n", "\n")
+
+
+def test_another_encoder_by_its_name_indexes_the_same_pictures(
+    encoder: ClipEncoder, tmp_path: Path
+) -> None:
+    pictures = {}
+    for colour in ("red", "green", "blue"):
+        pictures[colour] = tmp_path / "pictures" / f"{colour}.png"
+        pictures[colour].parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(pictures[colour])
+    index, _ = build_index(pictures, tmp_path / "pictures", encoder)
+    index.save(tmp_path / "index")
+    rows = [{"query": f"a {name} square", "targets": [name], "split": "test"} for name in pictures]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = EvalSettings(
+        data=str(tmp_path / "rows.jsonl"), index=tmp_path / "index", systems=["direct"],
+        encoders={"same": paths.ENCODER}, work=tmp_path / "work",
+    )  # fmt: skip
+    direct, same = evaluate(settings).systems
+    assert same.ranks == direct.ranks
+    assert same.target_similarity == pytest.approx(direct.target_similarity)
+    unnamed = EvalSettings(data="demo", systems=["direct"], encoders={"none": "no-such-model"},
+                           limit=1, work=tmp_path / "work")  # fmt: skip
+    with pytest.raises(InputError, match="no-such-model"):
+        evaluate(unnamed)
 
 
 def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:

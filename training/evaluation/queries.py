@@ -8,6 +8,7 @@ import numpy as np
 from models.demo import paths
 from models.encoder import ClipEncoder
 from models.errors import InputError
+from models.index import ImageIndex
 from models.progress import say, track
 from training.data import DEMO, Row, load_rows
 from training.evaluation.results import ALL, Query
@@ -57,6 +58,22 @@ def _benchmark(settings: EvalSettings) -> Benchmark | None:
 def pictures_folder(settings: EvalSettings) -> Path:
     """Where a benchmark's pictures lie; those from the hub are kept in the work folder."""
     return settings.folder or settings.work / settings.data.casefold()
+
+
+def pictures_of(index: ImageIndex) -> tuple[Path, dict[str, Path]]:
+    """The folder that an index was built from, and the files of its pictures.
+
+    Raises:
+        InputError: it does not say.
+    """
+    files = {name: index.picture_file(place) for place, name in enumerate(index.ids)}
+    known = {name: file for name, file in files.items() if file}
+    if index.manifest.pictures is None or len(known) < len(files):
+        raise InputError(
+            "The index does not say where all of its pictures lie, so that no other encoder can "
+            "index them: name that encoder's own index."
+        )
+    return Path(index.manifest.pictures).resolve(), known
 
 
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:

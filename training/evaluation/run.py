@@ -23,6 +23,7 @@ from training.evaluation.queries import (
     benchmark_index,
     described,
     pictures_folder,
+    pictures_of,
     slices_of,
 )
 from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
@@ -65,9 +66,9 @@ def evaluate(settings: EvalSettings) -> Results:
             found[name] = bench.measured(spec, gallery)
     measured = {name: found[name] for name in specs}
     galleries = dict.fromkeys(specs, gallery)
-    for name, folder in settings.encoders.items():
-        say(f"{name}: the query as typed, in {folder}")
-        galleries[name] = _other_gallery(settings, rows, folder)
+    for name, where in settings.encoders.items():
+        say(f"{name}: the query as typed, by {where}")
+        galleries[name] = _other_gallery(settings, rows, where, gallery)
         measured[name] = bench.measured(SYSTEMS["direct"], galleries[name])
         encoder = galleries[name].encoder.fingerprint.name
         specs[name] = SystemSpec(f"the query as typed, by {encoder}")
@@ -139,7 +140,15 @@ def _adapter(
     return open_adapter(Path(settings.adapter), base.revision)
 
 
-def _other_gallery(settings: EvalSettings, rows: Sequence[Row], folder: Path) -> Gallery:
+def _other_gallery(
+    settings: EvalSettings, rows: Sequence[Row], where: str, gallery: Gallery
+) -> Gallery:
+    """An index's own, or that of the same pictures by an encoder of this name."""
+    folder = Path(where)
+    if not folder.is_dir():
+        model, _, tag = where.partition("@")
+        named = settings.model_copy(update={"encoder": model, "pretrained": tag or None})
+        folder = benchmark_index(named, *pictures_of(gallery.index))
     other = load_retriever(settings.model_copy(update={"index": folder}))
     check_targets(rows, other.index)
     return Gallery(other.encoder, other.index, settings.encoder_device)

@@ -35,8 +35,10 @@ class EvalSettings(RetrieverSettings):
         min_length=1,
         description="systems by name; `grape eval --list` says what they are",
     )
-    encoders: dict[str, Path] = Field(
-        {}, description="other encoders to search with directly: name and index folder"
+    encoders: dict[str, str] = Field(
+        {},
+        description="other encoders to search with directly, by a name of yours: an index's "
+        "folder, or an open_clip model as MODEL or MODEL@TAG, which then indexes the same pictures",
     )
     adapter: str = Field(
         "auto", description="folder of the adapter; 'auto': the demo's own, where it fits; 'none'"
