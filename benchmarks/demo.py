@@ -2,9 +2,9 @@
 
     python -m benchmarks.demo [--write]
 
-Runs `grape eval` on the test split, on its composed queries and on the small sample that `make test`
-recomputes, and compares all with expected.yaml. ``--write`` (`make bench-demo`) puts what was measured into
-expected.yaml and README.md instead. An interrupted run goes on.
+Runs `grape eval` on the test split, on its composed queries and on the small sample that
+`make test` recomputes, and compares all with expected.yaml. ``--write`` (`make bench-demo`) puts
+what was measured into expected.yaml and README.md instead. An interrupted run goes on.
 """
 
 import argparse
