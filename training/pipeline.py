@@ -36,7 +36,7 @@ def train(settings: TrainSettings) -> None:
     if settings.dry_run:
         print(what_there_is_to_win(settings, base, rows, scorer))
         return
-    _keep_settings(settings)
+    keep_settings(settings)
     tasks: dict[str, Task] = {
         name: TASKS[name].short if settings.prompt == "short" else TASKS[name]
         for name in settings.tasks
@@ -213,7 +213,7 @@ def _check_taught(settings: TrainSettings) -> None:
         )
 
 
-def _keep_settings(settings: TrainSettings) -> None:
+def keep_settings(settings: TrainSettings) -> None:
     """Writes the settings, and refuses to go on with others than the folder's work began with."""
     path = settings.work_folder / "settings.json"
     free = {"config", "debug", "resume", "dry_run", "dry_run_queries", "out", "work", "steps",

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
+from models.errors import InputError
 from models.index import ImageIndex
 from models.rewriter import Ask, OnText, Sampling
 from models.tasks import MULTILINGUAL, TASKS
-from training import dry_run
+from training import dry_run, pipeline
 from training.data import Row
 from training.evaluation.slices import AVERAGE, gain_interval, slices
 from training.grpo import by_task
 from training.ranking import Corpus
 from training.sampling import NOTHING, Samples, sample_rewrites
 from training.scoring import Retriever, Scorer
+from training.settings import TrainSettings
 from training.warm_start import choose_lessons
 
 GUITAR = Row(query="ギター", targets=("1F3B8",), language="ja")
@@ -148,3 +150,11 @@ async def test_sampling_ends_when_its_time_is_over(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     samples = await sample_rewrites(lambda: Counting(), TASKS, rows, 2, 1.0, path, minutes=1e-9)
     assert samples == {}
+
+
+def test_work_of_other_settings_is_not_taken_for_this_runs(tmp_path: Path) -> None:
+    """The taught adapter of rank 16 would be written with a card that says 8."""
+    pipeline.keep_settings(TrainSettings(work=tmp_path, steps=0, lora_rank=16))
+    pipeline.keep_settings(TrainSettings(work=tmp_path, steps=4, lora_rank=16))  # goes on from it
+    with pytest.raises(InputError, match="another lora_rank: lora_rank was 16. Name another"):
+        pipeline.keep_settings(TrainSettings(work=tmp_path, steps=0, lora_rank=8))
