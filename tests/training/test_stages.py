@@ -156,5 +156,5 @@ def test_work_of_other_settings_is_not_taken_for_this_runs(tmp_path: Path) -> No
     """The taught adapter of rank 16 would be written with a card that says 8."""
     pipeline.keep_settings(TrainSettings(work=tmp_path, steps=0, lora_rank=16))
     pipeline.keep_settings(TrainSettings(work=tmp_path, steps=4, lora_rank=16))  # goes on from it
-    with pytest.raises(InputError, match="another lora_rank: lora_rank was 16. Name another"):
+    with pytest.raises(InputError, match="another lora_rank: lora_rank was 16"):
         pipeline.keep_settings(TrainSettings(work=tmp_path, steps=0, lora_rank=8))
