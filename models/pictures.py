@@ -24,6 +24,10 @@ class PictureError(InputError):
     """The bytes are not a picture that can be shown; the message says why, without a file name."""
 
 
+class TooManyPixels(PictureError):
+    """It may be a picture, but decoding it would take the machine's memory."""
+
+
 def find_pictures(folder: Path) -> list[Path]:
     """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
 
@@ -72,12 +76,12 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise PictureError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+                raise TooManyPixels(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
             return _on_white(ImageOps.exif_transpose(image))
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
-        raise PictureError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise TooManyPixels(f"more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...

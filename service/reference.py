@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.composed import caption_of, nearest_caption
-from models.pictures import PictureError, decode_picture
+from models.pictures import PictureError, TooManyPixels, decode_picture
 from models.types import Vectors
 from service.errors import ApiError, ErrorType
 from service.retriever import Retriever
@@ -66,6 +66,8 @@ async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> 
         raise PictureTooLarge(f"image: {len(data):,} bytes are more than {limits.bytes:,}.")
     try:
         picture = await asyncio.to_thread(decode_picture, data)
+    except TooManyPixels as error:
+        raise PictureTooLarge(f"image: {error}.") from error
     except PictureError as error:
         raise PictureError(f"image: {error}.") from error
     if picture.width * picture.height > limits.pixels:

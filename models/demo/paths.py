@@ -57,4 +57,5 @@ def is_prepared(llm: str) -> bool:
     ready = checkpoint_dir(llm).is_dir() and (index_dir() / "manifest.json").is_file()
     if llm != DEFAULT_LLM:
         return ready
-    return ready and any(merged_dir().glob(f"*-{content_hash(ADAPTER)[:12]}-on-*"))
+    attached = Path("/dev/nvidiactl").exists()  # to a GPU; only a CPU has it merged
+    return ready and (attached or any(merged_dir().glob(f"*-{content_hash(ADAPTER)[:12]}-on-*")))

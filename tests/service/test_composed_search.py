@@ -13,6 +13,7 @@ from models.rewriter import Ask, Sampling
 from models.tasks import COMPOSED, composed_query, parse_rewrite
 from service.errors import ErrorBody, ErrorType
 from service.schemas import RewriteResponse, SearchResult
+from tests.models.test_pictures import png_of_size
 from tests.service.conftest import FakeRewriter
 
 
@@ -170,6 +171,8 @@ async def test_wrong_pictures_are_4xx(start) -> None:  # type: ignore[no-untyped
     assert "5,000" in await problem(
         client, 413, ErrorType.TOO_LARGE, image=picture("red", size=(100, 51))
     )
+    huge = base64.b64encode(png_of_size(10_000, 5_001)).decode()  # refused before it is decoded
+    assert "50,000,000" in await problem(client, 413, ErrorType.TOO_LARGE, image=huge)
     noise = base64.b64encode(bytes(range(256)) * 8).decode()
     assert "2,000" in await problem(client, 413, ErrorType.TOO_LARGE, image=noise)
     told = await problem(client, 404, ErrorType.NOT_FOUND, image_id="x\u202e" * 300)
