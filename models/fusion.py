@@ -30,11 +30,6 @@ def rewrites_to_draw(fusion: Fusion, n: int | None = None) -> int:
     return n or (4 if fusion == "self-consistency" else 1)
 
 
-def as_typed(query: str) -> Search:
-    """The search for a text as it is."""
-    return Search("query", (query,))
-
-
 def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
     """The searches to make.
 

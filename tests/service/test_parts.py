@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from models.encoder import ClipEncoder
-from models.fusion import Fusion, Search, as_typed, fuse, searches
+from models.fusion import Fusion, Search, fuse, searches
 from models.index import ImageIndex
 from models.types import Hit
 from service.retriever import Retriever
 
 
 def test_searches_of_every_fusion() -> None:
-    typed, both = as_typed("q"), [("a",), ("b",)]
+    typed, both = Search("query", ("q",)), [("a",), ("b",)]
     rewrites = [Search("rewrite 1", ("a",)), Search("rewrite 2", ("b",))]
     assert searches("original", typed, both) == [typed]
     assert searches("rewrite", typed, both) == rewrites
