@@ -44,7 +44,7 @@ class Retriever:
     def __init__(self, encoder: "ClipEncoder", index: "ImageIndex") -> None:
         self.encoder = encoder
         self.index = index
-        self._thread = ThreadPoolExecutor(1, "retriever")
+        self._thread = ThreadPoolExecutor(1, "retriever", encoder.set_text_threads)
         self._waiting: list[_Job] = []
         self._working = False
 

@@ -11,6 +11,7 @@ from models.errors import GrapeError
 from models.pictures import PictureError
 from models.rewriter import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.tasks import MULTILINGUAL, parse_rewrite
+from service.memory import keep_what_is_loaded
 from service.metrics import Cause
 from service.rewrite_cache import RewriteCache, RewriteKey
 
@@ -102,6 +103,7 @@ class RewriterHost:
                 try:
                     if not self.ready:
                         await self.begin()
+                        keep_what_is_loaded()
                         log.info("The language model is ready.")
                     failures = 0
                     assert self._rewriter

@@ -24,6 +24,7 @@ from service.loading import (
     start_rewriter,
     vllm_options,
 )
+from service.memory import keep_what_is_loaded
 from service.metrics import Metrics
 from service.registry import Registry
 from service.retriever import Retriever
@@ -72,6 +73,7 @@ class Service:
             self._searcher = Searcher(
                 self._retriever, self._rewriters, self.metrics, self.index_path.name
             )
+            keep_what_is_loaded()
         except GrapeError as error:
             self.failed = error
             raise

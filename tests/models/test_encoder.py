@@ -1,5 +1,6 @@
 """ClipEncoder against open_clip used as its documentation says."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,24 @@ def test_texts_are_encoded_as_open_clip_does(
         expected = reference.encode_text(tokens, normalize=True).numpy()
     # One by one, so that each text is cut to its own length.
     np.testing.assert_allclose(encoder.encode_texts([text]), expected, atol=2e-5)
+
+
+def test_a_small_text_tower_wakes_no_second_thread(
+    encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> int:
+        with ThreadPoolExecutor(1, initializer=encoder.set_text_threads) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert threads() == 1
+        torch.set_num_threads(2)
+        monkeypatch.setattr("models.encoder._SMALL_TOWER", 1000)  # now it is a large one
+        assert threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_pictures_are_encoded_as_open_clip_does(
