@@ -102,7 +102,8 @@ def sentences(systems: Mapping[str, System]) -> list[str]:
     for name, other, where, words in (
         ("tuned", "frozen", OTHER_LANGUAGES, "the adapter less the frozen model, other languages"),
         ("tuned", "frozen", "task long", "the same on English descriptions"),
-        ("tuned", "direct", SHORT_ENGLISH, "the adapter less as typed, short plain English"),
+        ("tuned", "direct", SHORT_ENGLISH, "its rewrite alone less as typed, short plain English"),
+        ("always", "direct", SHORT_ENGLISH, "the same as served with `always`"),
         ("auto", "direct", SHORT_ENGLISH, "the same with `auto`"),
         ("auto", "direct", "task long", "`auto` less as typed, English descriptions"),
     ):

@@ -41,6 +41,7 @@ class AdapterManifest(BaseModel, frozen=True):
     corpus_sha256: str
     reward: dict[str, Any]
     seed: int
+    started_from: str | None = None  # the adapter whose weights it went on from
     versions: dict[str, str]
     metrics_before: dict[str, float]
     metrics_after: dict[str, float]

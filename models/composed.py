@@ -9,6 +9,9 @@ from models.types import Metadata
 CAPTION_KEYS = ("caption", "name", "title", "description")
 
 
+_WITHOUT = ("without ", "no ", "not ")  # to the encoder "without the hat" is a hat
+
+
 def caption_of(metadata: Metadata) -> str | None:
     """What the record says that its picture shows, where it says so."""
     for key in CAPTION_KEYS:
@@ -18,6 +21,11 @@ def caption_of(metadata: Metadata) -> str | None:
     return None
 
 
+def repeats(caption: str, rewrite: str) -> bool:
+    """Whether a rewrite says no more than the caption did: the change was left out."""
+    return caption.casefold().split() == rewrite.casefold().split()
+
+
 def words_beside(change: str) -> tuple[str, ...]:
     """What is searched beside a rewrite, with the mean vector of both: English words themselves.
 
@@ -25,6 +33,8 @@ def words_beside(change: str) -> tuple[str, ...]:
     that left the change out does no harm. Words of other languages would only blur the rewrite.
     """
     words = change.removeprefix("but ").strip()  # to the encoder "but yellow" is no colour
+    if words.casefold().startswith(_WITHOUT):
+        return ()
     plain = bool(words) and in_latin_script(words) and read_words(words).english
     return (words,) if plain else ()
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from models.types import Hit, Vectors
 
-Fusion = Literal["rewrite", "original", "rrf", "mean", "self-consistency"]
+Fusion = Literal["auto", "rewrite", "original", "rrf", "mean", "self-consistency"]
 Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
@@ -30,12 +30,22 @@ def rewrites_to_draw(fusion: Fusion, n: int | None = None) -> int:
     return n or (4 if fusion == "self-consistency" else 1)
 
 
+def chosen(fusion: Fusion, known: bool) -> Fusion:
+    """What ``auto`` stands for: where the encoder knows the query as typed, a rewrite that was
+    asked for all the same is searched beside it and cannot do much harm.
+    """
+    if fusion != "auto":
+        return fusion
+    return "mean" if known else "rewrite"
+
+
 def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
     """The searches to make.
 
     ``rewrite`` searches with each rewrite, ``original`` with what was typed, ``rrf`` with that and
     each rewrite, ``mean`` once with the mean of all, ``self-consistency`` once with the mean of the
-    rewrites: what several of them agree in weighs most.
+    rewrites: what several of them agree in weighs most. ``auto`` is one of them; see
+    :func:`chosen`.
 
     Args:
         rewrites: each of one text, or of several that are searched as one: those of a long query's

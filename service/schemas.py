@@ -122,6 +122,7 @@ class SearchedTexts(BaseModel):
     parts: int = Field(
         description="how many parts a query was cut into that was longer than what reads it"
     )
+    fusion: Fusion = Field(description="how they were searched; 'original' without a rewrite")
     adapter: str | None
 
 

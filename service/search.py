@@ -3,17 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
-from models.composed import words_beside
-from models.fusion import FUSED_DEPTH, Fusion, Search, found_by, fuse, searches
+from models.composed import repeats, words_beside
+from models.fusion import FUSED_DEPTH, Fusion, Search, chosen, found_by, fuse, searches
 from models.gate import Decision, Look, decide
 from models.long_text import readable_parts
 from models.rewriter import Sampling
 from models.tasks import COMPOSED, TASKS, Task, choose_task
 from models.types import Hit, TextLength
 from service.adapters import Rewriters
+from service.hits import answered
 from service.metrics import Metrics
 from service.reference import Reference
 from service.retriever import Retrieved, Retriever
@@ -51,11 +51,14 @@ class Outcome(NamedTuple):
     rewrites: list[tuple[str, ...]]  # each of one text, or of several that are searched as one
     adapter: str | None = None  # that wrote them
     parts: int = 1  # that the query was cut into for the language model
+    known: bool = False  # the encoder knows the query as typed; rewritten all the same
 
     @property
     def texts(self) -> list[str]:
         return list(dict.fromkeys(text for rewrite in self.rewrites for text in rewrite))
 
+
+_ASKED_FOR = Decision(True, "asked for")
 
 Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
 
@@ -87,15 +90,17 @@ class Searcher:
         several = options.fusion == "rrf" or options.n > 1
         depth = max(options.k, FUSED_DEPTH) if several else options.k
         direct = None
-        if options.rewrite == "auto" or options.compare or tell:
+        gated = options.rewrite == "auto" or (options.rewrite, options.fusion) == ("always", "auto")
+        if gated or options.compare or tell:
             direct = await self._retrieve([typed], depth, reference)
         if direct and tell:
             tell(DirectHits.model_construct(hits=self._direct_hits(typed, direct, options.k)))
         looked = time.perf_counter()
-        outcome = await self._gated(wanted, direct, options.rewrite, sampling, tell)
+        outcome = await self._gated(wanted, direct if gated else None, options, sampling, tell)
         rewritten = time.perf_counter()
 
-        made = searches(options.fusion, typed, outcome.rewrites)
+        fusion = chosen(options.fusion, outcome.known)
+        made = searches(fusion, typed, outcome.rewrites)
         found = await self._search_what_is_new(made, typed, direct, depth, reference)
         found_all = time.perf_counter()
         hits = fuse(found.lists, options.k)
@@ -120,9 +125,10 @@ class Searcher:
                 clip_tokens=[length.clip_tokens for length in lengths],
                 truncated=truncated,
                 parts=outcome.parts if outcome.rewrites else max(len(typed.texts), 1),
+                fusion=fusion if outcome.rewrites else "original",
                 adapter=outcome.adapter,
             ),
-            hits=self._answer(hits, found_by(made, found.lists)),
+            hits=answered(self._retriever.index, hits, found_by(made, found.lists)),
             original_hits=(
                 self._direct_hits(typed, direct, options.k) if direct and options.compare else None
             ),
@@ -202,26 +208,28 @@ class Searcher:
         self,
         wanted: Wanted,
         direct: Retrieved | None,
-        mode: RewriteMode,
+        options: SearchOptions,
         sampling: Sampling,
         tell: Tell | None,
     ) -> Outcome:
         if wanted.query is None:
             return Outcome("kept", "a picture without words", [])
-        if mode == "never":
+        if options.rewrite == "never":
             return Outcome("kept", "not asked for", [])
         if wanted.reference:  # the encoder knows no "the same but"
             why = "a picture to be changed"
             changed = await self._rewrite(wanted, COMPOSED, sampling, why, tell)
             return self._with_words_beside(changed, wanted)
-        why = "asked for"
-        if mode == "auto":
-            assert direct, "the gate looks at what the query finds as typed"
-            decision = self._decide(wanted.query, direct.lists[0])
-            if not decision.rewrite:
-                return Outcome("kept", decision.reason, [])
-            why = decision.reason
-        return await self._rewrite(wanted, choose_task(wanted.query), sampling, why, tell)
+        # The gate looks at what the query finds as typed.
+        decision = self._decide(wanted.query, direct.lists[0]) if direct else _ASKED_FOR
+        known = not decision.rewrite
+        if known and options.rewrite == "auto":
+            return Outcome("kept", decision.reason, [])
+        why = decision.reason if options.rewrite == "auto" else "asked for"
+        if known:
+            why = f"asked for, and searched beside the query: {decision.reason}"
+        outcome = await self._rewrite(wanted, choose_task(wanted.query), sampling, why, tell)
+        return outcome._replace(known=known)
 
     async def _rewrite(
         self, wanted: Wanted, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
@@ -260,16 +268,21 @@ class Searcher:
         return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
 
     def _with_words_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
-        """English words are searched beside the rewrite of a model that was never taught changes:
-        it often leaves them out.
+        """English words are searched beside a rewrite that leaves them out: one that repeats the
+        caption, and any of a model that was never taught changes.
         """
         assert wanted.reference
         assert wanted.query
-        seen = self._rewriter.sees_pictures and wanted.reference.picture
-        if seen or self._rewriter.was_taught(COMPOSED.name):
+        caption = wanted.reference.caption
+        if caption is None or (self._rewriter.sees_pictures and wanted.reference.picture):
             return outcome
         beside = words_beside(wanted.query)
-        return outcome._replace(rewrites=[(*beside, *texts) for texts in outcome.rewrites])
+        taught = self._rewriter.was_taught(COMPOSED.name)
+        rewrites = [
+            texts if taught and not repeats(caption, " ".join(texts)) else (*beside, *texts)
+            for texts in outcome.rewrites
+        ]
+        return outcome._replace(rewrites=rewrites)
 
     def _read(self, text: str) -> list[str]:
         """A rewrite as the encoder reads it to its end: a model may copy a line of Russian."""
@@ -279,21 +292,8 @@ class Searcher:
         return self._retriever.encoder.text_length(text)
 
     def _direct_hits(self, typed: Search, direct: Retrieved, k: int) -> list[SearchHit]:
-        return self._answer(direct.lists[0][:k], found_by([typed], direct.lists))
-
-    def _answer(self, hits: list[Hit], sources: dict[int, list[str]]) -> list[SearchHit]:
-        index = self._retriever.index
-        return [
-            SearchHit.model_construct(
-                id=index.ids[hit.position],
-                rank=rank,
-                score=round(hit.score, 6),
-                url=picture_url(index.ids[hit.position], index.metadata[hit.position]),
-                metadata=index.metadata[hit.position],
-                found_by=sources[hit.position],
-            )
-            for rank, hit in enumerate(hits, start=1)
-        ]
+        sources = found_by([typed], direct.lists)
+        return answered(self._retriever.index, direct.lists[0][:k], sources)
 
     def _count(self, status: Status, truncated: bool, timings: SearchTimings) -> None:
         self._metrics.query(status, truncated)
@@ -302,8 +302,3 @@ class Searcher:
         self._metrics.stage("encode", timings.encode)
         self._metrics.stage("search", timings.search)
         self._metrics.stage("total", timings.total)
-
-
-def picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
-    """Where the picture is served; None for an index of vectors alone."""
-    return f"/images/{quote(picture_id)}" if "file" in metadata else None

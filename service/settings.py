@@ -87,7 +87,9 @@ class Settings(CommandSettings):
 
     rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")
     fusion: Fusion = Field(
-        "rewrite", description="what to search with, where a search does not say"
+        "auto",
+        description="what to search with, where a search does not say; auto: the rewrite, "
+        "and beside it the query where it was rewritten although the encoder knows it",
     )
     rewrite_timeout_s: float = Field(
         10.0, gt=0, description="after this many seconds a search goes on with the original query"

@@ -22,6 +22,7 @@ from tools.docker_engine import ROOT, Engine, base_image
 from tools.docker_image import IMAGE, build, check_image, copy_of_repository, package_sources
 from tools.docker_monitoring import watched_by_prometheus
 from tools.docker_report import run, say, timed
+from tools.docker_training import check_training
 
 QUERIES = {"ギター": "guitar", "caballo": "horse", "Elefant": "elephant"}
 WORDS = ("Haus", "Baum", "Fisch", "Vogel", "Apfel", "Brot", "Uhr", "Schiff", "Stern", "Blume")
@@ -42,14 +43,16 @@ class Stack:
             base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": KEY}, timeout=60
         )
         whole = yaml.safe_load((folder / "docker-compose.yml").read_text())
-        grape = whole["services"]["grape"]
-        del grape["ports"], grape["build"]
-        grape |= {"image": IMAGE, "network_mode": "host"}
+        grape, train = whole["services"]["grape"], whole["services"]["train"]
+        del grape["ports"]
+        for service in (grape, train):
+            del service["build"]
+            service |= {"image": IMAGE, "network_mode": "host"}
         grape["environment"] |= {"GRAPE_HOST": "127.0.0.1", "GRAPE_PORT": self.port}
         if certificates := os.environ.get("SSL_CERT_FILE"):  # for the first start's fetching
             grape["environment"]["SSL_CERT_FILE"] = "/certificates"
             grape["volumes"].append(f"{certificates}:/certificates:ro")
-        parts = {"services": {"grape": grape}, "volumes": whole["volumes"]}
+        parts = {"services": {"grape": grape, "train": train}, "volumes": whole["volumes"]}
         (folder / "docker-compose.yml").write_text(yaml.safe_dump(parts))
         hashed = hashlib.sha256(KEY.encode()).hexdigest()
         (folder / ".env").write_text(f"GRAPE_API_KEYS=sha256:{hashed}\nGRAPE_LOG_FORMAT=json\n")
@@ -201,6 +204,7 @@ def everything(docker: Engine, work: Path) -> None:
         watched_by_prometheus(work, ROOT / "deploy" / "prometheus", stack.port, KEY, say)
         check_sigterm(stack)
         check_volume(stack)
+        check_training(stack)
     finally:
         stack.down("--volumes")
         docker.docker("image", "rm", "--force", IMAGE)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,11 +30,11 @@ Phrases = Mapping[str, str]  # the instruction in each language that has it
 
 
 class Change(NamedTuple):
-    """One picture asked for from another; both by name."""
+    """One picture asked for from another; all by name."""
 
     kind: str
     reference: str
-    target: str
+    targets: tuple[str, ...]  # any of them is right
     instruction: Phrases
 
 
@@ -46,15 +46,9 @@ def composed_rows() -> list[Row]:
     """
     ids = _ids_by_name()
     captions = {record["id"]: str(record["name"]) for record in gallery()}
-    rows = []
     # Two names of pictures that are drawn alike are no change.
-    apart = (change for change in _changes(ids) if ids[change.reference] != ids[change.target])
-    for change in _thinned(apart):
-        reference, target = ids[change.reference], ids[change.target]
-        split = split_of(target)
-        if split != "test" and split_of(reference) == "test":
-            continue
-        rows.append(_row(change, reference, target, captions, split))
+    apart = (change for change in _changes(ids) if ids[change.reference] != ids[change.targets[0]])
+    rows = [row for change in _thinned(apart) if (row := _row(change, ids, captions))]
     return _distinct(rows)
 
 
@@ -63,14 +57,22 @@ def all_rows() -> list[Row]:
     return demo_rows(plain_english=True) + composed_rows()
 
 
-def _row(
-    change: Change, reference: str, target: str, captions: Mapping[str, str], split: Split
-) -> Row:
+def _row(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Row | None:
+    """Right pictures of one split; None where a lesson would start from a picture of the test."""
+    reference = ids[change.reference]
+    right = [ids[name] for name in change.targets]
+    own = split_of(reference)
+    split = own if own in map(split_of, right) else split_of(right[0])
+    if split != "test" and own == "test":
+        return None
+    targets = [target for target in right if split_of(target) == split]
     languages = sorted(change.instruction)
-    language = languages[_number(f"{change.reference} {change.target}") % len(languages)]
+    number = _number(f"{change.reference} {change.targets[0]}")
+    language = languages[number % len(languages)]
+    named = targets[_number(change.instruction[language]) % len(targets)]
     return Row(
-        query=change.instruction[language], targets=(target,), task="composed",
-        language=language, split=split, english=captions[target], reference=reference,
+        query=change.instruction[language], targets=tuple(targets), task="composed",
+        language=language, split=split, english=captions[named], reference=reference,
         caption=captions[reference],
     )  # fmt: skip
 
@@ -82,8 +84,10 @@ def _changes(ids: Mapping[str, str]) -> Iterator[Change]:
             yield from _of_family(kind, family, table["options"], ids)
     for reference, instruction, target in written["pairs"]:
         if reference in ids and target in ids:
-            yield Change("other", reference, target, {"en": instruction})
+            yield Change("other", reference, (target,), {"en": instruction})
     yield from _of_people(written["people"], ids)
+    yield from _of_removals(written["removals"], ids)
+    yield from _of_smiles(written["smiles"], ids)
 
 
 def _of_family(
@@ -95,7 +99,7 @@ def _of_family(
     for before in members.values():
         for option, after in members.items():
             if options[option]:
-                yield Change(kind, before, after, options[option])
+                yield Change(kind, before, (after,), options[option])
 
 
 def _of_people(genders: Mapping[str, Phrases], ids: Mapping[str, str]) -> Iterator[Change]:
@@ -109,14 +113,37 @@ def _of_people(genders: Mapping[str, Phrases], ids: Mapping[str, str]) -> Iterat
             for after, phrases in genders.items():
                 reference, target = f"{before} {activity}", f"{after} {activity}"
                 if {reference, target} <= ids.keys() and phrases:
-                    yield Change("gender", reference, target, phrases)
+                    yield Change("gender", reference, (target,), phrases)
     for gender in genders:
         able = [activity for activity in doing if f"{gender} {activity}" in ids]
         for before in able:
             for after in able:
                 if before != after:
                     instruction = {"en": _instead(after)}
-                    yield Change("activity", f"{gender} {before}", f"{gender} {after}", instruction)
+                    target = f"{gender} {after}"
+                    yield Change("activity", f"{gender} {before}", (target,), instruction)
+
+
+def _of_removals(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[Change]:
+    """The same without a thing that is seen on it, in every language."""
+    for reference, thing, right in written["pictures"]:
+        targets = tuple(name for name in right if name in ids)
+        if reference not in ids or not targets:
+            continue
+        for language, phrase in written["phrases"].items():
+            word = thing if language == "en" else written["things"][thing][language]
+            yield Change("removal", reference, targets, {language: phrase.format(word)})
+
+
+def _of_smiles(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[Change]:
+    for family in written["families"]:
+        targets = tuple(name for name in family["to"] if name in ids)
+        for reference in family["from"]:
+            if reference not in ids or not targets:
+                continue
+            for language, phrases in written["phrases"].items():
+                phrase = phrases[_number(f"{reference} {language}") % len(phrases)]
+                yield Change("smile", reference, targets, {language: phrase})
 
 
 def _instead(activity: str) -> str:
@@ -140,7 +167,7 @@ def _thinned(changes: Iterator[Change]) -> Iterator[Change]:
         groups.setdefault((change.kind, change.reference), []).append(change)
     for group in groups.values():
         most = _MOST_ACTIVITIES if group[0].kind == "activity" else _MOST
-        drawn = sorted(group, key=lambda change: _number(f"{change.target} {change.kind}"))
+        drawn = sorted(group, key=lambda change: _number(f"{change.targets[0]} {change.kind}"))
         yield from drawn[:most]
 
 

@@ -12,7 +12,14 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from models.adapter import CONFIG, GRAPE_JSON, WEIGHTS, AdapterManifest, Canary
+from models.adapter import (
+    CONFIG,
+    GRAPE_JSON,
+    WEIGHTS,
+    AdapterManifest,
+    Canary,
+    open_adapter,
+)
 from models.errors import GrapeError
 from models.manifest import IndexManifest
 from models.tasks import Task
@@ -21,6 +28,7 @@ from training.evaluation.slices import Slice
 from training.language_model import LanguageModel, greedy_answers
 from training.monitor import Monitor
 from training.settings import TrainSettings
+from training.warm_start import LOSSES
 
 _CANARIES = 8
 _PACKAGES = ("torch", "transformers", "peft", "trl", "open_clip_torch", "faiss-cpu")
@@ -65,6 +73,7 @@ def write_adapter(
         corpus_sha256=index.ids_sha256,
         reward=dict(settings.rewards),
         seed=settings.seed,
+        started_from=_started_from(settings, base),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         metrics_before={},
         metrics_after={},
@@ -102,6 +111,10 @@ def add_metrics(
     (settings.out / "README.md").write_text(text)
 
 
+def _started_from(settings: TrainSettings, base: LanguageModel) -> str | None:
+    return open_adapter(settings.start_from, base.revision).name if settings.start_from else None
+
+
 def _canaries(
     base: LanguageModel, folder: Path, tasks: dict[str, Task], rows: Sequence[Row]
 ) -> list[Canary]:
@@ -130,6 +143,7 @@ def card(
     compared: Comparison | None,
 ) -> str:
     """The model card: data, settings, curve, before and after by language."""
+    started = _started_from(settings, base)
     taught = "samples or the row's own English" if settings.warm_start_english else "samples"
     lines = [
         f"# Adapter of {base.name}: {', '.join(settings.tasks)}",
@@ -139,6 +153,11 @@ def card(
         "",
         f"**Data**: `{settings.data}`. **Warm start**: "
         + (f"{lessons} best-ranked {taught}." if settings.warm_start else "none."),
+        *(
+            [f"**Went on from**: `{started}`."]
+            if (started := _started_from(settings, base))
+            else []
+        ),
         "",
         "**Settings**",
         "",
@@ -146,8 +165,14 @@ def card(
         "|---|---|",
     ]
     shown = settings.model_dump(mode="json")
-    hidden = {"config", "debug", "out", "work", "index", "dry_run", "resume", "vllm_server"}
+    hidden = {"config", "debug", "start_from", "out", "work", "index", "dry_run", "resume"}
+    hidden |= {"vllm_server"}
     lines += [f"| {name} | {value} |" for name, value in shown.items() if name not in hidden]
+    if losses := _losses(settings):
+        lines += ["", "**Warm start**, loss of the answers' tokens", ""]
+        lines += ["| step | " + " | ".join(str(step) for step, _ in losses) + " |"]
+        lines += ["|---" * (len(losses) + 1) + "|"]
+        lines += ["| loss | " + " | ".join(f"{loss:.2f}" for _, loss in losses) + " |"]
     if monitor and monitor.curve:
         lines += ["", "**Validation**, greedy rewrites of a fixed sample", ""]
         lines += ["| step | R@1 | R@10 | mean rank | to target | to random | gap |"]
@@ -161,6 +186,15 @@ def card(
         lines += ["", "**Test split**, pictures that were no target in training", ""]
         lines += [table(compared), "", *compared.notes]
     return "\n".join(lines) + "\n"
+
+
+def _losses(settings: TrainSettings) -> list[tuple[int, float]]:
+    """About ten points of the last round's curve."""
+    found = sorted(settings.work_folder.glob(f"warm_start*/{LOSSES}"))
+    if not found:
+        return []
+    curve = json.loads(found[-1].read_text())
+    return [tuple(point) for point in curve[:: max(1, len(curve) // 10)]]
 
 
 def table(compared: Comparison) -> str:

@@ -62,6 +62,9 @@ class TrainSettings(RetrieverSettings):
     warm_start_rounds: int = Field(
         1, ge=1, le=8, description="from the second on the model taught so far draws the samples"
     )
+    start_from: Path | None = Field(
+        None, description="adapter folder that SFT goes on from, instead of new weights"
+    )
     warm_start_queries: dict[TaskName, int] = Field(
         {"multilingual": 3600, "long": 256, "composed": 1000},
         description="training queries that a round samples for, by task",
@@ -141,6 +144,8 @@ class TrainSettings(RetrieverSettings):
             )
         if not self.warm_start and not self.steps:
             raise ValueError("neither warm_start nor steps: there is nothing to train")
+        if self.start_from and not self.warm_start:
+            raise ValueError("start_from is where SFT begins: it needs warm_start")
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self

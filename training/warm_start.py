@@ -5,12 +5,15 @@ right picture best is kept; SFT teaches the model to write it without the exampl
 from a model that already answers in shape, at a tenth of the prompt's cost.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from peft import PeftModel
 
+from models.adapter import open_adapter
 from models.errors import GrapeError
 from models.tasks import STOP, Task
 from training.checkpoints import last_checkpoint
@@ -21,6 +24,8 @@ from training.rewards import is_well_formed
 from training.sampling import Samples
 from training.scoring import Scorer
 from training.settings import TrainSettings
+
+LOSSES = "losses.json"  # [step, mean negative log-likelihood of the answers' tokens]
 
 
 class Lesson(NamedTuple):
@@ -98,11 +103,15 @@ def warm_start(
     data = Dataset.from_list([_tokenised(tokenizer, tasks, lesson) for lesson in lessons])
     micro = min(settings.micro_batch, settings.warm_start_batch)
     trainer_class = SFTTrainer if base.on_gpu else AnswersOnlyTrainer
+    model: Any = base.load()
+    if settings.start_from:
+        before = open_adapter(settings.start_from, base.revision)
+        model = PeftModel.from_pretrained(model, str(before.folder), is_trainable=True)
     trainer = trainer_class(
-        model=base.load(),
+        model=model,
         processing_class=tokenizer,
         train_dataset=data,
-        peft_config=lora(settings),
+        peft_config=None if settings.start_from else lora(settings),
         args=SFTConfig(
             output_dir=str(folder),
             per_device_train_batch_size=micro,
@@ -129,6 +138,9 @@ def warm_start(
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     beside = folder / ".adapter"
     peft_model(trainer.model).save_pretrained(str(beside))
+    history = trainer.state.log_history
+    losses = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    (folder / LOSSES).write_text(json.dumps(losses))
     beside.rename(done)
     return done
 

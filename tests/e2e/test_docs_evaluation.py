@@ -54,6 +54,8 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     for english in range(len(results.queries)):
         if results.queries[english].gate == "kept":
             assert found["auto"].ranks[english] == found["direct"].ranks[english]
+            query = results.queries[english].query
+            assert found["always"].texts[english][0] == query
 
 
 def test_the_readme_shows_a_command_of_the_page() -> None:

@@ -98,13 +98,19 @@ async def test_english_words_are_searched_beside_their_rewrite(
     assert [hit.id for hit in result.hits] == [f"{colour}.png" for colour in order]
 
 
-async def test_an_adapter_that_was_taught_changes_needs_no_words_beside(
+async def test_an_adapter_that_was_taught_changes_needs_words_beside_where_it_leaves_them_out(
     client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewriter.answers["red / but blue"] = " a blue square"
     monkeypatch.setattr("service.adapters.Voice.claims", lambda self, task: task == "composed")
     result = await search(client, image_id="red.png", query="but blue")
     assert result.rewrite.texts == ["a blue square"]
+    rewriter.answers |= {"red / but green": " Red", "red / without the red": " red"}
+    left_out = await search(client, image_id="red.png", query="but green")
+    assert left_out.rewrite.texts == ["green", "Red"]
+    # To the encoder "without the red" is red.
+    negated = await search(client, image_id="red.png", query="without the red")
+    assert negated.rewrite.texts == ["red"]
 
 
 async def test_without_rewriting_it_is_the_mean_of_both(

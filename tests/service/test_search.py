@@ -47,6 +47,31 @@ async def test_plain_english_is_kept(client: httpx.AsyncClient, rewriter: FakeRe
     assert (never.rewrite.status, never.rewrite.texts) == ("kept", [GERMAN])
 
 
+async def test_a_rewrite_of_what_the_encoder_knows_is_searched_beside_it(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, encoder: ClipEncoder
+) -> None:
+    known = "a red square"
+    rewriter.answers[known] = " a green square"
+    asked = await search(client, query=known, rewrite="always", k=5)
+    assert (asked.rewrite.status, asked.rewrite.fusion) == ("rewritten", "mean")
+    assert asked.rewrite.texts == ["a green square"]
+    assert "searched beside the query: plain English, and the encoder knows it" in (
+        asked.rewrite.reason
+    )
+    assert asked.hits[0].found_by == ["mean"]
+    mean = await search(client, query=known, rewrite="always", fusion="mean", k=5)
+    assert [hit.id for hit in asked.hits] == [hit.id for hit in mean.hits]
+    alone = await search(client, query=known, rewrite="always", fusion="rewrite")
+    assert (alone.rewrite.fusion, alone.rewrite.reason) == ("rewrite", "asked for")
+    assert alone.hits[0].id == "green.png"
+    # What the encoder does not know has no part in the search.
+    other = await search(client, query=GERMAN, rewrite="always")
+    assert (other.rewrite.fusion, other.rewrite.reason) == ("rewrite", "asked for")
+    assert other.hits[0].found_by == ["rewrite 1"]
+    kept = await search(client, query=known)
+    assert kept.rewrite.fusion == "original"
+
+
 async def test_english_that_the_encoder_does_not_know_is_rewritten(
     client: httpx.AsyncClient,
 ) -> None:

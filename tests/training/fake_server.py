@@ -44,13 +44,17 @@ class FakeServer:
         if self.overloaded:
             self.overloaded -= 1
             return 429, {"error": "too much"}, {"Retry-After": "7"}
-        return 200, {"results": [{"rewrite": self.searched_with(q)} for q in body["query"]]}, {}
+        return (
+            200,
+            {"results": [{"rewrite": self.searched_with(q, body)} for q in body["query"]]},
+            {},
+        )
 
-    def searched_with(self, query: str) -> dict[str, Any]:
+    def searched_with(self, query: str, body: dict[str, Any]) -> dict[str, Any]:
         texts = self.rewrites.get(query)
         if texts:
             told = {"status": "rewritten", "reason": "not plain English", "texts": texts}
-            return told | {"parts": self.parts}
+            return told | {"parts": self.parts, "fusion": body["fusion"]}
         status = "kept" if texts is None else "fallback"
         return {"status": status, "reason": "because", "texts": [query]}
 

@@ -182,8 +182,8 @@ def test_every_system_has_its_own_prompt() -> None:
         if spec.model == "frozen" and not spec.draws and spec.by == "text"
     }
     assert len(set(prompts.values())) == len(prompts) == 3
-    assert texts_of(SYSTEMS["tuned-rrf"], "q", ["r"]) == ("q", "r")
-    assert texts_of(SYSTEMS["tuned"], "q", []) == ("q",)
+    assert texts_of(True, "q", ["r"]) == ("q", "r")
+    assert texts_of(False, "q", []) == ("q",)
 
 
 def eval_command(*flags: str, **more: object) -> subprocess.CompletedProcess[str]:

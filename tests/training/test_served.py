@@ -24,13 +24,13 @@ def test_an_overloaded_server_is_asked_again_when_it_says(
     pauses: list[float] = []
     monkeypatch.setattr(served.time, "sleep", pauses.append)
     server.fake.overloaded, server.fake.rewrites = 2, {"Uhr": ["clock"]}
-    found = Served(server.url).searched_with(["Uhr"], "auto", 1)
+    found = Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
     assert found[0].rewrites == [("clock",)]
     assert pauses == [7, 7]
     monkeypatch.setattr(served, "_COME_BACK_FOR_S", 5.0)
     server.fake.overloaded = 1
     with pytest.raises(GrapeError, match="/search: too much") as raised:
-        Served(server.url).searched_with(["Uhr"], "auto", 1)
+        Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
     assert not isinstance(raised.value, InputError)
     assert len(pauses) == 2
 
@@ -51,7 +51,7 @@ def test_what_goes_wrong_is_one_sentence(
     asks = Served(server.url)
     server.fake.fails_with = answer
     with pytest.raises(error, match=sentence) as raised:
-        asks.searched_with(["Uhr"], "auto", 1)
+        asks.searched_with(["Uhr"], "auto", "rewrite", 1)
     assert type(raised.value) is error
 
 

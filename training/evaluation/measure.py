@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from models.adapter import Adapter, merge_adapter
-from models.composed import words_beside
+from models.composed import repeats, words_beside
 from models.demo.paths import merged_dir
 from models.encoder import ClipEncoder
 from models.errors import InputError
@@ -30,7 +30,7 @@ from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
 Part = str | int  # of what is searched: a text, or a picture by its position in the index
-_FORMAT = 4  # of what is kept; another one is measured anew
+_FORMAT = 5  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -140,19 +140,17 @@ class Bench:
         if spec.model == "oracle":
             texts = [(row.english or row.query,) for row in self.rows]
         elif spec.model != "none":
-            asked = [
-                place
-                for place, rewrites in enumerate(self.gated(gallery))
-                if rewrites or not spec.gated
-            ]
+            as_served = spec.gated or spec.beside
+            known = [not rewrites for rewrites in self.gated(gallery)] if as_served else []
+            asked = [n for n in range(len(self.rows)) if not (spec.gated and known[n])]
             samples = self._samples(spec, [self.rows[place] for place in asked])
             for place in asked:
                 row = self.rows[place]
                 written = (samples[row].greedy, *samples[row].drawn)
                 rewrites = [text for answer in written if (text := parse_rewrite(answer))]
-                texts[place] = texts_of(spec, row.query, rewrites)
-                if spec.gated and row.task == "composed" and not self._taught("composed"):
-                    # As it is served.
+                with_original = spec.with_original or (spec.beside and known[place])
+                texts[place] = texts_of(with_original, row.query, rewrites)
+                if as_served and row.task == "composed" and self._leaves_out(row, rewrites):
                     texts[place] = (*words_beside(row.query), *rewrites) or (row.query,)
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
@@ -201,8 +199,10 @@ class Bench:
         tasks = tasks_of(spec.prompt, self.adapter)
         return self.engine.samples(model, tasks, rows, drawn, temperature, file)
 
-    def _taught(self, task: str) -> bool:
-        return self.adapter is not None and task in self.adapter.manifest.tasks
+    def _leaves_out(self, row: Row, rewrites: list[str]) -> bool:
+        """Whether serving takes a change to be left out of its rewrite."""
+        taught = self.adapter is not None and "composed" in self.adapter.manifest.tasks
+        return not taught or repeats(row.caption or "", " ".join(rewrites))
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
@@ -227,7 +227,7 @@ class Bench:
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self.settings.n, self.settings.temperature] if spec.draws else []
             gate = (self.gate.model_dump(), gallery.index.manifest.known_scores)
-            parts += [gate] if spec.gated else []
+            parts += [gate] if spec.gated or spec.beside else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property

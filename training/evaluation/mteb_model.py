@@ -20,7 +20,7 @@ from models.long_text import readable_parts
 from models.pictures import PictureError, decode_picture, read_picture
 from models.progress import say, track
 from models.types import Hit, Vectors
-from training.evaluation.served import RewriteMode, Served, ServerInfo
+from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -37,7 +37,8 @@ class ServedModel:
         url: where `grape serve` listens.
         encoder: the one that the server's index was built with.
         rewrite: ``auto``, ``always`` or ``never``; without one what the server does.
-        fusion: ``rewrite``, ``original``, ``rrf`` or ``mean``; without one what the server does.
+        fusion: ``auto``, ``rewrite``, ``original``, ``rrf`` or ``mean``; without one what the
+            server does.
         n: rewrites to search with, 1 to 16; several are drawn with temperature 1.
 
     Raises:
@@ -121,10 +122,9 @@ class ServedModel:
         failures: list[str] = []
         for start in _shown(range(0, len(ids), step), f"Searching {step} at a time", encode_kwargs):
             batch = texts[start : start + step]
-            rewrites = self._rewrites(batch, failures)
             groups = [
-                searches(self._fusion, self._typed(text), found)
-                for text, found in zip(batch, rewrites, strict=True)
+                searches(told.fusion, self._typed(text), told.rewrites)
+                for text, told in zip(batch, self._searched_with(batch, failures), strict=True)
             ]
             vectors = self._vectors([search.texts for own in groups for search in own])
             lists = iter(index.search(vectors, top_k if top_ranked is None else len(index)))
@@ -142,13 +142,14 @@ class ServedModel:
         """A query that is longer than the encoder reads is searched in parts, as serving does."""
         return Search("query", tuple(readable_parts(query, self._encoder)))
 
-    def _rewrites(self, queries: Sequence[str], failures: list[str]) -> list[list[tuple[str, ...]]]:
-        """Each query's rewrites; none where it is searched as typed."""
+    def _searched_with(self, queries: Sequence[str], failures: list[str]) -> list[SearchedWith]:
+        """What the server makes of each query."""
         if self._mode == "never":
-            return [[] for _ in queries]
-        found = self._server.searched_with(queries, self._mode, self._n)
+            as_typed = SearchedWith(status="kept", reason="not asked for", texts=[])
+            return [as_typed for _ in queries]
+        found = self._server.searched_with(queries, self._mode, self._fusion, self._n)
         failures += [searched.reason for searched in found if searched.status == "fallback"]
-        return [searched.rewrites for searched in found]
+        return found
 
     def _vectors(self, groups: Sequence[Sequence[str]]) -> Vectors:
         """One unit vector for each group of texts, their mean."""

@@ -54,6 +54,7 @@ class SearchedWith(BaseModel):
     reason: str
     texts: list[str]
     parts: int = 1
+    fusion: Fusion = "rewrite"  # what the server chose
 
     @property
     def rewrites(self) -> list[tuple[str, ...]]:
@@ -103,7 +104,7 @@ class Served:
         self.at_once = min(_AT_ONCE, limits["max_queries"], limits["max_in_flight"])
 
     def searched_with(
-        self, queries: Sequence[str], rewrite: RewriteMode, n: int
+        self, queries: Sequence[str], rewrite: RewriteMode, fusion: Fusion, n: int
     ) -> list[SearchedWith]:
         """Of at most ``at_once`` queries, in their order.
 
@@ -116,7 +117,7 @@ class Served:
             InputError: the server refuses a query or ``n``, or is not ready any more.
             GrapeError: it failed.
         """
-        body = {"query": list(queries), "k": 1, "rewrite": rewrite, "n": n}
+        body = {"query": list(queries), "k": 1, "rewrite": rewrite, "fusion": fusion, "n": n}
         answer = self._ask(_Results, "POST", "/search", body)
         found = [result.rewrite for result in answer.results]
         # A rewrite that failed belongs to what is served, a language model that died does not.

@@ -31,7 +31,7 @@ class EvalSettings(RetrieverSettings):
     languages: list[str] = Field([], description="languages that are asked; all, without any")
     limit: int | None = Field(None, ge=1, description="most queries of each language and task")
     systems: list[str] = Field(
-        ["direct", "frozen", "tuned", "auto", "oracle"],
+        ["direct", "frozen", "tuned", "always", "auto", "oracle"],
         min_length=1,
         description="systems by name; `grape eval --list` says what they are",
     )

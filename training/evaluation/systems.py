@@ -23,6 +23,7 @@ class SystemSpec(NamedTuple):
     combine: Combine = "one"  # how several texts become one list of pictures
     with_original: bool = False  # the query is one of the texts
     gated: bool = False  # what the encoder knows is searched as typed
+    beside: bool = False  # what the encoder knows is searched beside its rewrite
     by: By = "text"  # what is searched with: the row's reference picture is an image
     cut: bool = False  # a query longer than the encoder reads is searched in parts
 
@@ -44,6 +45,10 @@ SYSTEMS = {
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
     "auto": SystemSpec(
         "the adapter where the gate asks for it", "tuned", "adapter", combine="mean", gated=True
+    ),
+    "always": SystemSpec(
+        "the adapter; beside its rewrite the query, where the gate would keep it", "tuned",
+        "adapter", combine="mean", beside=True,
     ),
     "frozen+image": SystemSpec(
         "mean vector of the reference picture and the frozen model's rewrite", "frozen",
@@ -113,7 +118,7 @@ def tasks_of(prompt: Prompt, adapter: Adapter | None) -> Mapping[str, Task]:
     return TASKS
 
 
-def texts_of(spec: SystemSpec, query: str, rewrites: list[str]) -> tuple[str, ...]:
+def texts_of(with_original: bool, query: str, rewrites: list[str]) -> tuple[str, ...]:
     """What is searched for a query: each text once, the query where there is nothing else."""
-    texts = [query, *rewrites] if spec.with_original else rewrites
+    texts = [query, *rewrites] if with_original else rewrites
     return tuple(dict.fromkeys(texts)) or (query,)
