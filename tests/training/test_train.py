@@ -15,7 +15,13 @@ from transformers import AutoModelForCausalLM
 
 import grape
 from models.adapter import checkpoint_revision, open_adapter
+from models.tasks import TASKS
 from tests.e2e.server import GRAPE
+from training.data import Row
+from training.language_model import LanguageModel
+from training.output import card
+from training.settings import TrainSettings
+from training.warm_start import Lesson, warm_start
 
 STEPS = 8
 
@@ -79,6 +85,34 @@ def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
     card = (folder / "README.md").read_text()
     assert "| learning_rate | 0.01 |" in card
     assert "**Validation**" in card
+
+
+def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """Two lessons, few steps at a rate of nothing: the weights stay; at a real one they move."""
+    before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
+    row = Row(query="ギター", targets=("1F3B8",), language="ja")
+    lessons = [Lesson(row, "guitar", 1), Lesson(row, "a guitar", 1)]
+    base = LanguageModel.named(str(tiny_llm))
+    tasks = {"multilingual": TASKS["multilingual"].short}
+    moved = {}
+    for rate in (1e-12, 1e-2):
+        settings = TrainSettings(
+            llm=str(tiny_llm), start_from=unbroken / "adapter", tasks=["multilingual"],
+            warm_start_learning_rate=rate, micro_batch=2, prompts_per_step=2, group_size=2,
+            warm_start_epochs=12, warm_start_batch=2, work=tmp_path / f"{rate}",
+        )  # fmt: skip
+        folder = settings.work_folder / "warm_start"
+        after = load_file(
+            warm_start(settings, base, tasks, lessons, folder) / "adapter_model.safetensors"
+        )
+        assert before.keys() == after.keys()
+        moved[rate] = max(float((after[k] - before[k].float()).abs().max()) for k in before)
+        assert "loss of the answers' tokens" in card(settings, base, None, 2, None)
+        opened = open_adapter(unbroken / "adapter", base.revision)
+        assert f"**Went on from**: `{opened.name}`." in card(settings, base, None, 2, None)
+    assert moved[1e-12] < 1e-6 < 1e-3 < moved[1e-2]
+    with pytest.raises(ValueError, match="needs warm_start"):
+        TrainSettings(start_from=unbroken / "adapter", warm_start=False)
 
 
 def test_the_progress_tells_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
