@@ -12,7 +12,7 @@ test split is left out.
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,22 +39,38 @@ class Change(NamedTuple):
 
 
 def composed_rows() -> list[Row]:
-    """All rows, in a fixed order.
+    """What the shipped adapter was taught kinds of, in a fixed order.
 
     Raises:
         InputError: the demo is not prepared.
     """
     ids = _ids_by_name()
-    captions = {record["id"]: str(record["name"]) for record in gallery()}
-    # Two names of pictures that are drawn alike are no change.
-    apart = (change for change in _changes(ids) if ids[change.reference] != ids[change.targets[0]])
-    rows = [row for change in _thinned(apart) if (row := _row(change, ids, captions))]
-    return _distinct(rows)
+    return _rows(_changes(_written(), ids), ids)
+
+
+def unseen_rows() -> list[Row]:
+    """Kinds of change that it was not taught: things taken away, and smiles.
+
+    Raises:
+        InputError: the demo is not prepared.
+    """
+    ids, written = _ids_by_name(), _written()
+    changes = [*_of_removals(written["removals"], ids), *_of_smiles(written["smiles"], ids)]
+    known = {row.asked.casefold() for row in composed_rows()}
+    return [row for row in _rows(changes, ids) if row.asked.casefold() not in known]
 
 
 def all_rows() -> list[Row]:
     """What one adapter of all tasks is taught: names, plain English ones too, and these."""
     return demo_rows(plain_english=True) + composed_rows()
+
+
+def _rows(changes: Iterable[Change], ids: Mapping[str, str]) -> list[Row]:
+    captions = {record["id"]: str(record["name"]) for record in gallery()}
+    # Two names of pictures that are drawn alike are no change.
+    apart = (change for change in changes if ids[change.reference] != ids[change.targets[0]])
+    rows = (_row(change, ids, captions) for change in _thinned(apart))
+    return _distinct([row for row in rows if row])
 
 
 def _row(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Row | None:
@@ -77,8 +93,12 @@ def _row(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) ->
     )  # fmt: skip
 
 
-def _changes(ids: Mapping[str, str]) -> Iterator[Change]:
-    written = yaml.safe_load(CHANGES.read_text(encoding="utf-8"))
+def _written() -> dict[str, Any]:
+    written: dict[str, Any] = yaml.safe_load(CHANGES.read_text(encoding="utf-8"))
+    return written
+
+
+def _changes(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[Change]:
     for kind, table in written["kinds"].items():
         for family in table["families"]:
             yield from _of_family(kind, family, table["options"], ids)
@@ -86,8 +106,6 @@ def _changes(ids: Mapping[str, str]) -> Iterator[Change]:
         if reference in ids and target in ids:
             yield Change("other", reference, (target,), {"en": instruction})
     yield from _of_people(written["people"], ids)
-    yield from _of_removals(written["removals"], ids)
-    yield from _of_smiles(written["smiles"], ids)
 
 
 def _of_family(
@@ -160,7 +178,7 @@ def _instead(activity: str) -> str:
     return f"as {'an' if first[0] in 'aeiou' else 'a'} {activity}"
 
 
-def _thinned(changes: Iterator[Change]) -> Iterator[Change]:
+def _thinned(changes: Iterable[Change]) -> Iterator[Change]:
     """A few of each kind from each picture; which ones is drawn by a hash of the names."""
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes:
@@ -200,7 +218,7 @@ def _number(text: str) -> int:
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m training.demo_composed OUT.jsonl")
-    lines = "".join(row.model_dump_json() + "\n" for row in composed_rows())
+    lines = "".join(row.model_dump_json() + "\n" for row in composed_rows() + unseen_rows())
     Path(sys.argv[1]).write_text(lines, encoding="utf-8")
 
 

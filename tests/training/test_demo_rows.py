@@ -15,6 +15,7 @@ from training.data import (
     DEMO_ALL,
     DEMO_COMPOSED,
     DEMO_LONG,
+    DEMO_UNSEEN,
     Row,
     check_leakage,
     check_targets,
@@ -52,6 +53,20 @@ def test_instructions_come_in_several_languages(composed: list[Row]) -> None:
     languages = Counter(row.language for row in composed if row.split == "test")
     assert set(languages) == {"en", "de", "fr", "es", "zh"}
     assert min(languages.values()) >= 30
+
+
+def test_kinds_that_were_not_taught_are_rows_of_their_own(composed: list[Row]) -> None:
+    unseen = load_rows(DEMO_UNSEEN)
+    check_leakage([*composed, *unseen])
+    asked = {row.asked: row for row in unseen}
+    assert asked["fork and knife / ohne Gabel"].english == "kitchen knife"
+    assert len(asked["smiling face with hearts / sans cœurs"].targets) == 1  # of one split
+    assert asked["heart on fire / without the fire"].english == "red heart"
+    assert not {row.asked for row in composed} & asked.keys()
+    assert {row.language for row in unseen} == {"en", "de", "fr", "es", "zh"}
+    for row in unseen:
+        assert row.reference not in row.targets
+        assert all(split_of(target) == row.split for target in row.targets)
 
 
 def test_a_composed_row_tells_the_model_of_its_picture(composed: list[Row]) -> None:
