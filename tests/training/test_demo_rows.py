@@ -60,8 +60,7 @@ def test_kinds_that_were_not_taught_are_rows_of_their_own(composed: list[Row]) -
     check_leakage([*composed, *unseen])
     asked = {row.asked: row for row in unseen}
     assert asked["fork and knife / ohne Gabel"].english == "kitchen knife"
-    assert len(asked["smiling face with hearts / sans cœurs"].targets) == 1  # of one split
-    assert asked["heart on fire / without the fire"].english == "red heart"
+    assert asked["snow-capped mountain / sans neige"].english == "mountain"
     assert not {row.asked for row in composed} & asked.keys()
     assert {row.language for row in unseen} == {"en", "de", "fr", "es", "zh"}
     for row in unseen:
