@@ -153,11 +153,7 @@ def card(
         "",
         f"**Data**: `{settings.data}`. **Warm start**: "
         + (f"{lessons} best-ranked {taught}." if settings.warm_start else "none."),
-        *(
-            [f"**Went on from**: `{started}`."]
-            if (started := _started_from(settings, base))
-            else []
-        ),
+        *([f"**Went on from**: `{started}`."] if started else []),
         "",
         "**Settings**",
         "",
