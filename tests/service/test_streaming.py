@@ -10,7 +10,6 @@ import pytest
 
 from models.rewriter import RewriteFailed
 from service.schemas import SearchResult
-from service.search import Searcher
 from tests.service.conftest import FakeRewriter
 from tests.service.loopback import listening
 
@@ -91,7 +90,7 @@ async def test_an_unforeseen_error_is_an_event(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(Searcher, "_answer", broken)
+    monkeypatch.setattr("service.search.answered", broken)
     events = await ask(client, query=GERMAN)
     assert [name for name, _ in events] == ["error"]
     assert events[0][1]["error_type"] == "internal"
