@@ -62,6 +62,8 @@ class Engines:
 
     def __init__(self) -> None:
         self.delay = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.start_error: Exception | None = None
         self.start_delay = 0.0
         self.unapplied = False  # answers as the base model does
@@ -102,6 +104,7 @@ class NamedRewriter:
         if ask.query == CANARY:
             return [BASE_ANSWER if self._engines.unapplied else "tuned"]
         await asyncio.sleep(self._engines.delay)
+        await self._engines.may_answer.wait()
         await self.check()
         return [f"{self.adapter} wrote {ask.query}"]
 

@@ -23,7 +23,7 @@ COLOURS = ["red", "green", "blue", "yellow", "black"]
 
 
 class FakeRewriter:
-    """Answers from a table, and can be made slow, wrong or dead."""
+    """Answers from a table, and can be made slow, wrong or dead, or to wait until it may."""
 
     adapter = None
     sees_pictures = False
@@ -32,6 +32,8 @@ class FakeRewriter:
         self.answers = {"ein rotes Bild": "a red square"}
         self.error: Exception | None = None
         self.delay = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.cancelled = 0
         self.calls: list[tuple[str, Sampling]] = []
 
@@ -41,6 +43,7 @@ class FakeRewriter:
         self.calls.append((ask.query, sampling))
         try:
             await asyncio.sleep(self.delay)
+            await self.may_answer.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

@@ -65,13 +65,14 @@ async def test_the_gate_comes_with_the_adapter(stage: Stage) -> None:
 
 async def test_requests_on_their_way_finish_where_they_are(stage: Stage) -> None:
     one = served(await stage.load("one"))["multilingual"]
-    stage.engines.delay = 0.5
+    stage.engines.may_answer.clear()
     early = asyncio.create_task(stage.rewritten("früh"))
     await asyncio.sleep(0.05)
     loading = asyncio.create_task(stage.load("two"))
     while served(await stage.told())["multilingual"] == one:
         await asyncio.sleep(0.01)
     assert not early.done()
+    stage.engines.may_answer.set()
     late = asyncio.create_task(stage.rewritten("spät"))
     assert (await early)["adapter"] == one
     two = served(await loading)["multilingual"]

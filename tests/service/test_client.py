@@ -260,14 +260,17 @@ async def test_it_waits_until_an_overload_is_over(  # type: ignore[no-untyped-de
     start, rewriter: FakeRewriter
 ) -> None:
     client = await start(max_in_flight=1)
-    rewriter.delay = 0.5
+    rewriter.calls.clear()  # its canary
+    rewriter.may_answer.clear()
     async with AsyncClient("http://test", transport=client._transport) as here:
         first = asyncio.create_task(here.search("ein Bild", rewrite="always"))
-        await asyncio.sleep(0.1)
+        while not rewriter.calls:
+            await asyncio.sleep(0.01)
         impatient = AsyncClient("http://test", attempts=1, transport=client._transport)
         with pytest.raises(ClientError) as caught:
             await impatient.search("b", rewrite="never")
         assert caught.value.status == 429
+        rewriter.may_answer.set()
         assert (await here.search("b", rewrite="never")).hits  # after its Retry-After
         assert (await first).hits
 

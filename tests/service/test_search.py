@@ -229,10 +229,12 @@ async def test_a_dead_rewriter_comes_back(
 
 async def test_too_many_queries_are_told_to_come_back(start, rewriter: FakeRewriter) -> None:  # type: ignore[no-untyped-def]
     client = await start(max_in_flight=3)
-    rewriter.delay = 0.3
-    answers = await asyncio.gather(
-        *(client.post("/search", json={"query": GERMAN}) for _ in range(6))
-    )
+    rewriter.may_answer.clear()
+    asked = [asyncio.create_task(client.post("/search", json={"query": GERMAN})) for _ in range(6)]
+    while sum(one.done() for one in asked) < 3:  # the refused
+        await asyncio.sleep(0.01)
+    rewriter.may_answer.set()
+    answers = await asyncio.gather(*asked)
     assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 3
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.headers["retry-after"] == "1"

@@ -107,11 +107,16 @@ async def test_a_burst_of_streams_is_limited(
     start: Callable[..., Any], rewriter: FakeRewriter
 ) -> None:
     client = await start(max_in_flight=2)
-    rewriter.delay = 0.3
+    rewriter.may_answer.clear()
     asked = [
-        client.post("/search", json={"query": f"frage {number}"}, headers=EVENTS)
+        asyncio.create_task(
+            client.post("/search", json={"query": f"frage {number}"}, headers=EVENTS)
+        )
         for number in range(12)
     ]
+    while sum(one.done() for one in asked) < 10:  # the refused
+        await asyncio.sleep(0.01)
+    rewriter.may_answer.set()
     codes = [response.status_code for response in await asyncio.gather(*asked)]
     assert sorted(codes) == [200] * 2 + [429] * 10
     again = await client.post("/search", json={"query": GERMAN}, headers=EVENTS)
