@@ -14,9 +14,9 @@ from models.tasks import TaskName, composed_query
 Split = Literal["train", "validation", "test"]
 DEMO = "demo"
 DEMO_COMPOSED = "demo-composed"  # a picture and a change to it
-DEMO_UNSEEN = "demo-unseen"  # changes of kinds that the shipped adapter was not taught
+DEMO_REMOVALS = "demo-removals"  # the same without a thing, and smiling
 DEMO_LONG = "demo-long"  # descriptions longer than the encoder reads
-DEMO_ALL = "demo-all"  # all that one adapter is taught: demo, plain English names, demo-composed
+DEMO_ALL = "demo-all"  # all that one adapter is taught: these, and plain English names
 
 _FILES = (".jsonl", ".csv", ".parquet")
 _LISTED = 10
@@ -71,7 +71,7 @@ def load_rows(source: str) -> list[Row]:
     Raises:
         InputError: nothing there, or a row that is not one; the sentence names the first.
     """
-    if source in (DEMO, DEMO_COMPOSED, DEMO_UNSEEN, DEMO_LONG, DEMO_ALL):
+    if source in (DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_LONG, DEMO_ALL):
         return _demo(source)
     is_file = Path(source).suffix in _FILES
     rows = []
@@ -93,7 +93,7 @@ def _demo(source: str) -> list[Row]:
     made = {
         DEMO: demo_data.demo_rows,
         DEMO_COMPOSED: demo_composed.composed_rows,
-        DEMO_UNSEEN: demo_composed.unseen_rows,
+        DEMO_REMOVALS: demo_composed.removal_rows,
         DEMO_LONG: demo_long.long_rows,
         DEMO_ALL: demo_composed.all_rows,
     }

@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 
 def composed_rows() -> list[Row]:
-    """What the shipped adapter was taught kinds of, in a fixed order.
+    """Pictures that differ in one thing, in a fixed order.
 
     Raises:
         InputError: the demo is not prepared.
@@ -48,8 +48,8 @@ def composed_rows() -> list[Row]:
     return _rows(_changes(_written(), ids), ids)
 
 
-def unseen_rows() -> list[Row]:
-    """Kinds of change that it was not taught: things taken away, and smiles.
+def removal_rows() -> list[Row]:
+    """The same without a thing, or smiling, in every language.
 
     Raises:
         InputError: the demo is not prepared.
@@ -61,36 +61,40 @@ def unseen_rows() -> list[Row]:
 
 
 def all_rows() -> list[Row]:
-    """What one adapter of all tasks is taught: names, plain English ones too, and these."""
-    return demo_rows(plain_english=True) + composed_rows()
+    """What one adapter of all tasks is taught: names, plain English ones too, and changes."""
+    return demo_rows(plain_english=True) + composed_rows() + removal_rows()
 
 
 def _rows(changes: Iterable[Change], ids: Mapping[str, str]) -> list[Row]:
     captions = {record["id"]: str(record["name"]) for record in gallery()}
     # Two names of pictures that are drawn alike are no change.
     apart = (change for change in changes if ids[change.reference] != ids[change.targets[0]])
-    rows = (_row(change, ids, captions) for change in _thinned(apart))
-    return _distinct([row for row in rows if row])
+    rows = [row for change in _thinned(apart) for row in _asked(change, ids, captions)]
+    return _distinct(rows)
 
 
-def _row(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Row | None:
-    """Right pictures of one split; None where a lesson would start from a picture of the test."""
+def _asked(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Iterator[Row]:
+    """In one of its languages, drawn by a hash of the names; a lesson in all of them.
+
+    Right pictures of one split; nothing where a lesson would start from a picture of the test.
+    """
     reference = ids[change.reference]
     right = [ids[name] for name in change.targets]
     own = split_of(reference)
     split = own if own in map(split_of, right) else split_of(right[0])
     if split != "test" and own == "test":
-        return None
+        return
     targets = [target for target in right if split_of(target) == split]
     languages = sorted(change.instruction)
     number = _number(f"{change.reference} {change.targets[0]}")
-    language = languages[number % len(languages)]
-    named = targets[_number(change.instruction[language]) % len(targets)]
-    return Row(
-        query=change.instruction[language], targets=tuple(targets), task="composed",
-        language=language, split=split, english=captions[named], reference=reference,
-        caption=captions[reference],
-    )  # fmt: skip
+    drawn = languages[number % len(languages)]
+    for language in languages if split == "train" else [drawn]:
+        named = targets[_number(change.instruction[language]) % len(targets)]
+        yield Row(
+            query=change.instruction[language], targets=tuple(targets), task="composed",
+            language=language, split=split, english=captions[named], reference=reference,
+            caption=captions[reference],
+        )  # fmt: skip
 
 
 def _written() -> dict[str, Any]:
@@ -218,7 +222,7 @@ def _number(text: str) -> int:
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m training.demo_composed OUT.jsonl")
-    lines = "".join(row.model_dump_json() + "\n" for row in composed_rows() + unseen_rows())
+    lines = "".join(row.model_dump_json() + "\n" for row in composed_rows() + removal_rows())
     Path(sys.argv[1]).write_text(lines, encoding="utf-8")
 
 
