@@ -15,7 +15,7 @@ from training.data import (
     DEMO_ALL,
     DEMO_COMPOSED,
     DEMO_LONG,
-    DEMO_UNSEEN,
+    DEMO_REMOVALS,
     Row,
     check_leakage,
     check_targets,
@@ -55,17 +55,28 @@ def test_instructions_come_in_several_languages(composed: list[Row]) -> None:
     assert min(languages.values()) >= 30
 
 
-def test_kinds_that_were_not_taught_are_rows_of_their_own(composed: list[Row]) -> None:
-    unseen = load_rows(DEMO_UNSEEN)
-    check_leakage([*composed, *unseen])
-    asked = {row.asked: row for row in unseen}
+def test_what_is_taken_away_is_rows_of_its_own(composed: list[Row]) -> None:
+    removals = load_rows(DEMO_REMOVALS)
+    check_leakage([*composed, *removals])
+    asked = {row.asked: row for row in removals}
     assert asked["fork and knife / ohne Gabel"].english == "kitchen knife"
     assert asked["snow-capped mountain / sans neige"].english == "mountain"
     assert not {row.asked for row in composed} & asked.keys()
-    assert {row.language for row in unseen} == {"en", "de", "fr", "es", "zh"}
-    for row in unseen:
+    assert {row.language for row in removals} == {"en", "de", "fr", "es", "zh"}
+    for row in removals:
         assert row.reference not in row.targets
         assert all(split_of(target) == row.split for target in row.targets)
+
+
+def test_a_change_is_a_lesson_in_every_language_that_has_words_for_it(composed: list[Row]) -> None:
+    taught: dict[tuple[object, ...], set[str]] = {}
+    for row in composed:
+        if row.split == "train":
+            change = (row.reference, row.targets)
+            taught.setdefault(change, set()).add(row.language)
+    assert Counter(map(len, taught.values())).keys() == {1, 5}
+    tested = Counter((row.reference, row.targets) for row in composed if row.split == "test")
+    assert max(tested.values()) <= 2, "some pairs of pictures differ in two ways that have words"
 
 
 def test_a_composed_row_tells_the_model_of_its_picture(composed: list[Row]) -> None:
@@ -88,8 +99,9 @@ def test_one_adapter_is_taught_all_tasks_without_a_leak(composed: list[Row]) -> 
     rows = load_rows(DEMO_ALL)
     check_leakage(rows)
     names = load_rows(DEMO)
+    removals = load_rows(DEMO_REMOVALS)
     assert {row for row in rows if row.split == "test"} == {
-        row for row in [*names, *composed] if row.split == "test"
+        row for row in [*names, *composed, *removals] if row.split == "test"
     }
     plain = [row for row in rows if row.query == row.english and row.language == "en"]
     assert len(plain) > 500
