@@ -30,6 +30,9 @@ def names(answer: dict[str, object]) -> list[str]:
         ("woman astronaut", "surfing instead", "woman surfing"),
         ("red heart", "this one but blue", "blue heart"),
         ("grinning cat", "the same animal, crying", "crying cat"),
+        ("crying cat", "the same animal, smiling", "grinning cat"),
+        ("cowboy hat face", "without the hat", "grinning face"),
+        ("person beard", "ohne Bart", "person"),
     ],
 )
 def test_a_picture_and_what_is_to_be_different(
