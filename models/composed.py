@@ -27,10 +27,10 @@ def repeats(caption: str, rewrite: str) -> bool:
 
 
 def words_beside(change: str) -> tuple[str, ...]:
-    """What is searched beside a rewrite, with the mean vector of both: English words themselves.
+    """What is searched in turns with a rewrite: English words themselves.
 
     Where they name what is wanted ("surfing instead") the encoder knows them, and a small model
-    that left the change out does no harm. Words of other languages would only blur the rewrite.
+    that left the change out does no harm. Of other languages it knows none.
     """
     words = change.removeprefix("but ").strip()  # to the encoder "but yellow" is no colour
     if words.casefold().startswith(_WITHOUT):

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from typing import Literal, NamedTuple
 
 from models.types import Hit, Vectors
 
-Fusion = Literal["auto", "rewrite", "original", "rrf", "mean", "self-consistency"]
+Fusion = Literal["auto", "rewrite", "original", "rrf", "mean", "interleave", "self-consistency"]
 Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.
@@ -30,26 +31,38 @@ def rewrites_to_draw(fusion: Fusion, n: int | None = None) -> int:
     return n or (4 if fusion == "self-consistency" else 1)
 
 
-def chosen(fusion: Fusion, known: bool) -> Fusion:
-    """What ``auto`` stands for: where the encoder knows the query as typed, a rewrite that was
-    asked for all the same is searched beside it and cannot do much harm.
+def chosen(fusion: Fusion, known: bool, beside: bool) -> Fusion:
+    """What ``auto`` stands for.
+
+    Args:
+        known: the encoder knows the query as typed. A rewrite that was asked for all the same is
+            searched together with it, and cannot do much harm.
+        beside: something else is worth a search beside the rewrite, see :func:`searches`.
     """
     if fusion != "auto":
         return fusion
-    return "mean" if known else "rewrite"
+    if known:
+        return "mean"
+    return "interleave" if beside else "rewrite"
 
 
-def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
+def searches(
+    fusion: Fusion,
+    typed: Search,
+    rewrites: Sequence[tuple[str, ...]],
+    beside: Search | None = None,
+) -> list[Search]:
     """The searches to make.
 
     ``rewrite`` searches with each rewrite, ``original`` with what was typed, ``rrf`` with that and
     each rewrite, ``mean`` once with the mean of all, ``self-consistency`` once with the mean of the
-    rewrites: what several of them agree in weighs most. ``auto`` is one of them; see
-    :func:`chosen`.
+    rewrites: what several of them agree in weighs most. ``interleave`` searches with each rewrite
+    and with what is beside them. ``auto`` is one of them; see :func:`chosen`.
 
     Args:
         rewrites: each of one text, or of several that are searched as one: those of a long query's
             parts, or what was typed and its rewrite.
+        beside: what ``interleave`` takes in turns with the rewrites; without it what was typed.
     """
     if fusion == "original" or not rewrites:
         return [typed]
@@ -64,13 +77,26 @@ def searches(fusion: Fusion, typed: Search, rewrites: Sequence[tuple[str, ...]])
     ]
     if fusion == "rrf":
         return [typed, *(search for search in found if search is not typed)]
+    if fusion == "interleave":
+        last = beside or typed
+        return found if any(search is last for search in found) else [*found, last]
     return found
 
 
-def fuse(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-    """One list as it is; several by reciprocal rank: the score is then sum of 1 / (60 + rank)."""
+def fuse(lists: Sequence[Sequence[Hit]], k: int, fusion: Fusion = "rrf") -> list[Hit]:
+    """One list as it is; several by reciprocal rank: the score is then sum of 1 / (60 + rank).
+
+    ``interleave`` takes the first of each list, then the second of each, and so on; a hit keeps
+    the score of the list that it is taken from, so that scores do not fall with the rank.
+    """
     if len(lists) == 1:
         return list(lists[0][:k])
+    if fusion == "interleave":
+        taken: dict[int, Hit] = {}
+        for hit in chain.from_iterable(zip_longest(*lists)):
+            if hit is not None:
+                taken.setdefault(hit.position, hit)
+        return list(taken.values())[:k]
     scores: dict[int, float] = defaultdict(float)
     for hits in lists:
         for rank, hit in enumerate(hits, start=1):

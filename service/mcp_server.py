@@ -107,7 +107,8 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         side) and metadata such as name and file; the first three follow as small images.
         `rewrite.texts` is what was really searched for, `rewrite.status` is 'fallback' when the
         query could not be rewritten. There are hits even when no picture fits, and
-        scores compare only within one answer: look at the images before you say what was found.
+        scores compare only among what one search found: look at the images before you say what
+        was found.
         """
         wishes: SearchWishes = {"k": k, "rewrite": rewrite}
         if like:

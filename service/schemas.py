@@ -129,11 +129,15 @@ class SearchedTexts(BaseModel):
 class SearchHit(BaseModel):
     id: str
     rank: int
-    score: float
+    score: float = Field(
+        description="similarity in the search that found it; of lists that were fused by 'rrf' the "
+        "sum of reciprocal ranks. Lists that were taken in turns ('interleave') keep their own: "
+        "the scores do not fall with the rank"
+    )
     url: str | None
     metadata: dict[str, Any]
     found_by: list[str] = Field(
-        description="the searches that found it: 'query', 'picture', 'picture + query', "
+        description="the searches that found it: 'query', 'words', 'picture', 'picture + query', "
         "'rewrite 1', ..., or 'mean'"
     )
 

@@ -52,10 +52,12 @@ class Outcome(NamedTuple):
     adapter: str | None = None  # that wrote them
     parts: int = 1  # that the query was cut into for the language model
     known: bool = False  # the encoder knows the query as typed; rewritten all the same
+    beside: Search | None = None  # what is searched in turns with the rewrites
 
     @property
     def texts(self) -> list[str]:
-        return list(dict.fromkeys(text for rewrite in self.rewrites for text in rewrite))
+        written = [text for rewrite in self.rewrites for text in rewrite]
+        return list(dict.fromkeys([*written, *(self.beside.texts if self.beside else ())]))
 
 
 _ASKED_FOR = Decision(True, "asked for")
@@ -99,11 +101,11 @@ class Searcher:
         outcome = await self._gated(wanted, direct if gated else None, options, sampling, tell)
         rewritten = time.perf_counter()
 
-        fusion = chosen(options.fusion, outcome.known)
-        made = searches(fusion, typed, outcome.rewrites)
+        fusion = chosen(options.fusion, outcome.known, outcome.beside is not None)
+        made = searches(fusion, typed, outcome.rewrites, outcome.beside)
         found = await self._search_what_is_new(made, typed, direct, depth, reference)
         found_all = time.perf_counter()
-        hits = fuse(found.lists, options.k)
+        hits = fuse(found.lists, options.k, fusion)
         self._metrics.stage("fuse", (time.perf_counter() - found_all) * 1000)
 
         texts = outcome.texts or ([wanted.query] if wanted.query else [])
@@ -219,7 +221,8 @@ class Searcher:
         if wanted.reference:  # the encoder knows no "the same but"
             why = "a picture to be changed"
             changed = await self._rewrite(wanted, COMPOSED, sampling, why, tell)
-            return self._with_words_beside(changed, wanted)
+            beside = options.fusion in ("auto", "interleave") and changed.rewrites
+            return self._with_more_beside(changed, wanted) if beside else changed
         # The gate looks at what the query finds as typed.
         decision = self._decide(wanted.query, direct.lists[0]) if direct else _ASKED_FOR
         known = not decision.rewrite
@@ -267,22 +270,23 @@ class Searcher:
         joined = tuple(part for text in said for part in self._read(text))
         return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
 
-    def _with_words_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
-        """English words are searched beside a rewrite that leaves them out: one that repeats the
-        caption, and any of a model that was never taught changes.
+    def _with_more_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
+        """What a rewrite of a caption may have missed: English words as they are, else the picture.
+
+        Where the rewrite repeats the caption the change was left out, and the words join it.
         """
-        assert wanted.reference
+        reference = wanted.reference
+        assert reference
         assert wanted.query
-        caption = wanted.reference.caption
-        if caption is None or (self._rewriter.sees_pictures and wanted.reference.picture):
+        if reference.caption is None or (self._rewriter.sees_pictures and reference.picture):
             return outcome
-        beside = words_beside(wanted.query)
-        taught = self._rewriter.was_taught(COMPOSED.name)
+        words = words_beside(wanted.query)
         rewrites = [
-            texts if taught and not repeats(caption, " ".join(texts)) else (*beside, *texts)
+            (*texts, *words) if repeats(reference.caption, " ".join(texts)) else texts
             for texts in outcome.rewrites
         ]
-        return outcome._replace(rewrites=rewrites)
+        beside = Search("words", words) if words else Search("picture", (reference.vector,))
+        return outcome._replace(rewrites=rewrites, beside=beside)
 
     def _read(self, text: str) -> list[str]:
         """A rewrite as the encoder reads it to its end: a model may copy a line of Russian."""

@@ -89,7 +89,8 @@ class Settings(CommandSettings):
     fusion: Fusion = Field(
         "auto",
         description="what to search with, where a search does not say; auto: the rewrite, "
-        "and beside it the query where it was rewritten although the encoder knows it",
+        "and together with it the query where it was rewritten although the encoder knows it; "
+        "from a picture on, English words or the picture in turns with the rewrite",
     )
     rewrite_timeout_s: float = Field(
         10.0, gt=0, description="after this many seconds a search goes on with the original query"

@@ -12,7 +12,7 @@ from models.index import ImageIndex
 from models.rewriter import Ask, Sampling
 from models.tasks import COMPOSED, composed_query, parse_rewrite
 from service.errors import ErrorBody, ErrorType
-from service.schemas import RewriteResponse, SearchResult
+from service.schemas import RewriteResponse, SearchHit, SearchResult
 from tests.models.test_pictures import png_of_size
 from tests.service.conftest import FakeRewriter
 
@@ -71,8 +71,13 @@ async def test_words_beside_a_picture_say_what_changes(
     assert result.rewrite.reason == "a picture to be changed: red"
     assert result.rewrite.texts == ["a blue square"]
     alone = await search(client, query="a blue square", rewrite="never", k=5)
-    assert [hit.id for hit in result.hits] == [h.id for h in alone.hits if h.id != "red.png"]
-    assert result.hits[0].found_by == ["rewrite 1"]
+    rewrite = [hit for hit in alone.hits if hit.id != "red.png"]
+    like = (await search(client, image_id="red.png")).hits
+    assert result.rewrite.fusion == "interleave"
+    assert in_turns(rewrite, like) == [(hit.id, hit.score) for hit in result.hits]
+    assert result.hits[0].found_by == ["rewrite 1", "picture"]
+    only = await search(client, image_id="red.png", query="aber blau", fusion="rewrite")
+    assert [hit.id for hit in only.hits] == [hit.id for hit in rewrite]
     assert result.original_hits
     assert result.original_hits[0].found_by == ["picture + query"]
     assert "red.png" not in [hit.id for hit in result.original_hits]
@@ -83,34 +88,59 @@ async def test_words_beside_a_picture_say_what_changes(
     assert fused.hits[0].found_by == ["picture + query", "rewrite 1"]
 
 
-async def test_english_words_are_searched_beside_their_rewrite(
-    client: httpx.AsyncClient, rewriter: FakeRewriter, encoder: ClipEncoder
+def in_turns(one: list[SearchHit], other: list[SearchHit]) -> list[tuple[str, float]]:
+    pairs = [hit for pair in zip(one, other, strict=True) for hit in pair]
+    taken: dict[str, float] = {}
+    for hit in pairs:
+        taken.setdefault(hit.id, hit.score)
+    return list(taken.items())
+
+
+async def test_english_words_are_searched_in_turns_with_their_rewrite(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
 ) -> None:
     rewriter.answers["red / but blue"] = " a green square"  # which leaves the change out
     result = await search(client, image_id="red.png", query="but blue", k=4)
-    assert result.rewrite.texts == ["blue", "a green square"]
+    assert result.rewrite.texts == ["a green square", "blue"]
     assert result.rewrite.parts == 1
-    assert result.hits[0].found_by == ["rewrite 1"]
-    both = encoder.encode_texts(result.rewrite.texts).mean(0)
-    index = {c: encoder.encode_images([Image.new("RGB", (64, 64), c)])[0]
-             for c in ("green", "blue", "yellow", "black")}  # fmt: skip
-    order = sorted(index, key=lambda colour: -float(index[colour] @ both))
-    assert [hit.id for hit in result.hits] == [f"{colour}.png" for colour in order]
+    lists = [
+        [hit for hit in (await search(client, query=text, rewrite="never", k=5)).hits
+         if hit.id != "red.png"]
+        for text in result.rewrite.texts
+    ]  # fmt: skip
+    assert in_turns(*lists) == [(hit.id, hit.score) for hit in result.hits]
+    first = await search(client, image_id="red.png", query="but blue", k=1)
+    assert [hit.id for hit in first.hits] == [lists[0][0].id]
 
 
-async def test_an_adapter_that_was_taught_changes_needs_words_beside_where_it_leaves_them_out(
-    client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
+async def test_english_words_join_a_rewrite_that_leaves_them_out(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, encoder: ClipEncoder
 ) -> None:
-    rewriter.answers["red / but blue"] = " a blue square"
-    monkeypatch.setattr("service.adapters.Voice.claims", lambda self, task: task == "composed")
-    result = await search(client, image_id="red.png", query="but blue")
-    assert result.rewrite.texts == ["a blue square"]
     rewriter.answers |= {"red / but green": " Red", "red / without the red": " red"}
-    left_out = await search(client, image_id="red.png", query="but green")
-    assert left_out.rewrite.texts == ["green", "Red"]
+    left_out = await search(client, image_id="red.png", query="but green", k=1)
+    assert left_out.rewrite.texts == ["Red", "green"]
+    both = encoder.encode_texts(["Red", "green"]).mean(0)
+    pictures = {c: encoder.encode_images([Image.new("RGB", (64, 64), c)])[0]
+                for c in ("green", "blue", "yellow", "black")}  # fmt: skip
+    nearest = max(pictures, key=lambda colour: float(pictures[colour] @ both))
+    assert [hit.id for hit in left_out.hits] == [f"{nearest}.png"]
     # To the encoder "without the red" is red.
     negated = await search(client, image_id="red.png", query="without the red")
     assert negated.rewrite.texts == ["red"]
+    assert "picture" in negated.hits[1].found_by
+
+
+async def test_what_was_typed_can_be_taken_in_turns_too(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    typed = await search(client, query="blue", rewrite="never", k=5)
+    rewriter.answers["blue"] = " a green square"
+    mixed = await search(client, query="blue", rewrite="always", fusion="interleave", k=5)
+    green = await search(client, query="a green square", rewrite="never", k=5)
+    assert in_turns(green.hits, typed.hits) == [(hit.id, hit.score) for hit in mixed.hits]
+    rewriter.answers["black"] = " black"
+    same = await search(client, query="black", rewrite="always", fusion="interleave", k=5)
+    assert [hit.found_by for hit in same.hits] == [["query"]] * 5
 
 
 async def test_without_rewriting_it_is_the_mean_of_both(

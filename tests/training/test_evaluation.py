@@ -80,6 +80,26 @@ def test_fused_lists_are_those_that_serving_fuses(seed: int) -> None:
     assert found.ranks.tolist() == [1 + before]
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 3))
+def test_lists_in_turns_are_those_that_serving_makes(seed: int, most: int) -> None:
+    pictures = unit_vectors(30, seed)
+    names = ["a", "b", "c"]
+    vectors = vectors_of(names, seed + 1)
+    groups = [tuple(names[:most]), ("a",), ("c", "a")]
+    left_out = [[], [5], [7]]
+    found = retrieve(Corpus.of(pictures), vectors, groups, [[0], [1], [2]], "interleave", left_out)
+    for query, group in enumerate(groups):
+        lists = []
+        for text in group:
+            scores = pictures @ vectors[text]
+            order = [p for p in np.argsort(-scores) if p not in left_out[query]]
+            lists.append([Hit(int(p), float(scores[p])) for p in order])
+        served = [hit.position for hit in fuse(lists, 30, "interleave")]
+        assert found.top[query] == served
+        assert found.ranks[query] == 1 + served.index(query)
+
+
 def test_several_texts_become_one_vector() -> None:
     corpus = Corpus.of(np.eye(DIM, dtype=np.float32))
     axis = np.eye(DIM, dtype=np.float32)

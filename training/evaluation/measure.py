@@ -22,15 +22,17 @@ from models.text_encoder import TextEncoder
 from models.types import Vectors
 from training.data import Row
 from training.evaluation.results import Cost
-from training.evaluation.retrieval import retrieve
+from training.evaluation.retrieval import mean_vector, retrieve
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import By, SystemSpec, tasks_of, texts_of
 from training.language_model import LanguageModel
 from training.ranking import Corpus
 from training.sampling import Engine, Samples
 
-Part = str | int  # of what is searched: a text, or a picture by its position in the index
-_FORMAT = 5  # of what is kept; another one is measured anew
+# What a list of pictures is searched with: a text, a picture by its position in the index, or the
+# mean vector of several.
+Part = str | int | tuple[str, ...]
+_FORMAT = 6  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -56,13 +58,17 @@ class Gallery:
 
     def vectors(self, parts: Sequence[Part]) -> dict[Part, Vectors]:
         """Encodes in one batch what was not encoded before; pictures are in the index already."""
-        new = [part for part in dict.fromkeys(parts) if part not in self._vectors]
+        groups = [part for part in dict.fromkeys(parts) if isinstance(part, tuple)]
+        single = [*parts, *(text for group in groups for text in group)]
+        new = [part for part in dict.fromkeys(single) if part not in self._vectors]
         texts = [part for part in new if isinstance(part, str)]
         pictures = [part for part in new if isinstance(part, int)]
         if texts:
             self._vectors.update(zip(texts, self.encoder.encode_texts(texts), strict=True))
         known = self.corpus.vectors[pictures].cpu().numpy()
         self._vectors.update(zip(pictures, known, strict=True))
+        for group in groups:
+            self._vectors[group] = mean_vector(np.stack([self._vectors[text] for text in group]))
         return self._vectors
 
     def positions(self, rows: Sequence[Row]) -> list[list[int]]:
@@ -133,7 +139,8 @@ class Bench:
         ]
 
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:
-        texts: list[tuple[str, ...]] = [(row.query,) for row in self.rows]
+        texts: list[tuple[Part, ...]] = [(row.query,) for row in self.rows]
+        references = gallery.references(self.rows)
         if spec.cut:
             texts = [tuple(readable_parts(row.query, gallery.encoder)) for row in self.rows]
         prompt_tokens = written_tokens = seconds = 0.0
@@ -148,13 +155,11 @@ class Bench:
                 row = self.rows[place]
                 written = (samples[row].greedy, *samples[row].drawn)
                 rewrites = [text for answer in written if (text := parse_rewrite(answer))]
-                with_original = spec.with_original or (spec.beside and known[place])
-                texts[place] = texts_of(with_original, row.query, rewrites)
-                if as_served and row.task == "composed" and self._leaves_out(row, rewrites):
-                    texts[place] = (*words_beside(row.query), *rewrites) or (row.query,)
+                texts[place] = texts_of(spec.with_original, row.query, rewrites)
+                if as_served:
+                    texts[place] = _as_served(row, rewrites, known[place], references[place])
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
-        references = gallery.references(self.rows)
         searched = _searched(spec.by, texts, references)
         every = [part for group in searched for part in group]
         found = retrieve(
@@ -169,10 +174,7 @@ class Bench:
         count = len(self.rows)
         names = gallery.index.ids
         return Measured(
-            texts=[
-                tuple(part if isinstance(part, str) else f"image {names[part]}" for part in group)
-                for group in searched
-            ],
+            texts=[tuple(_said(part, names) for part in group) for group in searched],
             ranks=found.ranks.astype(int).tolist(),
             top=found.top,
             target_similarity=found.target_similarity,
@@ -182,7 +184,7 @@ class Bench:
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,
                 llm_seconds=seconds / count,
-                searches=len(every) / count if spec.combine == "rrf" else 1.0,
+                searches=len(every) / count if spec.combine in ("rrf", "interleave") else 1.0,
             ),
         )
 
@@ -198,11 +200,6 @@ class Bench:
         file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{how}.jsonl"
         tasks = tasks_of(spec.prompt, self.adapter)
         return self.engine.samples(model, tasks, rows, drawn, temperature, file)
-
-    def _leaves_out(self, row: Row, rewrites: list[str]) -> bool:
-        """Whether serving takes a change to be left out of its rewrite."""
-        taught = self.adapter is not None and "composed" in self.adapter.manifest.tasks
-        return not taught or repeats(row.caption or "", " ".join(rewrites))
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
@@ -237,10 +234,30 @@ class Bench:
 
 
 def _searched(
-    by: By, texts: Sequence[tuple[str, ...]], references: Sequence[Sequence[int]]
+    by: By, texts: Sequence[tuple[Part, ...]], references: Sequence[Sequence[int]]
 ) -> list[tuple[Part, ...]]:
     """What is searched for each query."""
     if by == "text":
         return list(texts)
     words = texts if by == "image+text" else [()] * len(texts)
     return [(*picture, *group) for picture, group in zip(references, words, strict=True)]
+
+
+def _as_served(
+    row: Row, rewrites: list[str], known: bool, reference: Sequence[int]
+) -> tuple[Part, ...]:
+    """The lists that serving makes of a query's rewrite; see ``models.fusion.chosen``."""
+    if not rewrites:
+        return (row.query,)
+    if row.task != "composed":
+        return (texts_of(known, row.query, rewrites),)
+    words = words_beside(row.query)
+    left_out = repeats(row.caption or "", " ".join(rewrites))
+    return ((*rewrites, *words) if left_out else tuple(rewrites), *(words or reference))
+
+
+def _said(part: Part, names: Sequence[str]) -> str:
+    """For people; ``names`` are the pictures'."""
+    if isinstance(part, int):
+        return f"image {names[part]}"
+    return part if isinstance(part, str) else " + ".join(part)

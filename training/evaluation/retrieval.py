@@ -47,9 +47,9 @@ def retrieve(
         groups: the few pictures, targets among them, that are ranked once more on their own.
     """
     left_out = left_out or [()] * len(texts)
-    if combine == "rrf":
-        return _fused(corpus, vectors, texts, targets, left_out, groups)
-    choose = _most_like_the_others if combine == "consistent" else _mean
+    if combine == "rrf" or (combine == "interleave" and max(map(len, texts)) > 1):
+        return _fused(corpus, vectors, texts, targets, combine, left_out, groups)
+    choose = _most_like_the_others if combine == "consistent" else mean_vector
     queries = np.stack([choose(np.stack([vectors[text] for text in group])) for group in texts])
     ranking = corpus.rank(queries, targets, left_out)
     top: list[list[int]] = []
@@ -68,15 +68,18 @@ def _fused(
     vectors: Mapping[Text, Vectors],
     texts: Sequence[tuple[Text, ...]],
     targets: Positions,
+    combine: Combine,
     left_out: Positions,
     groups: Positions | None,
 ) -> Found:
-    """Reciprocal rank fusion of a list for each text, over the whole corpus."""
+    """A list for each text over the whole corpus, by reciprocal rank or in turns."""
+    most = max(map(len, texts))
     ranks: list[float] = []
     top: list[list[int]] = []
     subset: list[int] = []
     for chunk in _chunks(len(texts), len(corpus)):
         fused = torch.zeros(len(texts[chunk]), len(corpus), dtype=torch.float64)
+        turn = torch.full_like(fused, -torch.inf)  # less the place that a picture is taken at
         for place in range(max(map(len, texts[chunk]))):
             having = [row for row, group in enumerate(texts[chunk]) if place < len(group)]
             asked = np.stack([vectors[texts[chunk][row][place]] for row in having])
@@ -89,7 +92,10 @@ def _fused(
                 torch.arange(1, len(corpus) + 1, device=order.device).expand_as(order).contiguous(),
             )
             fused[having] += 1 / (RRF_K + places.cpu().double())
-        lowered = _lowered(fused, targets[chunk], left_out[chunk], 1e-12)
+            turn[having] = turn[having].maximum(-(most * places.cpu().double() + place))
+        lowered = _lowered(
+            turn if combine == "interleave" else fused, targets[chunk], left_out[chunk], 1e-12
+        )
         others = lowered.clone()
         others[_cells(targets[chunk])] = -torch.inf
         ranks += (1 + (others >= _best(lowered, targets[chunk])).sum(1)).tolist()
@@ -98,7 +104,8 @@ def _fused(
     return Found(np.array(ranks, float), top, None, None, subset if groups else None)
 
 
-def _mean(group: Vectors) -> Vectors:
+def mean_vector(group: Vectors) -> Vectors:
+    """Of vectors ``[n, dim]``, at unit length again; of one the vector as it is."""
     mean: Vectors = group.mean(0)
     if len(group) == 1:
         return mean

@@ -9,7 +9,7 @@ from models.tasks import LONG, MULTILINGUAL, TASKS, Task
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
 Prompt = Literal["examples", "zero-shot", "describe", "adapter"]
-Combine = Literal["one", "rrf", "mean", "consistent"]
+Combine = Literal["one", "rrf", "mean", "interleave", "consistent"]
 By = Literal["text", "image", "image+text"]
 
 
@@ -44,11 +44,12 @@ SYSTEMS = {
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
     "auto": SystemSpec(
-        "the adapter where the gate asks for it", "tuned", "adapter", combine="mean", gated=True
+        "the adapter where the gate asks for it", "tuned", "adapter", combine="interleave",
+        gated=True,
     ),
     "always": SystemSpec(
         "the adapter; beside its rewrite the query, where the gate would keep it", "tuned",
-        "adapter", combine="mean", beside=True,
+        "adapter", combine="interleave", beside=True,
     ),
     "frozen+image": SystemSpec(
         "mean vector of the reference picture and the frozen model's rewrite", "frozen",
