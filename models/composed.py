@@ -27,10 +27,10 @@ def repeats(caption: str, rewrite: str) -> bool:
 
 
 def words_beside(change: str) -> tuple[str, ...]:
-    """What is searched in turns with a rewrite: English words themselves.
+    """English words of a change that may name what is wanted ("as a vampire"), at most one text.
 
-    Where they name what is wanted ("surfing instead") the encoder knows them, and a small model
-    that left the change out does no harm. Of other languages it knows none.
+    Where the encoder knows them too, they are searched in turns with the rewrite: a small model
+    that left the change out does no harm then.
     """
     words = change.removeprefix("but ").strip()  # to the encoder "but yellow" is no colour
     if words.casefold().startswith(_WITHOUT):

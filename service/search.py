@@ -222,7 +222,7 @@ class Searcher:
             why = "a picture to be changed"
             changed = await self._rewrite(wanted, COMPOSED, sampling, why, tell)
             beside = options.fusion in ("auto", "interleave") and changed.rewrites
-            return self._with_more_beside(changed, wanted) if beside else changed
+            return await self._with_more_beside(changed, wanted) if beside else changed
         # The gate looks at what the query finds as typed.
         decision = self._decide(wanted.query, direct.lists[0]) if direct else _ASKED_FOR
         known = not decision.rewrite
@@ -270,8 +270,9 @@ class Searcher:
         joined = tuple(part for text in said for part in self._read(text))
         return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
 
-    def _with_more_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
-        """What a rewrite of a caption may have missed: English words as they are, else the picture.
+    async def _with_more_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
+        """What a rewrite of a caption may have missed: English words that the encoder knows as they
+        are, else the picture.
 
         Where the rewrite repeats the caption the change was left out, and the words join it.
         """
@@ -285,7 +286,9 @@ class Searcher:
             (*texts, *words) if repeats(reference.caption, " ".join(texts)) else texts
             for texts in outcome.rewrites
         ]
-        beside = Search("words", words) if words else Search("picture", (reference.vector,))
+        beside = Search("picture", (reference.vector,))
+        if words and not (await self.decide(words[0])).rewrite:
+            beside = Search("words", words)
         return outcome._replace(rewrites=rewrites, beside=beside)
 
     def _read(self, text: str) -> list[str]:

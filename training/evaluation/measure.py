@@ -32,7 +32,7 @@ from training.sampling import Engine, Samples
 # What a list of pictures is searched with: a text, a picture by its position in the index, or the
 # mean vector of several.
 Part = str | int | tuple[str, ...]
-_FORMAT = 6  # of what is kept; another one is measured anew
+_FORMAT = 7  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -138,6 +138,18 @@ class Bench:
             for row, look in zip(self.rows, looks, strict=True)
         ]
 
+    def _named(self, gallery: Gallery) -> dict[str, tuple[str, ...]]:
+        """Changes whose English words the encoder knows, with those."""
+        changes = {row.query for row in self.rows if row.task == "composed"}
+        words = {change: words_beside(change) for change in sorted(changes)}
+        words = {change: said for change, said in words.items() if said}
+        looks = gallery.looks([said[0] for said in words.values()]) if words else []
+        return {
+            change: said
+            for (change, said), look in zip(words.items(), looks, strict=True)
+            if not decide(said[0], look, self.gate).rewrite
+        }
+
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         texts: list[tuple[Part, ...]] = [(row.query,) for row in self.rows]
         references = gallery.references(self.rows)
@@ -150,6 +162,7 @@ class Bench:
             as_served = spec.gated or spec.beside
             known = [not rewrites for rewrites in self.gated(gallery)] if as_served else []
             asked = [n for n in range(len(self.rows)) if not (spec.gated and known[n])]
+            named = self._named(gallery) if as_served else {}
             samples = self._samples(spec, [self.rows[place] for place in asked])
             for place in asked:
                 row = self.rows[place]
@@ -157,7 +170,8 @@ class Bench:
                 rewrites = [text for answer in written if (text := parse_rewrite(answer))]
                 texts[place] = texts_of(spec.with_original, row.query, rewrites)
                 if as_served:
-                    texts[place] = _as_served(row, rewrites, known[place], references[place])
+                    beside = named.get(row.query) or references[place]
+                    texts[place] = _as_served(row, rewrites, known[place], beside)
                 seconds += samples[row].seconds
             prompt_tokens, written_tokens = self._tokens(spec, samples)
         searched = _searched(spec.by, texts, references)
@@ -244,16 +258,20 @@ def _searched(
 
 
 def _as_served(
-    row: Row, rewrites: list[str], known: bool, reference: Sequence[int]
+    row: Row, rewrites: list[str], known: bool, beside: Sequence[Part]
 ) -> tuple[Part, ...]:
-    """The lists that serving makes of a query's rewrite; see ``models.fusion.chosen``."""
+    """The lists that serving makes of a query's rewrite; see ``models.fusion.chosen``.
+
+    Args:
+        beside: what a composed query's rewrite is taken in turns with.
+    """
     if not rewrites:
         return (row.query,)
     if row.task != "composed":
         return (texts_of(known, row.query, rewrites),)
-    words = words_beside(row.query)
     left_out = repeats(row.caption or "", " ".join(rewrites))
-    return ((*rewrites, *words) if left_out else tuple(rewrites), *(words or reference))
+    words = words_beside(row.query) if left_out else ()
+    return ((*rewrites, *words), *beside)
 
 
 def _said(part: Part, names: Sequence[str]) -> str:
