@@ -99,9 +99,11 @@ def in_turns(one: list[SearchHit], other: list[SearchHit]) -> list[tuple[str, fl
 async def test_english_words_are_searched_in_turns_with_their_rewrite(
     client: httpx.AsyncClient, rewriter: FakeRewriter
 ) -> None:
-    rewriter.answers["red / but blue"] = " a green square"  # which leaves the change out
-    result = await search(client, image_id="red.png", query="but blue", k=4)
-    assert result.rewrite.texts == ["a green square", "blue"]
+    # Which leaves the change out.
+    rewriter.answers |= dict.fromkeys(["red / but a blue square", "red / blue"], " a green square")
+    change = "but a blue square"
+    result = await search(client, image_id="red.png", query=change, k=4)
+    assert result.rewrite.texts == ["a green square", "a blue square"]
     assert result.rewrite.parts == 1
     lists = [
         [hit for hit in (await search(client, query=text, rewrite="never", k=5)).hits
@@ -109,8 +111,12 @@ async def test_english_words_are_searched_in_turns_with_their_rewrite(
         for text in result.rewrite.texts
     ]  # fmt: skip
     assert in_turns(*lists) == [(hit.id, hit.score) for hit in result.hits]
-    first = await search(client, image_id="red.png", query="but blue", k=1)
+    first = await search(client, image_id="red.png", query=change, k=1)
     assert [hit.id for hit in first.hits] == [lists[0][0].id]
+    # Words that the encoder does not know as a query are left to the rewrite.
+    unknown = await search(client, image_id="red.png", query="blue")
+    assert unknown.rewrite.texts == ["a green square"]
+    assert {source for hit in unknown.hits for source in hit.found_by} == {"rewrite 1", "picture"}
 
 
 async def test_english_words_join_a_rewrite_that_leaves_them_out(
