@@ -25,7 +25,8 @@ from models.tasks import LONG, MULTILINGUAL, Task, parse_rewrite
 from tests.e2e.server import GRAPE, Server
 from training.language_model import greedy_answers
 
-QUERIES = ["caballo", "ギター", "ein roter Apfel", "une vieille maison", "велосипед"]
+# No near ties: the engine computes in bfloat16 where the CPU can, PEFT here in float32.
+QUERIES = ["caballo", "ギター", "ein blaues Auto", "une vieille maison", "велосипед"]
 
 
 @pytest.fixture(scope="module")
