@@ -104,10 +104,6 @@ class Rewriters:
         """Whether the model of composed queries reads pictures itself."""
         return self._lineup["composed"].host.sees_pictures
 
-    def was_taught(self, task: str) -> bool:
-        """Whether an adapter of this task answers it, and not the base model with examples."""
-        return self._lineup[task].claims(task)
-
     def gate(self, task: str) -> Gate:
         """That which was fitted with the adapter of the task."""
         return self._lineup[task].gate
