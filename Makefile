@@ -18,12 +18,12 @@ demo: install  ## prepares the demo and serves it on http://127.0.0.1:8000
 
 test: install  ## the tests, with the real parts; without the slow ones
 	@$(BIN)/grape demo prepare
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest
 
 test-all: install  ## the slow ones too: vision models, adapters changed under load, ...
 	@$(BIN)/grape demo prepare
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: install  ## ruff and mypy
@@ -43,10 +43,10 @@ lock: install  ## resolves pyproject.toml anew
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py $(PIP_FIND_LINKS)
 
 docker-test: install  ## builds the image and tries it by compose; needs Docker and root
-	$(BIN)/python -m tools.docker_test $(DOCKER_TEST)
+	$(BIN)/python -m tests.docker.run $(DOCKER_TEST)
 
 docker-gpu-image: install  ## builds the gpu image and says how large it is; needs 35 GB of disk
-	$(BIN)/python -m tools.docker_gpu_image $(DOCKER_TEST)
+	$(BIN)/python -m tests.docker.gpu_image $(DOCKER_TEST)
 
 clean:  ## removes .venv
 	rm -rf .venv

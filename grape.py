@@ -54,11 +54,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from models.errors import INTERRUPTED, GrapeError, InputError
+    from models.common.errors import INTERRUPTED, GrapeError, InputError
 
     package, class_name, _ = COMMANDS[name]
     try:
-        from models.settings import run_command
+        from models.common.settings import run_command
 
         commands = importlib.import_module(f"{package}.commands")
         run_command(getattr(commands, class_name), name, arguments)

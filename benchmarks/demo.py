@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from models.demo import paths
+from models.common import paths
 from models.demo.gallery import LANGUAGES
 from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
+from training.evaluation.report.tables import as_text
 from training.evaluation.results import ALL, Results, System
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.evaluation.text import as_text
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.yaml"

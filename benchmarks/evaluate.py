@@ -14,7 +14,7 @@ from pathlib import Path
 from training.evaluation.queries import asked_rows
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.scoring import load_retriever
+from training.rewards.scorer import load_retriever
 
 
 def main() -> None:

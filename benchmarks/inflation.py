@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.demo import write_between
-from models.adapter import content_hash, open_adapter
-from models.demo import paths
-from models.progress import say
-from training.data import choose, load_rows
-from training.grpo import train_grpo
-from training.language_model import LanguageModel
-from training.scoring import Scorer, load_retriever
+from models.common import paths
+from models.common.progress import say
+from models.rewriter.adapter import content_hash, open_adapter
+from training.data.rows import choose, load_rows
+from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
+from training.stages.grpo import train_grpo
+from training.stages.language_model import LanguageModel
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOWN = {

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.types import Vectors
-from training.ranking import Corpus
+from models.retriever.types import Vectors
+from training.rewards.ranking import Corpus
 
 _PIECE = 4096
 

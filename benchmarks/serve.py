@@ -21,14 +21,14 @@ import numpy as np
 import open_clip
 import torch
 
-from models.adapter import checkpoint_revision, open_adapter
-from models.demo import paths
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from models.rewriter import Ask, Sampling
-from models.rewriter_vllm import VLLMOptions, VLLMRewriter
-from models.tasks import choose_task
-from tests.e2e.server import Server
+from models.common import paths
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.rewriter.adapter import checkpoint_revision, open_adapter
+from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.tasks import choose_task
+from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from tests.support.grape_server import Server
 
 CLIENTS = (1, 8, 32)
 K = 10

@@ -13,15 +13,15 @@ import json
 from pathlib import Path
 
 from benchmarks.demo import PAGE, write_between
-from models.demo import paths
-from models.index import ImageIndex
-from models.manifest import read_manifest
-from models.text_encoder import PREFIX, TextEncoder
+from models.common import paths
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import read_manifest
+from models.retriever.text_encoder import PREFIX, TextEncoder
 from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
+from training.evaluation.report.tables import by_slice, comparisons
 from training.evaluation.results import ALL, Results
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.evaluation.text import by_slice, comparisons
 
 SHOWN = [ALL, OTHER_LANGUAGES, SHORT_ENGLISH, "task long"]
 

@@ -2,7 +2,7 @@
 
 import os
 
-from models import torchvision_shim
+from models.common import torchvision_shim
 
 # Before a library is imported that would report its use: huggingface_hub (TRL tells it of every
 # training) and vLLM. What the user has set stays.

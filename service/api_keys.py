@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
-from models.errors import InputError
+from models.common.errors import InputError
 
 MIN_KEY = 16  # characters
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")

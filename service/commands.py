@@ -12,9 +12,9 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
-from models.errors import GrapeError, InputError
-from models.progress import say
-from models.settings import CommandSettings
+from models.common.errors import GrapeError, InputError
+from models.common.progress import say
+from models.common.settings import CommandSettings
 from service.settings import Settings
 
 
@@ -22,7 +22,7 @@ class Serve(Settings):
     """Serves the API and the web page; answers at once and says on /readyz what still loads."""
 
     def cli_cmd(self) -> None:
-        from service.server import serve
+        from service.api.server import serve
 
         serve(self)
 
@@ -91,7 +91,7 @@ class Mcp(CommandSettings):
 
     def cli_cmd(self) -> None:
         try:
-            from service.mcp_server import serve
+            from service.mcp import serve
         except ModuleNotFoundError as error:
             raise GrapeError(
                 f"`grape mcp` needs the package {error.name}: install GRAPE with its extra 'mcp'."
@@ -119,14 +119,14 @@ class IndexBuild(CommandSettings):
     )
 
     def cli_cmd(self) -> None:
-        from models.demo.paths import ENCODER
-        from models.pictures import find_pictures
-        from models.progress import track
+        from models.common.paths import ENCODER
+        from models.common.progress import track
+        from models.retriever.pictures import find_pictures
 
         known = _read_lines(self.known_queries) if self.known_queries else []
         files = find_pictures(self.pictures)  # before what is heavy to import
-        from models.encoder import ClipEncoder
-        from models.index_build import build_from_folder
+        from models.retriever.build import build_from_folder
+        from models.retriever.clip_encoder import ClipEncoder
 
         encoder = ClipEncoder(
             self.encoder or ENCODER, self.pretrained, self.encoder_device, self.encoder_precision
@@ -151,8 +151,8 @@ class IndexInfo(CommandSettings):
     index: CliPositionalArg[Path | None] = Field(None, description="without one the demo gallery")
 
     def cli_cmd(self) -> None:
-        from models.demo.paths import index_dir
-        from models.manifest import read_manifest
+        from models.common.paths import index_dir
+        from models.retriever.manifest import read_manifest
 
         print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
 
@@ -165,7 +165,8 @@ class DemoPrepare(CommandSettings):
     )
 
     def cli_cmd(self) -> None:
-        from models.demo.paths import demo_dir, is_prepared
+        from models.common.paths import demo_dir
+        from models.demo.ready import is_prepared
 
         if is_prepared(self.llm):  # without importing what preparing takes
             say(f"The demo is ready in {demo_dir()}.")
@@ -178,7 +179,7 @@ class DemoPrepare(CommandSettings):
 def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
     if settings.url:
         return _ask_server(settings.url, _shown(settings.api_key), route, body)
-    from service.local import answer_here
+    from service.runtime.in_process import answer_here
 
     return asyncio.run(answer_here(route, body, settings))
 
@@ -188,7 +189,7 @@ def _shown(key: SecretStr | None) -> str | None:
 
 
 def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
-    from service.grape_client import Client
+    from models.client.client import Client
 
     with _exit_code_2_for_bad_input(), Client(url, api_key=key, timeout_s=120) as client:
         return client.ask(route, body)
@@ -196,7 +197,7 @@ def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> 
 
 @contextlib.contextmanager
 def _exit_code_2_for_bad_input() -> Iterator[None]:
-    from service.exchange import ClientError
+    from models.client.retry import ClientError
 
     try:
         yield

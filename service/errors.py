@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from service.headers import SECURITY_HEADERS
+from service.api.headers import SECURITY_HEADERS
 
 
 class ErrorType(StrEnum):

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from models.types import Hit
-from service.schemas import SearchHit
+from models.client.wire import SearchHit
+from models.retriever.types import Hit
 
 if TYPE_CHECKING:
-    from models.index import ImageIndex
+    from models.retriever.image_index import ImageIndex
 
 
 def answered(

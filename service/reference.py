@@ -5,11 +5,11 @@ import base64
 from pathlib import Path
 from typing import NamedTuple
 
-from models.composed import caption_of, nearest_caption
-from models.pictures import PictureError, TooManyPixels, decode_picture
-from models.types import Vectors
+from models.retriever.pictures import PictureError, TooManyPixels, decode_picture
+from models.retriever.types import Vectors
+from models.search.composed import caption_of, nearest_caption
 from service.errors import ApiError, ErrorType
-from service.retriever import Retriever
+from service.retrieval import Retriever
 
 # A picture that is this near to one of the index is that one, perhaps in another file format.
 _SAME = 0.999

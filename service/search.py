@@ -5,19 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from models.composed import repeats, words_beside
-from models.fusion import FUSED_DEPTH, Fusion, Search, chosen, found_by, fuse, searches
-from models.gate import Decision, Look, decide
-from models.long_text import readable_parts
-from models.rewriter import Sampling
-from models.tasks import COMPOSED, TASKS, Task, choose_task
-from models.types import Hit, TextLength
-from service.adapters import Rewriters
-from service.hits import answered
-from service.metrics import Metrics
-from service.reference import Reference
-from service.retriever import Retrieved, Retriever
-from service.schemas import (
+from models.client.wire import (
     DirectHits,
     PartialRewrite,
     RewriteResult,
@@ -28,6 +16,18 @@ from service.schemas import (
     SearchTimings,
     Status,
 )
+from models.retriever.types import Hit, TextLength
+from models.rewriter.protocol import Sampling
+from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task
+from models.search.composed import repeats, words_beside
+from models.search.fusion import FUSED_DEPTH, Fusion, Search, chosen, found_by, fuse, searches
+from models.search.gate import Decision, Look, decide
+from models.search.long_text import readable_parts
+from service.hits import answered
+from service.monitoring.metrics import Metrics
+from service.reference import Reference
+from service.retrieval import Retrieved, Retriever
+from service.rewriting.routing import Rewriters
 from service.settings import RewriteMode
 from service.wanted import Wanted, as_typed, asks
 

@@ -6,11 +6,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from models.fusion import Fusion
-from models.settings import CommandSettings
-from models.vision import IMAGE_PIXELS
+from models.common.settings import CommandSettings
+from models.rewriter.vision import IMAGE_PIXELS
+from models.search.fusion import Fusion
 from service.api_keys import KeyHashes
-from service.logs import LogFormat
+from service.monitoring.logs import LogFormat
 
 RewriteMode = Literal["auto", "always", "never"]
 

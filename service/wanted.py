@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.fusion import Search
-from models.long_text import readable_parts, split_text
-from models.rewriter import Ask
-from models.tasks import Task, composed_query
+from models.rewriter.protocol import Ask
+from models.rewriter.tasks import Task, composed_query
+from models.search.fusion import Search
+from models.search.long_text import readable_parts, split_text
 from service.reference import Reference
 
 if TYPE_CHECKING:
-    from models.encoder import ClipEncoder
+    from models.retriever.clip_encoder import ClipEncoder
 
 
 class Wanted(NamedTuple):

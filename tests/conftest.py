@@ -1,15 +1,14 @@
 """Shared by all tests: small real parts, made in place."""
 
-import numpy as np
 import pytest
 
-from models.demo import paths
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from models.manifest import EncoderFingerprint
-from models.types import Vectors
+from models.common import paths
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import EncoderFingerprint
+from tests.support.vectors import DIM
 
-DIM = 8
+pytest_plugins = ["tests.support.app"]
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +34,3 @@ def fingerprint() -> EncoderFingerprint:
         tokenizer_sha256="c" * 64,
         dim=DIM,
     )
-
-
-def unit_vectors(count: int, seed: int = 0) -> Vectors:
-    vectors = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

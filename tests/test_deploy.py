@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from models.settings import CommandSettings
-from service.app import create_app
+from models.common.settings import CommandSettings
+from service.api.app import create_app
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent

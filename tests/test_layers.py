@@ -42,7 +42,7 @@ def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
 
 
 def test_the_service_listens_before_it_loads_a_model() -> None:
-    probe = "import sys, service.app; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    probe = "import sys, service.api.app; print(sorted({m.split('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     for heavy in ("torch", "vllm", "open_clip", "faiss", "transformers"):
         assert f"'{heavy}'" not in done.stdout

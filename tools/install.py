@@ -22,7 +22,7 @@ PYTHON = VENV / "bin" / "python"
 
 
 # In an image GRAPE itself comes later than this line.
-SHIM = "import importlib.util as u; u.find_spec('models') and __import__('models.torchvision_shim')"
+SHIM = "import importlib.util as u; u.find_spec('models') and __import__('models')"
 NOT_IN_IMAGES = ("dev", "text", "mteb")  # extras
 
 

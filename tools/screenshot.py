@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser import find
+from tests.support.browser import find
 
 OUT = Path(__file__).parent.parent / "docs" / "page.png"
 

@@ -36,13 +36,13 @@ class Eval(EvalSettings):
 
             print(fit_gate(self))
             return
+        from training.evaluation.report.tables import as_text
         from training.evaluation.run import evaluate
-        from training.evaluation.text import as_text
 
         results = evaluate(self)
         print(as_text(results))
         if self.report:
-            from training.evaluation.report import write_report
+            from training.evaluation.report.page import write_report
 
             write_report(results, self.report)
             print(f"The report is {self.report / 'report.html'}.")

@@ -4,20 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.adapter import merge_adapter, merge_weights, open_adapter
-from models.errors import InputError
-from models.progress import say
-from models.tasks import TASKS, Task
-from training import dry_run
-from training.data import Row, check_leakage, check_targets, choose, load_rows
+from models.common.errors import InputError
+from models.common.progress import say
+from models.rewriter.adapter import merge_adapter, merge_weights, open_adapter
+from models.rewriter.tasks import TASKS, Task
+from training.data.rows import Row, check_leakage, check_targets, choose, load_rows
 from training.evaluation.slices import gain_interval, ranks_of, slices
-from training.language_model import LanguageModel
-from training.output import Comparison, add_metrics, as_json, table, write_adapter
-from training.processes import is_first, processes
-from training.sampling import NOTHING, Engine, Samples, joined
-from training.scoring import Scorer, load_retriever, searched
+from training.rewards.scorer import Scorer, load_retriever, searched
 from training.settings import TrainSettings
-from training.warm_start import choose_lessons, warm_start
+from training.stages import dry_run
+from training.stages.adapter_folder import Comparison, add_metrics, as_json, table, write_adapter
+from training.stages.language_model import LanguageModel
+from training.stages.processes import is_first, processes
+from training.stages.sampling import NOTHING, Engine, Samples, joined
+from training.stages.warm_start import choose_lessons, warm_start
 
 
 def train(settings: TrainSettings) -> None:
@@ -54,7 +54,7 @@ def train(settings: TrainSettings) -> None:
 
     trained, monitor = start, None
     if settings.steps:
-        from training.grpo import train_grpo
+        from training.stages.grpo import train_grpo
 
         pool = choose(rows, "train", dict.fromkeys(settings.tasks), settings.seed)
         monitor = train_grpo(settings, base, tasks, pool, validation, scorer, start)

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from models.settings import CommandSettings
-from models.tasks import TaskName
+from models.common.settings import CommandSettings
+from models.rewriter.tasks import TaskName
 
 Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
 
@@ -126,7 +126,7 @@ class TrainSettings(RetrieverSettings):
     def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
         from difflib import get_close_matches
 
-        from training.rewards import REWARDS
+        from training.rewards.rewards import REWARDS
 
         for name in value:
             if name not in REWARDS:

@@ -107,7 +107,7 @@ def distinct_pictures(svg_pixels: int) -> tuple[list[DemoPicture], list["Image.I
     OpenMoji draws "man pilot" and "pilot" alike to the pixel: no search could tell which was meant.
     The one with the shortest English name stays, the names of the others become its aliases.
     """
-    from models.pictures import decode_picture
+    from models.retriever.pictures import decode_picture
 
     rendered: dict[bytes, Image.Image] = {}
     alike: dict[bytes, list[DemoPicture]] = {}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.demo.paths import checkpoint_dir, demo_dir
-from models.errors import GrapeError
-from models.progress import say
+from models.common.errors import GrapeError
+from models.common.paths import checkpoint_dir, demo_dir
+from models.common.progress import say
 
 HERE = Path(__file__).parent
 

@@ -5,10 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from models.adapter import checkpoint_revision, merge_adapter, open_adapter
-from models.demo.gallery import ATTRIBUTION, distinct_pictures
-from models.demo.llm import prepare_llm
-from models.demo.paths import (
+from models.common.paths import (
     ADAPTER,
     DEFAULT_LLM,
     ENCODER,
@@ -18,9 +15,12 @@ from models.demo.paths import (
     merged_dir,
     pictures_dir,
 )
-from models.manifest import MANIFEST
-from models.progress import say, track
-from models.types import Metadata
+from models.common.progress import say, track
+from models.demo.gallery import ATTRIBUTION, distinct_pictures
+from models.demo.llm import prepare_llm
+from models.retriever.manifest import MANIFEST
+from models.retriever.types import Metadata
+from models.rewriter.adapter import checkpoint_revision, merge_adapter, open_adapter
 
 _RENDER_PIXELS = 128  # drawings are compared at this size; the encoder sees 64
 
@@ -39,8 +39,8 @@ def prepare(llm: str) -> None:
 
 
 def _prepare_gallery() -> None:
-    from models.encoder import ClipEncoder
-    from models.index import ImageIndex
+    from models.retriever.clip_encoder import ClipEncoder
+    from models.retriever.image_index import ImageIndex
 
     say("Drawing the gallery")
     pictures, drawings = distinct_pictures(_RENDER_PIXELS)

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.server import Server
+from tests.support.grape_server import Server
 
 
 @pytest.fixture(scope="session")

@@ -16,17 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.adapter import Adapter, content_hash, open_adapter
-from models.demo import paths
-from models.engine_shared import SharedEngine
-from models.errors import InputError
-from models.rewriter import Ask, Sampling
-from models.rewriter_vllm import VLLMOptions, VLLMRewriter
-from models.tasks import TASKS, parse_rewrite
+from models.common import paths
+from models.common.errors import InputError
+from models.rewriter.adapter import Adapter, content_hash, open_adapter
+from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.tasks import TASKS, parse_rewrite
+from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from models.rewriter.vllm_multi_adapter import SharedEngine
 from service.commands import Serve
-from tests.e2e.server import Server
-from tests.e2e.taught_adapters import LLM, prepared, teach
 from tests.e2e.test_docs import ROOT, shell_lines
+from tests.support.grape_server import Server
+from tests.support.taught_adapters import LLM, prepared, teach
 
 SERVE, LOOK, LOAD, ROLLBACK, SERVE_REDIS = shell_lines((ROOT / "docs/adapters.md").read_text())
 BOTH = ["multilingual", "long"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from models.index import ImageIndex
-from tests.e2e.server import GRAPE, Server
+from models.retriever.image_index import ImageIndex
 from tests.e2e.test_docs import ROOT, run, shell_lines
+from tests.support.grape_server import GRAPE, Server
 
 
 def ids_by_name(index: ImageIndex) -> dict[str, str]:

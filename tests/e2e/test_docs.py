@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from models.demo import paths
-from models.settings import config_file
+from models.common import paths
+from models.common.settings import config_file
 from service import commands
 from service.settings import Settings
-from tests.e2e.server import GRAPE, Server
+from tests.support.grape_server import GRAPE, Server
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()

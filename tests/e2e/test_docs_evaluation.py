@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from models.demo.paths import ADAPTER
-from models.gate import GATE_JSON, Gate
-from tests.e2e.server import GRAPE
+from models.common.paths import ADAPTER
+from models.search.gate import GATE_JSON, Gate
 from tests.e2e.test_docs import README, shell_lines
+from tests.support.grape_server import GRAPE
 from training.evaluation.results import ALL, Results
 from training.evaluation.systems import SYSTEMS
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.e2e.server import GRAPE, Server
 from tests.e2e.test_docs import README, shell_lines
+from tests.support.grape_server import GRAPE, Server
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "training.md").read_text()
 LINES = shell_lines(PAGE)

@@ -17,13 +17,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.adapter import content_hash, open_adapter
-from models.demo import paths
-from models.rewriter import Ask, RewriteFailed, RewriterDown, Sampling
-from models.rewriter_endpoint import EndpointRewriter
-from models.tasks import LONG, MULTILINGUAL, Task, parse_rewrite
-from tests.e2e.server import GRAPE, Server
-from training.language_model import greedy_answers
+from models.common import paths
+from models.rewriter.adapter import content_hash, open_adapter
+from models.rewriter.endpoint import EndpointRewriter
+from models.rewriter.protocol import Ask, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.tasks import LONG, MULTILINGUAL, Task, parse_rewrite
+from tests.support.grape_server import GRAPE, Server
+from training.stages.language_model import greedy_answers
 
 # No near ties: the engine computes in bfloat16 where the CPU can, PEFT here in float32.
 QUERIES = ["caballo", "ギター", "ein blaues Auto", "une vieille maison", "велосипед"]

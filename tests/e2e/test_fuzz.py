@@ -4,10 +4,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from service.app import create_app
+from service.api.app import create_app
 from service.errors import ErrorBody
 from service.settings import Settings
-from tests.e2e.server import Server
+from tests.support.grape_server import Server
 
 schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mcp import Client, StdioServerParameters
 
-from tests.e2e.server import GRAPE, Server
 from tests.e2e.test_docs import run, shell_lines
+from tests.support.grape_server import GRAPE, Server
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "clients.md").read_text()
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.demo import paths
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from models.pictures import read_picture
-from tests.e2e.server import Server
+from models.common import paths
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.pictures import read_picture
+from tests.support.grape_server import Server
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_text()
 _getaddrinfo = socket.getaddrinfo

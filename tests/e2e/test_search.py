@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.e2e.server import GRAPE, Server
+from tests.support.grape_server import GRAPE, Server
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import Server
-from tests.service.test_cli import grape
+from tests.service.test_commands import grape
+from tests.support.grape_server import Server
 
 KEY = "a-key-of-these-tests-0123456789"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.service.test_cli import grape
+from tests.service.test_commands import grape
 
 
 def test_index_a_folder_and_search_it(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from models.settings import config_file
-from models.tasks import MULTILINGUAL, STOP
-from models.vision import SEEN, messages, picture_to_show
-from service.loading import start_rewriter, vllm_options
+from models.common.settings import config_file
+from models.rewriter.tasks import MULTILINGUAL, STOP
+from models.rewriter.vision import SEEN, messages, picture_to_show
+from service.runtime.loading import start_rewriter, vllm_options
 from service.settings import Settings
-from tests.e2e.vision_checkpoint import Architecture, write_checkpoint
-from tests.e2e.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
+from tests.support.vision_checkpoint import Architecture, write_checkpoint
+from tests.support.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
 
 ROOT = Path(__file__).parent.parent.parent
 HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
@@ -46,7 +46,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory, architecture: Architecture) 
     """An engine with a checkpoint of the architecture."""
     checkpoint = write_checkpoint(tmp_path_factory.mktemp(architecture), architecture)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.vision_probe", str(checkpoint)],
+        [sys.executable, "-m", "tests.support.vision_probe", str(checkpoint)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     yield Probe(checkpoint, process)
@@ -56,7 +56,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory, architecture: Architecture) 
 
 @pytest.fixture(scope="module")
 def found(probe: Probe) -> dict[str, Any]:
-    """All that the engine answered, see tests/e2e/vision_probe.py."""
+    """All that the engine answered, see tests/support/vision_probe.py."""
     output, complaints = probe.process.communicate()
     assert probe.process.returncode == 0, complaints
     answers: dict[str, Any] = json.loads(output.splitlines()[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.e2e.server import Server
+from tests.support.grape_server import Server
 
 
 def test_an_engine_that_dies_degrades_searches_and_comes_back(server: Server) -> None:

@@ -7,14 +7,14 @@ import httpx
 import pytest
 from PIL import Image
 
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from models.rewriter import Ask, Sampling
-from models.tasks import COMPOSED, composed_query, parse_rewrite
+from models.client.wire import RewriteResponse, SearchHit, SearchResult
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
 from service.errors import ErrorBody, ErrorType
-from service.schemas import RewriteResponse, SearchHit, SearchResult
-from tests.models.test_pictures import png_of_size
-from tests.service.conftest import FakeRewriter
+from tests.models.retriever.test_pictures import png_of_size
+from tests.support.app import FakeRewriter
 
 
 def picture(colour: str, kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> str:

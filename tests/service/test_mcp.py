@@ -16,12 +16,12 @@ from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult, ImageContent, TextContent
 from PIL import Image
 
-from models.rewriter import RewriterDown
-from service.grape_client import AsyncClient
-from service.mcp_server import create_server
-from tests.e2e.server import GRAPE
-from tests.service.conftest import FakeRewriter
-from tests.service.loopback import listening
+from models.client.client import AsyncClient
+from models.rewriter.protocol import RewriterDown
+from service.mcp import create_server
+from tests.support.app import FakeRewriter
+from tests.support.grape_server import GRAPE
+from tests.support.loopback import listening
 
 Call = Callable[..., Awaitable[CallToolResult]]
 

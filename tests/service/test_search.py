@@ -7,11 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
-from models.encoder import ClipEncoder
-from models.index import ImageIndex
-from models.rewriter import Ask, RewriteFailed, RewriterDown, Sampling
-from service.schemas import SearchResult
-from tests.service.conftest import COLOURS, FakeRewriter
+from models.client.wire import SearchResult
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.rewriter.protocol import Ask, RewriteFailed, RewriterDown, Sampling
+from tests.support.app import COLOURS, FakeRewriter
 
 GERMAN = "ein rotes Bild"
 

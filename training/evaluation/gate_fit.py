@@ -6,16 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.demo import paths
-from models.errors import InputError
-from models.gate import GATE_JSON, Gate, Signs, read_signs
-from models.manifest import read_manifest
-from training.evaluation.measure import Gallery
+from models.common import paths
+from models.common.errors import InputError
+from models.retriever.manifest import read_manifest
+from models.search.gate import GATE_JSON, Gate, Signs, read_signs
+from training.evaluation.bench import Gallery
 from training.evaluation.queries import SHORT_ENGLISH, asked_rows
 from training.evaluation.results import Results
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.scoring import load_retriever
+from training.rewards.scorer import load_retriever
 
 SPLIT = "validation"
 _PLAIN = np.linspace(0, 0.3, 31)
@@ -111,7 +111,7 @@ def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
 
 
 def _rewritten(signs: list[Signs], gate: Gate) -> Flags:
-    """As :func:`models.gate.decide` does, which a test holds it to."""
+    """As :func:`models.search.gate.decide` does, which a test holds it to."""
     must = np.array([sign.must_rewrite is not None for sign in signs])
     plain = np.array([sign.plain for sign in signs])
     share = np.array([sign.share for sign in signs], dtype=float)

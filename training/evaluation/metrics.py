@@ -6,7 +6,7 @@ import ir_measures
 import numpy as np
 from ir_measures import RR, Success, nDCG
 
-from training.ranking import Floats
+from training.rewards.ranking import Floats
 
 MAIN = "R@10"
 # Of a query with several right pictures R@k asks for one of them, as image retrieval's papers do;

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.demo import paths
-from models.encoder import ClipEncoder
-from models.errors import InputError
-from models.index import ImageIndex
-from models.progress import say, track
-from training.data import DEMO, Row, load_rows
+from models.common import paths
+from models.common.errors import InputError
+from models.common.progress import say, track
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from training.data.benchmarks.benchmark import Benchmark
+from training.data.rows import DEMO, Row, load_rows
 from training.evaluation.results import ALL, Query
 from training.evaluation.settings import EvalSettings
-from training.loaders.benchmark import Benchmark
 
 SHORT_ENGLISH = "short plain English"
 OTHER_LANGUAGES = "other languages"
@@ -29,7 +29,7 @@ def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
     if benchmark := _benchmark(settings):
         rows, pictures = benchmark.rows, benchmark.pictures
     elif settings.data == DEMO:
-        from training.demo_data import demo_rows, english_rows
+        from training.data.demo.queries import demo_rows, english_rows
 
         rows = [*demo_rows(), *english_rows()]
     else:
@@ -46,7 +46,7 @@ def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
 
 
 def _benchmark(settings: EvalSettings) -> Benchmark | None:
-    from training.loaders import HUB_COPIES, load
+    from training.data.benchmarks import HUB_COPIES, load
 
     if settings.folder:
         return load(settings.data, settings.folder)
@@ -78,7 +78,7 @@ def pictures_of(index: ImageIndex) -> tuple[Path, dict[str, Path]]:
 
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:
     """The folder of a benchmark's index, which is built once for each encoder."""
-    from models.index_build import build_index
+    from models.retriever.build import build_index
 
     encoder = ClipEncoder(
         settings.encoder or paths.ENCODER, settings.pretrained,

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fusion import RRF_K
-from models.types import Vectors
+from models.retriever.types import Vectors
+from models.search.fusion import RRF_K
 from training.evaluation.systems import Combine
-from training.ranking import TIE, Corpus, Floats, pad
+from training.rewards.ranking import TIE, Corpus, Floats, pad
 
 Text = TypeVar("Text", bound=Hashable)  # or whatever else names a vector to search with
 Positions = Sequence[Sequence[int]]  # of pictures, for each query

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.adapter import Adapter, open_adapter
-from models.demo import paths
-from models.errors import InputError
-from models.gate import Gate
-from models.index import ImageIndex
-from models.progress import say
-from training.data import Row, check_targets
-from training.evaluation import trec
-from training.evaluation.measure import Bench, Gallery, Measured
+from models.common import paths
+from models.common.errors import InputError
+from models.common.progress import say
+from models.retriever.image_index import ImageIndex
+from models.rewriter.adapter import Adapter, open_adapter
+from models.search.gate import Gate
+from training.data.rows import Row, check_targets
+from training.evaluation.bench import Bench, Gallery, Measured
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import (
     SHORT_ENGLISH,
@@ -26,14 +25,15 @@ from training.evaluation.queries import (
     pictures_of,
     slices_of,
 )
+from training.evaluation.report import trec
 from training.evaluation.results import Comparison, Estimate, Loss, Query, Results, System
 from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate
 from training.evaluation.systems import SYSTEMS, SystemSpec
-from training.language_model import LanguageModel
-from training.ranking import Floats
-from training.sampling import Engine
-from training.scoring import load_retriever
+from training.rewards.ranking import Floats
+from training.rewards.scorer import load_retriever
+from training.stages.language_model import LanguageModel
+from training.stages.sampling import Engine
 
 _WORST = 20
 _GATED = ("direct", "tuned", "auto")

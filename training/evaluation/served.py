@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.errors import GrapeError, InputError
-from models.fusion import Fusion
-from models.manifest import EncoderFingerprint
+from models.common.errors import GrapeError, InputError
+from models.retriever.manifest import EncoderFingerprint
+from models.search.fusion import Fusion
 
 RewriteMode = Literal["auto", "always", "never"]
 Shape = TypeVar("Shape", bound=BaseModel)

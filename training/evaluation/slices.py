@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-from models.tasks import TASKS
-from training.data import Row
-from training.ranking import Floats
-from training.scoring import Scorer
+from models.rewriter.tasks import TASKS
+from training.data.rows import Row
+from training.rewards.ranking import Floats
+from training.rewards.scorer import Scorer
 
 _RESAMPLES = 2000
 AVERAGE = "mean of languages"

@@ -7,7 +7,7 @@ from scipy.stats import binomtest, bootstrap, permutation_test
 from statsmodels.stats.multitest import multipletests
 
 from training.evaluation.results import Against, Comparison, Estimate
-from training.ranking import Floats
+from training.rewards.ranking import Floats
 
 _RESAMPLES = 1000
 _PERMUTATIONS = 9999

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from models.adapter import Adapter
-from models.tasks import LONG, MULTILINGUAL, TASKS, Task
+from models.rewriter.adapter import Adapter
+from models.rewriter.tasks import LONG, MULTILINGUAL, TASKS, Task
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
 Prompt = Literal["examples", "zero-shot", "describe", "adapter"]

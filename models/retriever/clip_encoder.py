@@ -1,0 +1,238 @@
+"""ClipEncoder: a frozen open_clip model that turns texts and pictures into unit vectors."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import regex
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import TextTransformer
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from models.common.errors import InputError
+from models.retriever.manifest import EncoderFingerprint
+from models.retriever.types import TextLength, Vectors
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TOKENIZER_CACHE = 100_000  # words
+_LONG_RUN = regex.compile(r"(\p{L}{200})(?=\p{L})")
+_TEXTS_KEPT = 4096  # whose tokens are remembered
+_SHORT = 400  # characters; the tokens of longer texts are not kept
+_SMALL_TOWER = 2_000_000  # weights
+_TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
+
+
+class ClipEncoder:
+    """Any open_clip model, frozen.
+
+    Args:
+        name: an open_clip model (``ViT-B-32``), ``hf-hub:org/repo`` or ``local-dir:/folder``.
+        pretrained: open_clip's tag of the weights; only with a plain model name.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: what the matrix products are computed in; vectors are float32 always.
+
+    Raises:
+        InputError: the model or its weights are not to be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        if ":" not in name and not pretrained:
+            raise InputError(
+                f"The encoder {name!r} needs --pretrained, the tag of its weights: an encoder with "
+                "random weights finds nothing. open_clip.list_pretrained() lists them."
+            )
+        try:
+            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+                name, pretrained, device="cpu"
+            )
+            self._tokenizer = open_clip.get_tokenizer(name)
+            if isinstance(self._tokenizer, SimpleTokenizer):
+                self._tokenizer.encode = _remembering(self._tokenizer.encode)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(
+                f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
+            ) from error
+        self._model.eval().requires_grad_(False)
+        self._model.output_dict = True
+        self._device = torch.device(device)
+        self._dtype = _DTYPES[precision]
+        weights_sha256 = _weights_hash(self._model)
+        self._model.to(self._device)
+        self._shortened: dict[int, Any] = {}  # by the positions that they compute
+        self.context_length = int(self._tokenizer.context_length)
+        self.dim = self._encode_text_batch(["a"]).shape[1]
+        self.fingerprint = EncoderFingerprint(
+            name=name,
+            pretrained=pretrained,
+            weights_sha256=weights_sha256,
+            preprocess_sha256=_sha256(str(self._preprocess)),
+            tokenizer_sha256=_sha256(f"{self._tokenizer(_TOKENIZER_PROBE).tolist()}"),
+            dim=self.dim,
+        )
+
+    def text_length(self, text: str) -> TextLength:
+        """Counts the encoder's own tokens of one text."""
+        return TextLength(len(self._token_ids(text)), self.context_length)
+
+    def set_text_threads(self) -> None:
+        """Has the calling thread encode texts with as many threads as are worth waking.
+
+        A small tower is done before a second one has: with two the demo's .6 M weights took 1.6
+        times as long for 8 texts, while 8 M took two thirds.
+        """
+        tower = getattr(self._model, "text", self._model)
+        weights = sum(weight.numel() for weight in tower.transformer.parameters())
+        if self._device.type == "cpu" and weights < _SMALL_TOWER:
+            torch.set_num_threads(1)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Vectors:
+        """Unit vectors of texts: float32 ``[len(texts), dim]``, in the same order."""
+        self._assert_frozen()
+        return self._stack(
+            self._encode_text_batch(texts[start : start + batch_size])
+            for start in range(0, len(texts), batch_size)
+        )
+
+    def encode_images(self, images: Iterable[Image.Image], batch_size: int = 64) -> Vectors:
+        """Unit vectors of RGB pictures: float32 ``[n, dim]``, in the same order."""
+        self._assert_frozen()
+        return self._stack(
+            self._encode_image_batch(batch) for batch in _batches(images, batch_size)
+        )
+
+    @torch.inference_mode()
+    def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            texts = [_split_long_runs(text) for text in texts]
+            if len(self._tokenizer.cache) > _TOKENIZER_CACHE:  # open_clip lets it grow for ever
+                self._tokenizer.cache.clear()
+        tokens: Tensor = self._tokenizer(list(texts))
+        with self._autocast():
+            features = self._text_features(tokens.to(self._device))
+        return functional.normalize(features.float(), dim=-1)
+
+    @torch.inference_mode()
+    def _encode_image_batch(self, images: list[Image.Image]) -> Tensor:
+        pixels = torch.stack([self._preprocess(image) for image in images])
+        with self._autocast():
+            features = self._model.encode_image(pixels.to(self._device))
+        return functional.normalize(features.float(), dim=-1)
+
+    def _text_features(self, tokens: Tensor) -> Tensor:
+        """Runs the text tower on the positions in use only, where that changes nothing.
+
+        CLIP's tower is causal and reads its answer at the end mark, the highest token number. What
+        is padded behind it has no part in it: a 10-token query costs an eighth of the 77 positions
+        that open_clip computes.
+        """
+        used = int(tokens.argmax(dim=1).max()) + 1
+        text_tower = getattr(self._model, "text", None)
+        model = self._model
+        if text_tower is None and model.text_pool_type == "argmax":
+            if used not in self._shortened:
+                self._shortened[used] = _shortened(model, used)
+            model = self._shortened[used]
+            tokens = tokens[:, :used]
+        elif _reads_at_end_mark(text_tower):
+            tokens = tokens[:, :used]
+        features: Tensor = model.encode_text(tokens)
+        return features
+
+    def _token_ids(self, text: str) -> list[int]:
+        """All tokens of a text with their marks, nothing cut."""
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            inner = self._tokenizer.encode(_split_long_runs(text))
+            return [self._tokenizer.sot_token_id, *inner, self._tokenizer.eot_token_id]
+        # HFTokenizer and SigLipTokenizer wrap one of transformers' and clean the text first.
+        ids: list[int] = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text)).input_ids
+        return ids
+
+    def _assert_frozen(self) -> None:
+        """Train mode changes BatchNorm and dropout, and with them every vector."""
+        assert not self._model.training, "the encoder must stay in eval mode"
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+    def _stack(self, batches: Iterable[Tensor]) -> Vectors:
+        parts = [batch.cpu().numpy() for batch in batches]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+
+def _remembering(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+    """A query is encoded, counted and perhaps searched again: its tokens are found once."""
+    kept = lru_cache(_TEXTS_KEPT)(encode)
+    return lambda text: kept(text) if len(text) < _SHORT else encode(text)
+
+
+def _split_long_runs(text: str) -> str:
+    """Breaks runs of over 200 letters, which no word has.
+
+    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. What
+    follows the 200th letter is over CLIP's limit anyway, unless the letters are of Latin script and
+    no word.
+    """
+    broken: str = _LONG_RUN.sub(r"\1 ", text)
+    return broken
+
+
+def _shortened(model: Any, used: int) -> Any:
+    """The same model with the same weights, computing that many positions of a text.
+
+    A shallow copy: swapping the two tensors for a call (``torch.func.functional_call``) walks
+    through all of a model's weights and takes longer than a small tower computes.
+    """
+    short = copy.copy(model)
+    short._parameters = dict(model._parameters)
+    short._buffers = dict(model._buffers)
+    positions = model.positional_embedding[:used]
+    short._parameters["positional_embedding"] = torch.nn.Parameter(positions, requires_grad=False)
+    short._buffers["attn_mask"] = model.attn_mask[:used, :used]
+    return short
+
+
+def _reads_at_end_mark(text_tower: object) -> bool:
+    """Whether nothing behind the end mark has a part in a text's vector."""
+    return (
+        isinstance(text_tower, TextTransformer)
+        and text_tower.attn_mask is not None
+        and text_tower.pool_type == "argmax"
+        and text_tower.cls_emb is None
+    )
+
+
+def _batches(items: Iterable[Image.Image], size: int) -> Iterable[list[Image.Image]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights_hash(model: torch.nn.Module) -> str:
+    """Over names and float32 values, so that the same weights in another file are the same."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""Opening pictures that nobody vouches for: JPEG, PNG, WebP, GIF (first frame) and SVG."""
+
+import io
+import warnings
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from models.common.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
+MAX_PIXELS = 50_000_000  # a 50-megapixel photo takes 150 MB as RGB; more is taken for a bomb
+MAX_BYTES = 64 * 2**20
+
+_RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_MAX_SVG_BYTES = 8 * 2**20
+_UNITS = "abcdefghijklmnopqrstuvwxyz% "
+_SVG_NS = "http://www.w3.org/2000/svg"
+
+
+class PictureError(InputError):
+    """The bytes are not a picture that can be shown; the message says why, without a file name."""
+
+
+class TooManyPixels(PictureError):
+    """It may be a picture, but decoding it would take the machine's memory."""
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
+
+    Raises:
+        InputError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one that holds pictures.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"There is no picture in {folder}: looked for files ending in {endings}.")
+    return found
+
+
+def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
+    """Opens a picture file; see :func:`decode_picture`."""
+    if path.stat().st_size > MAX_BYTES:
+        raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
+    return decode_picture(path.read_bytes(), svg_pixels)
+
+
+def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
+    """Decodes one picture to RGB, upright, transparent parts on white.
+
+    Args:
+        data: the file's bytes.
+        svg_pixels: length of the longer side that an SVG is rendered at.
+
+    Raises:
+        PictureError: unknown format, broken data, or more than ``MAX_PIXELS`` pixels.
+    """
+    if _looks_like_svg(data):
+        return _on_white(_render_svg(data, svg_pixels))
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from half of its own limit on; the size is checked below, before
+            # decoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise TooManyPixels(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+            return _on_white(ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
+        raise PictureError(f"broken picture ({error})") from error
+
+
+def thumbnail_webp(image: Image.Image, size: int) -> bytes:
+    """The picture inside a square of ``size`` pixels, as WebP bytes; never enlarged."""
+    small = image.copy()
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=90)
+    return out.getvalue()
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(
+        "I"
+    ):  # 16 bits of grey, of which Pillow's conversion keeps the lower 8
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
+        image = Image.fromarray(grey.astype(np.uint8))
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _looks_like_svg(data: bytes) -> bool:
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and b"<svg" in data[:4096]
+
+
+def _render_svg(data: bytes, pixels: int) -> Image.Image:
+    """Renders drawing instructions only.
+
+    resvg would follow an ``<image href>`` to any file of this machine, and would allocate what the
+    drawing's own size asks for. So embedded pictures are dropped, and the size is ours.
+    """
+    import resvg_py
+
+    if len(data) > _MAX_SVG_BYTES:
+        raise PictureError(f"an SVG of more than {_MAX_SVG_BYTES >> 20} MiB")
+    try:
+        root = ET.fromstring(data)
+        for parent in root.iter():
+            for child in list(parent):
+                if child.tag.rsplit("}", 1)[-1] in ("image", "feImage"):
+                    parent.remove(child)
+        width, height = _svg_size(root)
+        scale = pixels / max(width, height)
+        ET.register_namespace("", _SVG_NS)
+        png = resvg_py.svg_to_bytes(
+            svg_string=ET.tostring(root, encoding="unicode"),
+            width=max(1, round(width * scale)),
+            height=max(1, round(height * scale)),
+            skip_system_fonts=True,
+        )
+        return Image.open(io.BytesIO(png), formats=("PNG",))
+    except PictureError:
+        raise
+    except Exception as error:  # ParseError, and resvg's ValueError for a drawing without a size
+        raise PictureError(f"broken SVG ({error})") from error
+
+
+def _svg_size(root: ET.Element) -> tuple[float, float]:
+    """Width and height of the drawing in its own units, from its viewBox or its attributes."""
+    box = root.get("viewBox")
+    if box:
+        _, _, width, height = (float(part) for part in box.replace(",", " ").split())
+    else:
+        width, height = (
+            float((root.get(side) or "300").rstrip(_UNITS)) for side in ("width", "height")
+        )
+    if not (0 < width < 1e7 and 0 < height < 1e7):
+        raise PictureError("an SVG without a usable size")
+    return width, height

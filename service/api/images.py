@@ -1,0 +1,51 @@
+"""Pictures of the index as rasters of any size."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from models.retriever.pictures import PictureError, read_picture, thumbnail_webp
+from service.errors import ApiError, ErrorType
+
+if TYPE_CHECKING:
+    from models.retriever.image_index import ImageIndex
+
+MIN_SIZE, MAX_SIZE = 16, 2048
+
+
+def picture_response(index: "ImageIndex", picture_id: str, size: int, request: Request) -> Response:
+    """The picture inside a square of ``size`` pixels as WebP, or 304 when the client has it."""
+    path = _path(index, picture_id)
+    try:
+        changed = path.stat().st_mtime_ns
+        etag = f'"{changed:x}-{size}"'
+        headers = {"ETag": etag, "Cache-Control": "public, max-age=3600"}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(_render(path, size, changed), media_type="image/webp", headers=headers)
+    except FileNotFoundError as error:
+        raise _not_found(f"The file of picture {picture_id!r} is gone") from error
+    except (PictureError, OSError) as error:
+        raise _not_found(f"The file of picture {picture_id!r} cannot be read") from error
+
+
+@lru_cache(maxsize=4096)  # a thumbnail of the page is about 4 KB
+def _render(path: Path, size: int, changed: int) -> bytes:
+    return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+
+
+def _path(index: "ImageIndex", picture_id: str) -> Path:
+    position = index.position(picture_id)
+    if position is None:
+        raise _not_found(f"There is no picture {picture_id[:60]!r} in the index")
+    path = index.picture_file(position)
+    if path is None:
+        raise _not_found(f"The index's folder has no file for picture {picture_id!r}")
+    return path
+
+
+def _not_found(sentence: str) -> ApiError:
+    return ApiError(404, ErrorType.NOT_FOUND, f"{sentence}.")

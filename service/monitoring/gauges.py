@@ -1,0 +1,90 @@
+"""What `/metrics` reads off the service when it is asked: how much waits, and what is loaded."""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import TypeVar
+
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.errors import ApiError
+from service.retrieval import Retriever
+from service.runtime.service import Service
+
+Part = TypeVar("Part")
+
+
+class ServiceGauges(Collector):
+    """Costs nothing between two looks, and cannot be out of date."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        service = self._service
+        retriever = _loaded(lambda: service.retriever)
+        rewriters = _loaded(lambda: service.rewriters)
+        yield _gauge("grape_in_flight_queries", "Queries at work", service.in_flight)
+        yield _gauge(
+            "grape_in_flight_limit",
+            "Queries at work beyond which more are refused",
+            service.settings.max_in_flight,
+        )
+        depth = GaugeMetricFamily(
+            "grape_queue_depth",
+            "Searches that wait for the encoder, and rewrites that are being written",
+            labels=["queue"],
+        )
+        depth.add_metric(["encoder"], retriever.waiting if retriever else 0)
+        depth.add_metric(["rewriter"], service.rewrites_under_way)
+        yield depth
+        yield self._readiness()
+        adapters = GaugeMetricFamily(
+            "grape_adapter_info", "What rewrites; the name has a hash", labels=["task", "adapter"]
+        )
+        for task, voice in rewriters.lineup.items() if rewriters else ():
+            adapters.add_metric([task, voice.name or ""], 1)
+        yield adapters
+        yield self._info(retriever)
+
+    def _readiness(self) -> Metric:
+        readiness = self._service.readiness()
+        ready = GaugeMetricFamily("grape_ready", "Whether a part can be used", labels=["part"])
+        for part in ("rewriter", "encoder", "index"):
+            ready.add_metric([part], int(getattr(readiness, part).ready))
+        return ready
+
+    def _info(self, retriever: Retriever | None) -> Metric:
+        service = self._service
+        loaded = {"index_version": "", "encoder": "", "pictures": ""}
+        if retriever:
+            manifest = retriever.index.manifest
+            loaded = {
+                "index_version": manifest.vectors_file,
+                "encoder": manifest.encoder.weights_sha256[:12],
+                "pictures": str(manifest.count),
+            }
+        return InfoMetricFamily(
+            "grape_build",
+            "What is served; the index's version changes with its content",
+            {
+                "version": version("grape"),
+                "llm": service.settings.llm,
+                "index": service.index_path.name,
+                **loaded,
+            },
+        )
+
+    def describe(self) -> list[Metric]:
+        return []  # else registering would collect, and nothing is loaded then
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help_text, value)
+
+
+def _loaded(part: Callable[[], Part]) -> Part | None:
+    try:
+        return part()
+    except ApiError:
+        return None

@@ -1,0 +1,223 @@
+"""The rewriter's life in the service: started, proved, watched, started again when it dies."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from models.common.errors import GrapeError
+from models.retriever.pictures import PictureError
+from models.rewriter.adapter import Adapter, unapplied_canaries
+from models.rewriter.protocol import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.rewriter.tasks import MULTILINGUAL, parse_rewrite
+from service.monitoring.metrics import Cause
+from service.rewriting.cache import RewriteCache, RewriteKey
+from service.runtime.garbage_collector import keep_what_is_loaded
+
+log = logging.getLogger("grape")
+
+CHECK_EVERY_S = 1.0
+RESTART_AFTER_S = (1.0, 10.0, 60.0)  # then every minute
+CANARY_TIMEOUT_S = 120.0  # the first answers of a cold engine are slow
+CANARY = "ein Hund im Schnee"
+
+
+class Rewritten(NamedTuple):
+    """The rewrites of one query, or why there are none."""
+
+    texts: list[str]
+    reason: str
+    cause: Cause | None = None  # the reason as one word of a closed list
+    adapter: str | None = None  # that wrote them: a moment later it may be another one
+
+
+class NothingUsable(RewriteFailed):
+    """The language model answered, but not with a rewrite."""
+
+
+StartRewriter = Callable[[], Awaitable[Rewriter]]
+
+
+class RewriterHost:
+    """Holds one rewriter. Until it has proved itself, and after it has died, rewriting fails with
+    a reason and searches go on without it.
+    """
+
+    def __init__(
+        self,
+        start: StartRewriter | None,
+        adapter: Adapter | None,
+        timeout_s: float,
+        cache: RewriteCache,
+    ) -> None:
+        self._start = start
+        self._cache = cache
+        self._adapter = adapter
+        self._tasks = adapter.tasks if adapter else {}
+        self._timeout_s = timeout_s
+        self._rewriter: Rewriter | None = None
+        self._busy = 0
+        self._late: set[asyncio.Task[None]] = set()
+        self.ready = False
+        self.reason = "still loading" if start else "switched off with llm 'none'"
+
+    @property
+    def switched_off(self) -> bool:
+        """Whether this server was told to rewrite nothing."""
+        return self._start is None
+
+    @property
+    def adapter(self) -> str | None:
+        return self._adapter.name if self._adapter else None
+
+    @property
+    def sees_pictures(self) -> bool:
+        return self._rewriter is not None and self._rewriter.sees_pictures
+
+    async def begin(self) -> None:
+        """Starts the rewriter and proves it.
+
+        Raises:
+            GrapeError: it did not start, or is not what it should be.
+            TimeoutError: it does not answer.
+        """
+        assert self._start, "a host that is switched off is not begun"
+        starting = asyncio.ensure_future(self._start())
+        try:
+            # A thread that starts an engine cannot be stopped: what comes too late is closed.
+            self._rewriter = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._close_late)
+            raise
+        await self._prove(self._rewriter)
+        self.ready, self.reason = True, ""
+
+    async def run(self) -> None:
+        """Keeps a rewriter alive until cancelled; one that has begun is watched from here on."""
+        if self._start is None:
+            return
+        failures = 0
+        try:
+            while True:
+                try:
+                    if not self.ready:
+                        await self.begin()
+                        keep_what_is_loaded()
+                        log.info("The language model is ready.")
+                    failures = 0
+                    assert self._rewriter
+                    await self._watch(self._rewriter)
+                except (GrapeError, TimeoutError) as error:
+                    self.ready, self.reason = False, str(error) or "no answer in time"
+                except Exception as error:
+                    # An unforeseen failure of the engine must not end the supervision silently.
+                    self.ready, self.reason = False, f"the language model failed ({error!r})"
+                    log.exception("the language model failed")
+                log.warning("Searches go on without rewriting: %s", self.reason)
+                await self.drop()
+                await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
+                failures += 1
+        finally:
+            self.ready, self.reason = False, "shutting down"
+            await self.drop()
+
+    async def idle(self) -> None:
+        """Returns when nobody waits for a rewrite; soon, because every rewrite has a deadline."""
+        while self._busy:
+            await asyncio.sleep(0.05)
+
+    async def rewrite(
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+    ) -> Rewritten:
+        """Rewrites one query within the deadline; never raises for a rewriter's failure."""
+        if not self.ready or self._rewriter is None:
+            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
+        # The adapter may have been trained on the short prompt.
+        ask = ask._replace(task=self._tasks.get(ask.task.name, ask.task))
+        self._busy += 1
+        try:
+            return await self._in_time(self._rewriter, ask, sampling, on_text)
+        finally:
+            self._busy -= 1
+
+    async def _in_time(
+        self, rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
+    ) -> Rewritten:
+        key = RewriteKey.of(self.adapter, ask, sampling)
+
+        async def write() -> list[str]:
+            async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
+                return await _written(rewriter, ask, sampling, on_text)
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                texts = await self._cache.get(key, write)
+        except TimeoutError:
+            return Rewritten([], f"no rewrite within {self._timeout_s:g} s", "timeout")
+        except RewriterDown as error:
+            self.ready, self.reason = False, str(error)
+            return Rewritten([], f"the rewriter is down: {error}", "down")
+        except NothingUsable as error:
+            return Rewritten([], str(error), "unusable")
+        except (RewriteFailed, PictureError) as error:  # a file may break after it was indexed
+            return Rewritten([], f"the rewriter failed: {error}", "failed")
+        return Rewritten(texts, "", adapter=self.adapter)
+
+    async def _prove(self, rewriter: Rewriter) -> None:
+        """Asks the canaries: an answer at all, and with an adapter another one than the base's."""
+        async with asyncio.timeout(CANARY_TIMEOUT_S):
+            await rewriter.check()
+            if self._adapter is None:
+                answers = await rewriter.complete(Ask(MULTILINGUAL, CANARY), Sampling())
+                if not any(map(parse_rewrite, answers)):
+                    raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
+                return
+            written = [
+                await rewriter.complete(Ask(self._tasks[canary.task], canary.query), Sampling())
+                for canary in self._adapter.manifest.canaries
+            ]
+        silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
+        if silent:
+            raise RewriterDown(
+                f"the adapter {self._adapter.name} is not applied: the base model's answer came "
+                f"back for {silent[0]!r}"
+            )
+
+    async def _watch(self, rewriter: Rewriter) -> None:
+        """Returns never; raises when the rewriter is gone."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            if not self.ready:
+                raise RewriterDown(self.reason)
+            await rewriter.check()
+
+    async def drop(self) -> None:
+        """Closes the rewriter; :meth:`begin` starts another one."""
+        self.ready = False
+        rewriter, self._rewriter = self._rewriter, None
+        if rewriter:
+            with contextlib.suppress(Exception):  # it may be half dead; nothing more can be done
+                await rewriter.close()
+
+    def _close_late(self, starting: asyncio.Future[Rewriter]) -> None:
+        if starting.cancelled() or starting.exception():
+            return
+        closing = asyncio.ensure_future(starting.result().close())
+        self._late.add(closing)
+        closing.add_done_callback(self._late.discard)
+
+
+async def _written(
+    rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
+) -> list[str]:
+    """The usable rewrites, each once.
+
+    Raises:
+        NothingUsable: there is none.
+    """
+    answers = await rewriter.complete(ask, sampling, on_text)
+    parsed = [text for answer in answers if (text := parse_rewrite(answer))]
+    if not parsed:
+        raise NothingUsable("the rewriter wrote nothing usable")
+    return list(dict.fromkeys(parsed))

@@ -1,0 +1,225 @@
+"""Which rewriter answers which task, and how that changes while searches go on."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from models.common.errors import GrapeError, InputError
+from models.rewriter.adapter import Adapter
+from models.rewriter.protocol import Ask, OnText, Sampling
+from models.rewriter.tasks import TASKS
+from models.search.gate import Gate
+from service.rewriting.host import RewriterHost, Rewritten
+
+log = logging.getLogger("grape")
+
+
+class Busy(GrapeError):
+    """Another change is under way."""
+
+
+class NothingBefore(GrapeError):
+    """There is nothing to go back to."""
+
+
+class LoadFailed(InputError):
+    """The adapter does not serve; what was served still is."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What answers some tasks: an adapter, or the base model, with the gate that belongs to it."""
+
+    host: RewriterHost
+    adapter: Adapter | None
+    gate: Gate
+
+    @property
+    def name(self) -> str | None:
+        return self.adapter.name if self.adapter else None
+
+    def claims(self, task: str) -> bool:
+        """Whether it was trained for the task."""
+        return self.adapter is not None and task in self.adapter.manifest.tasks
+
+
+Lineup = Mapping[str, Voice]  # by task
+
+
+class Rewriters:
+    """A rewriter for every task, of which several may share one.
+
+    A request reads the lineup once, so that its gate, its rewrite and the adapter that it reports
+    belong together; a change replaces the lineup in one assignment.
+    """
+
+    def __init__(self, first: Voice, make_room: Callable[[], None] = lambda: None) -> None:
+        """``make_room`` raises GrapeError where no other rewriter can be started beside these."""
+        self._lineup: Lineup = dict.fromkeys(TASKS, first)
+        self._before: Lineup | None = None
+        self._make_room = make_room
+        self._group: asyncio.TaskGroup | None = None
+        self._supervising: dict[RewriterHost, asyncio.Task[None]] = {}
+        self._change_task: asyncio.Task[None] | None = None
+        self.changing: str | None = None  # what is being loaded
+
+    async def run(self) -> None:
+        """Keeps every rewriter that is served alive until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for host in _hosts(self._lineup):
+                    self._supervise(host)
+                await asyncio.Event().wait()
+        finally:
+            if self._change_task:
+                self._change_task.cancel()
+
+    @property
+    def lineup(self) -> Lineup:
+        return self._lineup
+
+    @property
+    def before(self) -> Lineup | None:
+        """What a rollback goes back to."""
+        return self._before
+
+    @property
+    def switched_off(self) -> bool:
+        """Whether this server was told to rewrite nothing."""
+        return all(host.switched_off for host in _hosts(self._lineup))
+
+    @property
+    def ready(self) -> bool:
+        return all(host.ready for host in _hosts(self._lineup))
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready."""
+        return next((h.reason for h in _hosts(self._lineup) if not h.ready), "")
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the model of composed queries reads pictures itself."""
+        return self._lineup["composed"].host.sees_pictures
+
+    def gate(self, task: str) -> Gate:
+        """That which was fitted with the adapter of the task."""
+        return self._lineup[task].gate
+
+    async def rewrite(
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+    ) -> Rewritten:
+        """Rewrites one query within the deadline; never raises for a rewriter's failure."""
+        return await self._lineup[ask.task.name].host.rewrite(ask, sampling, on_text)
+
+    async def load(self, name: str, prepare: Callable[[], Awaitable[Voice]]) -> None:
+        """Prepares a new voice, starts and proves it, and gives it its adapter's tasks.
+
+        Returns when what it replaces has answered its last request and is closed.
+
+        Raises:
+            Busy: another change is under way.
+            LoadFailed: it does not fit, does not start or does not prove itself.
+        """
+
+        async def wanted() -> Lineup:
+            voice = await prepare()
+            return with_voice(self._lineup, self._as_it_runs(voice))
+
+        await self._change(name, wanted)
+
+    async def rollback(self) -> None:
+        """Goes back to what was served before the last change; done twice, forward again.
+
+        Raises:
+            Busy: another change is under way.
+            NothingBefore: there was no change.
+            LoadFailed: what was served before does not start any more.
+        """
+        if (before := self._before) is None:
+            raise NothingBefore("There is nothing to roll back to: no adapter was loaded yet.")
+
+        async def wanted() -> Lineup:
+            return before
+
+        await self._change("rollback", wanted)
+
+    async def _change(self, what: str, wanted: Callable[[], Awaitable[Lineup]]) -> None:
+        """Whoever asked for it may leave; the change goes on."""
+        if self.changing:
+            raise Busy(f"Another change is under way ({self.changing}); try again when it is done.")
+        self.changing = what
+        self._change_task = asyncio.create_task(self._changed(wanted))
+        await asyncio.shield(self._change_task)
+
+    async def _changed(self, wanted: Callable[[], Awaitable[Lineup]]) -> None:
+        try:
+            await self._switch(await wanted())
+        except GrapeError as error:
+            log.warning("The adapters stay as they were: %s", error)
+            raise
+        finally:
+            self.changing = None
+
+    async def _switch(self, wanted: Lineup) -> None:
+        old = self._lineup
+        if wanted == old:
+            return
+        new = _hosts(wanted) - _hosts(old)
+        try:
+            if new:
+                self._make_room()
+            for host in new:
+                await host.begin()
+        except BaseException as error:
+            for host in new:
+                await host.drop()
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, GrapeError | TimeoutError):
+                log.exception("an adapter was not loaded")
+            reason = str(error).rstrip(".") or "it does not answer in time"
+            raise LoadFailed(f"Nothing has changed: {reason}.") from error
+        self._lineup, self._before = wanted, old
+        log.info("Served now: %s", ", ".join(f"{t} by {v.name}" for t, v in wanted.items()))
+        for host in new:
+            self._supervise(host)
+        for host in _hosts(old) - _hosts(wanted):
+            await self._retire(host)
+
+    def _supervise(self, host: RewriterHost) -> None:
+        assert self._group, "nothing is changed before run()"
+        self._supervising[host] = self._group.create_task(host.run())
+
+    async def _retire(self, host: RewriterHost) -> None:
+        await host.idle()
+        supervising = self._supervising.pop(host)
+        supervising.cancel()
+        await asyncio.wait([supervising])
+
+    def _as_it_runs(self, voice: Voice) -> Voice:
+        """An adapter that is served already is not started once more."""
+        for running in self._lineup.values():
+            if running.name == voice.name:
+                return replace(running, gate=voice.gate)
+        return voice
+
+
+def with_voice(lineup: Lineup, voice: Voice) -> Lineup:
+    """The voice takes its adapter's tasks.
+
+    Another adapter that has lost all of its own tasks hands over what it did besides: on a CPU it
+    would be an engine for nothing. The base model keeps what nobody takes.
+    """
+    after = {task: voice if voice.claims(task) else other for task, other in lineup.items()}
+    for task, other in after.items():
+        own = [name for name in lineup if other.claims(name)]
+        if other.adapter and not any(after[name] is other for name in own):
+            after[task] = voice
+    return after
+
+
+def _hosts(lineup: Lineup) -> set[RewriterHost]:
+    return {voice.host for voice in lineup.values()}

@@ -1,0 +1,106 @@
+"""Answers a request in this process, without a server: what the shell commands use."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from models.common.progress import say
+from models.rewriter.protocol import Sampling
+from models.search.fusion import Fusion, rewrites_to_draw
+from service.monitoring.metrics import Metrics
+from service.reference import Limits, from_request
+from service.retrieval import Retriever
+from service.rewriting.cache import RewriteCache
+from service.rewriting.host import RewriterHost
+from service.rewriting.routing import Rewriters, Voice
+from service.runtime.loading import (
+    index_path,
+    load_adapter,
+    load_gate,
+    load_retriever,
+    start_rewriter,
+)
+from service.search import Searcher, SearchOptions
+from service.settings import Settings
+from service.wanted import Wanted
+
+
+async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What the server would answer to ``POST route`` with ``body``, as parsed JSON."""
+    retriever = load_retriever(settings)
+    try:
+        if route == "/rewrite":
+            return await _rewrite(body, retriever, settings)
+        return await _search(body, retriever, settings)
+    finally:
+        retriever.close()
+
+
+async def _rewrite(
+    body: dict[str, Any], retriever: Retriever, settings: Settings
+) -> dict[str, Any]:
+    async with _searcher(retriever, settings, with_rewriter=True) as searcher:
+        sampling = Sampling(body["n"], body["temperature"])
+        results = []
+        for start in range(0, len(body["query"]), settings.max_queries):
+            some = body["query"][start : start + settings.max_queries]
+            results += await asyncio.gather(
+                *(searcher.rewrite(Wanted(query), body["task"], sampling) for query in some)
+            )
+        return {"results": [result.model_dump() for result in results]}
+
+
+async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings) -> dict[str, Any]:
+    limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+    picture = body.get("image")
+    reference = await from_request(retriever, picture, limits) if picture is not None else None
+    wanted = Wanted(body["query"], reference)
+    needed = body["rewrite"] != "never" and wanted.query is not None
+    if body["rewrite"] == "auto" and wanted.query and not reference:
+        # Before the language model is started for nothing.
+        async with _searcher(retriever, settings, with_rewriter=False) as searcher:
+            needed = (await searcher.decide(wanted.query)).rewrite
+    fusion: Fusion = body["fusion"]
+    n = rewrites_to_draw(fusion)
+    options = SearchOptions(body["k"], body["rewrite"], fusion, n, compare=False)
+    async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
+        result = await searcher.search(wanted, options, request_id="local")
+    answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def _searcher(
+    retriever: Retriever, settings: Settings, with_rewriter: bool
+) -> AsyncIterator[Searcher]:
+    """A searcher whose rewriter is ready, has failed for good, or is not needed."""
+    metrics = Metrics()
+    cache = RewriteCache(0, metrics)
+    adapter = None
+    if with_rewriter and settings.llm != "none":
+        adapter = load_adapter(settings)
+        if not settings.llm_endpoint:
+            say("Starting the language model (a minute on a CPU; `grape serve` keeps it loaded)")
+        started = await asyncio.to_thread(start_rewriter, settings, adapter)
+
+        async def start() -> Any:
+            return started
+
+        host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
+    else:
+        host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
+    rewriters = Rewriters(Voice(host, adapter, load_gate(settings)))
+    running = asyncio.create_task(rewriters.run())
+    try:
+        while with_rewriter and settings.llm != "none" and not host.ready:
+            if host.reason != "still loading":
+                say(f"the language model cannot be used: {host.reason}")
+                break
+            await asyncio.sleep(0.02)
+        yield Searcher(retriever, rewriters, metrics, index_path(settings).name)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

@@ -1,0 +1,201 @@
+"""The service's parts and how they come up: pages at once, then encoder and index, then the
+rewriter.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from models.client.wire import PartHealth, Readiness
+from models.common.errors import GrapeError, InputError
+from models.rewriter.adapter import Adapter
+from models.rewriter.protocol import Rewriter
+from models.rewriter.vllm import import_engine_ahead
+from models.rewriter.vllm_multi_adapter import SharedEngine
+from models.search.gate import Gate
+from service.errors import ApiError, ErrorType, overloaded
+from service.monitoring.metrics import Metrics
+from service.retrieval import Retriever
+from service.rewriting.adapter_registry import Registry
+from service.rewriting.cache import RewriteCache
+from service.rewriting.host import RewriterHost
+from service.rewriting.routing import Rewriters, Voice
+from service.runtime import live
+from service.runtime.garbage_collector import keep_what_is_loaded
+from service.runtime.loading import (
+    fitting_adapter,
+    index_path,
+    load_adapter,
+    load_gate,
+    load_retriever,
+    start_rewriter,
+    vllm_options,
+)
+from service.search import Searcher
+from service.settings import Settings
+
+log = logging.getLogger("grape")
+
+
+class Service:
+    """What the routes talk to. A part that is still loading says so; nothing waits for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.failed: GrapeError | None = None  # why it cannot serve at all
+        self._in_flight = 0
+        self._retriever: Retriever | None = None
+        self._searcher: Searcher | None = None
+        self._rewriters: Rewriters | None = None
+        self._registry: Registry | None = None
+        self._engine: SharedEngine | None = None
+        self._cache = RewriteCache(settings.rewrite_cache, self.metrics)
+
+    async def run(self) -> None:
+        """Loads everything and keeps the rewriter alive until cancelled.
+
+        Raises:
+            GrapeError: the encoder, the index or the adapter cannot be used.
+        """
+        try:
+            if self.settings.llm != "none" and not self.settings.llm_endpoint:
+                import_engine_ahead(vllm_options(self.settings))
+            self._retriever = await asyncio.to_thread(load_retriever, self.settings)
+            adapter = await asyncio.to_thread(load_adapter, self.settings)
+            gate = await asyncio.to_thread(load_gate, self.settings)
+            self._registry = live.open_registry(self.settings)
+            if self._registry:
+                self._engine = live.shared_engine(vllm_options(self.settings))
+            shared = await asyncio.to_thread(live.redis_store, self.settings, adapter)
+            self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
+            self._rewriters = Rewriters(Voice(self._host(adapter), adapter, gate), self._make_room)
+            self._searcher = Searcher(
+                self._retriever, self._rewriters, self.metrics, self.index_path.name
+            )
+            keep_what_is_loaded()
+        except GrapeError as error:
+            self.failed = error
+            raise
+        try:
+            await self._rewriters.run()
+        finally:
+            self._retriever.close()
+            await self._cache.close()
+
+    @property
+    def index_path(self) -> Path:
+        return index_path(self.settings)
+
+    @property
+    def retriever(self) -> Retriever:
+        """Raises 503 while encoder and index are loading."""
+        if self._retriever is None:
+            raise _unavailable(f"encoder and index are not ready: {self._loading()}")
+        return self._retriever
+
+    @property
+    def searcher(self) -> Searcher:
+        """Raises 503 while encoder and index are loading."""
+        if self._searcher is None:
+            raise _unavailable(f"encoder and index are not ready: {self._loading()}")
+        return self._searcher
+
+    @property
+    def rewriters(self) -> Rewriters:
+        """Raises 503 while encoder, index and adapter are loading."""
+        if self._rewriters is None:
+            raise _unavailable(f"nothing is served yet: {self._loading()}")
+        return self._rewriters
+
+    @property
+    def registry(self) -> Registry:
+        """Raises 503 while it is not open; asked for only where the settings name one."""
+        if self._registry is None:
+            raise _unavailable(f"the registry is not open: {self._loading()}")
+        return self._registry
+
+    async def voice_from_registry(self, name: str) -> Voice:
+        """Copies an adapter out of the registry and checks that it fits; starts nothing.
+
+        Raises:
+            InputError: it does not; the sentence says why.
+        """
+        folder = await asyncio.to_thread(self.registry.copy, name)
+        try:
+            adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
+            return Voice(self._host(adapter), adapter, Gate.beside(folder))
+        except InputError as error:  # the copy's place would say nothing
+            raise InputError(str(error).replace(str(folder), name)) from error
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the language model reads pictures itself."""
+        return self._rewriters is not None and self._rewriters.sees_pictures
+
+    def readiness(self) -> Readiness:
+        loaded = self._searcher is not None
+        store = PartHealth(ready=loaded, reason="" if loaded else self._loading())
+        if self.settings.llm == "none":
+            rewriter = PartHealth(ready=True, reason="switched off with llm 'none'")
+        else:
+            rewriter = PartHealth(ready=False, reason=self._loading())
+            if self._rewriters and loaded:
+                rewriter = PartHealth(ready=self._rewriters.ready, reason=self._rewriters.reason)
+        return Readiness(
+            ready=loaded and rewriter.ready, rewriter=rewriter, encoder=store, index=store
+        )
+
+    def admit(self, queries: int) -> "_Admitted":
+        """Counts queries at work; one too many is refused with 429."""
+        if self._in_flight + queries > self.settings.max_in_flight:
+            raise overloaded(self.settings.max_in_flight)
+        return _Admitted(self, queries)
+
+    @property
+    def in_flight(self) -> int:
+        """Queries at work."""
+        return self._in_flight
+
+    @property
+    def rewrites_under_way(self) -> int:
+        return self._cache.under_way
+
+    def count(self, queries: int) -> None:
+        self._in_flight += queries
+
+    def _loading(self) -> str:
+        return str(self.failed) if self.failed else "still loading"
+
+    def _host(self, adapter: Adapter | None) -> RewriterHost:
+        async def start() -> Rewriter:
+            if self._engine:
+                return await self._engine.attach(adapter)
+            return await asyncio.to_thread(start_rewriter, self.settings, adapter)
+
+        return RewriterHost(
+            None if self.settings.llm == "none" else start,
+            adapter,
+            self.settings.rewrite_timeout_s,
+            self._cache,
+        )
+
+    def _make_room(self) -> None:
+        if not self._engine:
+            live.require_room(vllm_options(self.settings))
+
+
+class _Admitted:
+    def __init__(self, service: Service, queries: int) -> None:
+        self._service = service
+        self._queries = queries
+
+    def __enter__(self) -> None:
+        self._service.count(self._queries)
+
+    def __exit__(self, *_: object) -> None:
+        self._service.count(-self._queries)
+
+
+def _unavailable(sentence: str) -> ApiError:
+    return ApiError(503, ErrorType.UNAVAILABLE, f"{sentence}.", {"Retry-After": "2"})

@@ -1,0 +1,131 @@
+"""Opening pictures of every kind, and refusing what would hurt."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.retriever.pictures import (
+    MAX_BYTES,
+    PictureError,
+    decode_picture,
+    read_picture,
+    thumbnail_webp,
+)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "LA", "1"])
+def test_every_format_and_mode_becomes_rgb(kind: str, mode: str) -> None:
+    image = Image.new("RGB", (20, 10), (200, 30, 40)).convert(mode)
+    try:
+        data = encoded(image, kind)
+    except (OSError, ValueError):
+        pytest.skip(f"{kind} has no {mode}")
+    decoded = decode_picture(data)
+    assert decoded.mode == "RGB"
+    assert decoded.size == (20, 10)
+
+
+def test_sixteen_bits_of_grey_keep_their_brightness() -> None:
+    grey = Image.fromarray(np.full((10, 20), 30_000, np.uint16))
+    assert decode_picture(encoded(grey, "PNG")).getpixel((0, 0)) == (117, 117, 117)
+
+
+def test_transparent_parts_become_white_and_turned_photos_upright() -> None:
+    assert decode_picture(encoded(Image.new("RGBA", (4, 4)), "PNG")).getpixel((0, 0)) == (255,) * 3
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera on its side
+    turned = decode_picture(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif))
+    assert turned.size == (10, 20)
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode_picture(data).getpixel((0, 0)) == (255, 0, 0)
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that promises more pixels than it has bytes."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no picture",
+        b"\x00" * 100,
+        encoded(Image.new("RGB", (50, 50)), "JPEG")[:200],
+        encoded(Image.new("RGB", (50, 50)), "PNG")[:60],
+        png_of_size(50_000, 50_000),
+        png_of_size(8000, 7000),
+        b"<svg",
+        b"<svg xmlns='http://www.w3.org/2000/svg' width='0' height='0'/>",
+        b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1e99 1'/>",
+        b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='a b c d'/>",
+        b"<html><svg></html>",
+    ],
+)
+def test_what_is_no_usable_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(PictureError):
+        decode_picture(data)
+
+
+def test_a_tiny_picture_is_fine() -> None:
+    assert decode_picture(encoded(Image.new("RGB", (1, 1)), "PNG")).size == (1, 1)
+
+
+def test_an_svg_cannot_read_files(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (10, 10), "red").save(secret)
+    svg = f"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
+        viewBox="0 0 10 10"><image xlink:href="{secret}" width="10" height="10"/>
+        <image href="file://{secret}" width="10" height="10"/></svg>"""
+    assert decode_picture(svg.encode(), 10).getcolors() == [(100, (255, 255, 255))]
+
+
+def test_an_svg_cannot_fill_the_memory() -> None:
+    huge = b'<svg xmlns="http://www.w3.org/2000/svg" width="900000" height="900000"><rect/></svg>'
+    assert decode_picture(huge, 64).size == (64, 64)
+    thin = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000000 1"><rect/></svg>'
+    assert decode_picture(thin, 64).size == (64, 1)
+    laughs = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">
+        <!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">
+        <!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;"><!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;">
+        <!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;"><!ENTITY g "&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;">]>
+        <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><text>&g;</text></svg>"""
+    with pytest.raises(PictureError):
+        decode_picture(laughs)
+
+
+def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    with open(path, "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(PictureError, match="larger than 64 MiB"):
+        read_picture(path)
+
+
+def test_thumbnails_fit_and_never_grow() -> None:
+    wide = Image.new("RGB", (400, 100))
+    assert Image.open(io.BytesIO(thumbnail_webp(wide, 100))).size == (100, 25)
+    assert Image.open(io.BytesIO(thumbnail_webp(wide, 2000))).size == (400, 100)

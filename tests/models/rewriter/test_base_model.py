@@ -1,0 +1,51 @@
+"""Base models that are named on the hub, from its cache and without a network."""
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from models.common.errors import InputError
+from models.rewriter.adapter import checkpoint_revision
+from models.rewriter.base_model import hub_checkpoint
+from service.runtime import live
+from service.settings import Settings
+from training.stages.language_model import LanguageModel
+
+NAME = "someone/tiny-model"
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache as its library leaves it."""
+    cache = tmp_path / "models--someone--tiny-model"
+    folder = cache / "snapshots" / ("a" * 40)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+def test_training_and_serving_compare_the_same_weights(snapshot: Path) -> None:
+    assert hub_checkpoint(NAME) == snapshot
+    trained = LanguageModel.named(NAME)
+    assert (trained.name, Path(trained.path)) == (NAME, snapshot)
+    served = live.model_path(Settings(llm=NAME, adapter="mine"))
+    assert trained.revision == checkpoint_revision(Path(served)) == checkpoint_revision(snapshot)
+
+
+def test_without_an_adapter_the_engine_fetches_by_itself() -> None:
+    for adapter in ("auto", "none"):
+        assert live.model_path(Settings(llm=NAME, adapter=adapter)) == NAME
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_model_that_is_not_to_be_had() -> None:
+    with pytest.raises(InputError, match="someone/other is not to be had: "):
+        hub_checkpoint("someone/other")
+    with pytest.raises(InputError, match="no/such/name is not to be had: "):
+        hub_checkpoint("no/such/name")

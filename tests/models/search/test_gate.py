@@ -1,0 +1,86 @@
+"""The gate: words, script, length, and how the query scores as typed."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.common.errors import InputError
+from models.retriever.types import TextLength
+from models.search.gate import GATE_JSON, Gate, Look, decide
+
+SHORT = TextLength(5, 77)
+KNOWN = [0.5 + place / 1000 for place in range(101)]  # a known query's best scores .50 to .60
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "red apple",
+        "dragon",
+        "a cat on a chair",
+        "banana",
+        "the man with a hat",
+        "42",
+        "smiling face",
+    ],
+)
+def test_plain_english_is_kept(query: str) -> None:
+    assert not decide(query, Look(SHORT, None, None), Gate()).rewrite
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Drache", "ein roter Apfel", "caballo", "une pomme rouge", "ペンギン", "西瓜", "слон",
+        "فيل", "kırmızı elma", "gajah", "🙂 перо", "mela rossa", "maçã vermelha",
+    ],
+)  # fmt: skip
+def test_other_languages_are_rewritten(query: str) -> None:
+    assert decide(query, Look(SHORT, 0.9, None), Gate()).rewrite
+
+
+def test_what_the_encoder_would_cut_is_rewritten() -> None:
+    look = Look(TextLength(122, 77), 0.9, KNOWN)
+    decision = decide("the red apple " * 40, look, Gate())
+    assert decision == (True, "longer than the 77 tokens that the encoder reads")
+
+
+@pytest.mark.parametrize(
+    ("query", "best", "rewrite", "reason"),
+    [
+        ("red apple", 0.56, False, "plain English, and the encoder knows it"),
+        ("red apple", 0.33, True, "plain English, but the encoder does not know it"),
+        ("moai", 0.33, True, "not plain English, and the encoder does not know it"),
+        ("moai", 0.58, False, "not plain English, but the encoder knows it"),
+        ("Geschenk", 0.58, True, "words of another language"),
+        ("слон", 0.58, True, "not in Latin script"),
+        ("xe đạp điện", 0.33, True, "not plain English, and the encoder does not know it"),
+    ],
+)
+def test_the_score_as_typed_decides(query: str, best: float, rewrite: bool, reason: str) -> None:
+    decision = decide(query, Look(SHORT, best, KNOWN), Gate())
+    assert decision.rewrite == rewrite
+    assert decision.reason.startswith(reason)
+    if "encoder" in reason:
+        assert decision.reason.endswith(f"the best picture scores {best:.2f}")
+
+
+@settings(deadline=None)  # the first call loads the word lists
+@given(st.text(), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_higher_score_never_makes_it_rewrite(query: str, one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    kept = not decide(query, Look(SHORT, low, KNOWN), Gate()).rewrite
+    assert not kept or not decide(query, Look(SHORT, high, KNOWN), Gate()).rewrite
+
+
+def test_a_fitted_gate_lies_beside_the_adapter(tmp_path: Path) -> None:
+    assert Gate.beside(tmp_path) == Gate()
+    fitted = Gate(plain=0.02, other=0.3)
+    (tmp_path / GATE_JSON).write_text(fitted.model_dump_json())
+    assert Gate.beside(tmp_path) == fitted
+    for broken in ("", "{", '{"plain": 2}', '{"plian": 0.1}'):
+        (tmp_path / GATE_JSON).write_text(broken)
+        with pytest.raises(InputError, match="--fit-gate"):
+            Gate.beside(tmp_path)

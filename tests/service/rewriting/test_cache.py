@@ -1,0 +1,112 @@
+"""Each rewrite is written once."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from models.rewriter.protocol import Ask, RewriteFailed, Sampling
+from models.rewriter.tasks import COMPOSED
+from models.rewriter.vision import SEEN
+from service.monitoring.metrics import Metrics
+from service.rewriting.cache import RewriteCache, RewriteKey
+from tests.support.app import FakeRewriter
+
+GERMAN = "ein rotes Bild"
+
+
+async def rewritten(client: httpx.AsyncClient, query: str, **body: object) -> str:
+    answer = await client.post("/rewrite", json={"query": query, **body})
+    (result,) = answer.json()["results"]
+    return str(result["status"])
+
+
+async def test_the_same_query_is_asked_once(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewriter.calls.clear()
+    for query in (GERMAN, GERMAN, f"  {GERMAN.replace(' ', '   ')} "):
+        assert await rewritten(client, query) == "rewritten"
+    assert len(rewriter.calls) == 1
+    await rewritten(client, GERMAN, n=2, temperature=1)
+    await rewritten(client, GERMAN, task="long")
+    await rewritten(client, GERMAN.upper())
+    assert len(rewriter.calls) == 4
+    exposed = (await client.get("/metrics")).text
+    assert 'grape_rewrite_cache_total{source="kept"} 2.0' in exposed
+    assert 'grape_rewrite_cache_total{source="new"} 4.0' in exposed
+
+
+async def test_identical_queries_at_once_are_asked_once(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewriter.calls.clear()
+    rewriter.delay = 0.1
+    found = await asyncio.gather(*(rewritten(client, "ein blaues Bild") for _ in range(8)))
+    assert found == ["rewritten"] * 8
+    assert len(rewriter.calls) == 1
+
+
+async def test_a_failure_is_not_kept(client: httpx.AsyncClient, rewriter: FakeRewriter) -> None:
+    rewriter.error = RewriteFailed("no")
+    assert await rewritten(client, GERMAN) == "fallback"
+    rewriter.error = None
+    assert await rewritten(client, GERMAN) == "rewritten"
+
+
+async def test_none_is_kept_where_that_is_asked_for(start, rewriter: FakeRewriter) -> None:  # type: ignore[no-untyped-def]
+    client = await start(rewrite_cache=0)
+    rewriter.calls.clear()
+    await rewritten(client, GERMAN)
+    await rewritten(client, GERMAN)
+    assert len(rewriter.calls) == 2
+
+
+async def test_one_who_leaves_does_not_stop_another() -> None:
+    cache = RewriteCache(10, Metrics())
+    ended: list[str] = []
+
+    async def write() -> list[str]:
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return ["a"]
+
+    one, two = (asyncio.create_task(cache.get("key", write)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    one.cancel()
+    assert await two == ["a"]
+    three = asyncio.create_task(cache.get("other", write))
+    await asyncio.sleep(0.01)
+    three.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await three
+    await asyncio.sleep(0)
+    assert ended == ["cancelled"]
+    assert await cache.get("other", write) == ["a"]
+
+
+async def test_the_least_used_is_given_up() -> None:
+    cache = RewriteCache(2, Metrics())
+    written: list[str] = []
+
+    async def write(key: str) -> list[str]:
+        written.append(key)
+        return [key]
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert await cache.get(key, lambda key=key: write(key)) == [key]  # type: ignore[misc]
+    assert written == ["a", "b", "c", "b"]
+
+
+def test_what_is_asked_of_a_seen_picture_is_told_apart_to_its_end() -> None:
+    """A model that sees is shown more of a query than one that is told of the picture."""
+    shared = "a little darker, " * 60
+    assert COMPOSED.max_chars < len(shared) < SEEN.max_chars
+    asks = [Ask(COMPOSED, f"{shared} and {end}", b"picture") for end in ("at night", "in snow")]
+    keys = {RewriteKey.of(None, ask, Sampling()) for ask in asks}
+    keys.add(RewriteKey.of(None, asks[0]._replace(picture=b"other"), Sampling()))
+    keys.add(RewriteKey.of(None, asks[0]._replace(picture=None), Sampling()))
+    assert len(keys) == 4

@@ -1,0 +1,35 @@
+"""What a server at --llm-endpoint may stream that is no answer."""
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+
+from models.rewriter.endpoint import EndpointRewriter
+from models.rewriter.protocol import Ask, RewriteFailed, Sampling
+from models.rewriter.tasks import LONG
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (['{"choices": [{"text": "a "}]}', '{"choices": [{"text": "cat"}]}', "[DONE]"], "a cat"),
+        (['{"choices": []}', '{"choices": [{"text": null}]}', "[DONE]"], ""),
+        (["{broken"], None),
+    ],
+)
+async def test_a_stream_is_read_or_refused(lines: list[str], text: str | None) -> None:
+    body = "".join(f"data: {line}\n\n" for line in lines)
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body, headers=headers))
+    rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x")
+    rewriter._client = AsyncOpenAI(
+        base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0,
+        http_client=httpx.AsyncClient(transport=transport),
+    )  # fmt: skip
+    told: list[str] = []
+    if text is None:
+        with pytest.raises(RewriteFailed):
+            await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append)
+    else:
+        assert await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append) == [text]
+        assert told[-1] == text

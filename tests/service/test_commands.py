@@ -1,0 +1,114 @@
+"""The program from the shell: exit codes and sentences."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.commands import Search
+from tests.support.grape_server import GRAPE
+
+
+def grape(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GRAPE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serch"], "grape: there is no command 'serch'; did you mean `grape search`?"),
+        (["index"], "usage: grape COMMAND"),
+        (["search"], "query"),
+        (["search", "x", "-k", "0"], "grape search: --k: Input should be greater than"),
+        (["search", "x", "-k", "many"], "--k"),
+        (["serve", "--no-such-flag"], "no-such-flag"),
+        (["serve", "--port", "99999"], "grape serve: --port: Input should be less than"),
+        (["serve", "--config", "/no/such.yaml"], "There is no settings file /no/such.yaml."),
+        (["index", "info", "/no/such"], "There is no index in /no/such: make one with"),
+        (["index", "build", "/no/such", "--out", "x"], "/no/such is not a folder"),
+        (["rewrite"], "there is no query"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
+    done = grape(*arguments)
+    assert done.returncode == 2, done
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JSON", "/usr/bin/jq")
+    assert not Search(query="x").as_json
+    monkeypatch.setenv("GRAPE_JSON", "1")
+    monkeypatch.setenv("GRAPE_K", "7")
+    told = Search(query="x")
+    assert (told.as_json, told.k) == (True, 7)
+
+
+def test_failed_work_is_exit_code_1() -> None:
+    done = grape("search", "x", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" in grape("search", "x", "--url", "http://127.0.0.1:9", "--debug").stderr
+
+
+def test_a_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
+    config = tmp_path / "grape.yaml"
+    config.write_text("index: /from/file\nunknwon: 1\n")
+    typo = grape("search", "x", "--config", config)
+    assert typo.returncode == 2
+    assert "There is no setting 'unknwon'" in typo.stderr
+    config.write_text("index: /from/file\nllm: none\n")
+    assert "/from/file" in grape("search", "x", "--config", config).stderr
+    variable = grape("search", "x", "--config", config, GRAPE_INDEX="/from/variable")
+    assert "/from/variable" in variable.stderr
+    flag = grape("search", "x", "--config", config, "--index", "/from/flag", GRAPE_INDEX="/v")
+    assert "/from/flag" in flag.stderr
+
+
+def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None:
+    done = grape("serve", "--port", "0", "--index", tmp_path, "--llm", "none")
+    assert done.returncode == 2
+    assert f"grape serve: There is no index in {tmp_path}" in done.stderr
+
+
+def test_a_port_in_use_is_told() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = grape("serve", "--port", str(port), "--llm", "none")
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+
+
+@pytest.mark.parametrize("content", [{}, {"a.txt": b"x"}])
+def test_a_folder_without_pictures_is_one_sentence(
+    tmp_path: Path, content: dict[str, bytes]
+) -> None:
+    for name, data in content.items():
+        (tmp_path / name).write_bytes(data)
+    done = grape("index", "build", tmp_path, "--out", tmp_path / "index")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("grape index build: ")
+    assert not (tmp_path / "index").exists()
+
+
+def test_help_into_a_pipe_that_nobody_reads_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([GRAPE, "--help"], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

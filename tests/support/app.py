@@ -1,0 +1,156 @@
+"""The application over the real encoder and a small real index, with a rewriter that tests
+steer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.rewriter.protocol import Ask, OnText, RewriterDown, Sampling
+from models.search.gate import Gate
+from service.api.app import create_app
+from service.runtime import live
+from service.runtime import service as state
+from service.settings import Settings
+from tests.support.adapter_folders import Engines, Stage, write_adapter, write_base
+
+COLOURS = ["red", "green", "blue", "yellow", "black"]
+
+
+class FakeRewriter:
+    """Answers from a table, and can be made slow, wrong or dead, or to wait until it may."""
+
+    adapter = None
+    sees_pictures = False
+
+    def __init__(self) -> None:
+        self.answers = {"ein rotes Bild": "a red square"}
+        self.error: Exception | None = None
+        self.delay = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.cancelled = 0
+        self.calls: list[tuple[str, Sampling]] = []
+
+    async def complete(
+        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[str]:
+        self.calls.append((ask.query, sampling))
+        try:
+            await asyncio.sleep(self.delay)
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error:
+            raise self.error
+        answer = self.answers.get(ask.query, f" rewritten {ask.query}")
+        if on_text and not sampling.temperature:  # of several samples nothing is told
+            on_text(answer[:3])
+            on_text(answer)
+        return [answer] * (sampling.n if sampling.temperature else 1)
+
+    async def check(self) -> None:
+        if isinstance(self.error, RewriterDown):
+            raise self.error
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ClipEncoder) -> Path:
+    """Five squares of one colour each."""
+    folder = tmp_path_factory.mktemp("squares")
+    images = {name: Image.new("RGB", (64, 64), name) for name in COLOURS}
+    for name, image in images.items():
+        image.save(folder / f"{name}.png")
+    ids = [f"{name}.png" for name in COLOURS]
+    index = ImageIndex.build(
+        encoder.encode_images(images.values()),
+        ids,
+        [{"file": file, "name": file[:-4]} for file in ids],
+        encoder.fingerprint,
+        pictures=folder,
+    )
+    index.learn_known_scores(encoder.encode_texts([f"a {name} square" for name in COLOURS]))
+    index.save(folder / "index")
+    return folder / "index"
+
+
+@pytest.fixture
+def rewriter() -> FakeRewriter:
+    return FakeRewriter()
+
+
+StartClient = Callable[..., "asyncio.Future[httpx.AsyncClient]"]
+
+
+@pytest.fixture
+async def start(
+    small_index: Path,
+    rewriter: FakeRewriter,
+    encoder: ClipEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Callable[..., object]]:
+    """Starts the application with other settings: ``client = await start(max_in_flight=1)``."""
+    monkeypatch.setattr(state, "start_rewriter", lambda settings, adapter: rewriter)
+    monkeypatch.setattr(state, "import_engine_ahead", lambda options: None)
+    monkeypatch.setattr(state, "vllm_options", lambda settings: None)
+    monkeypatch.setattr("models.retriever.clip_encoder.ClipEncoder", lambda *arguments: encoder)
+    monkeypatch.setattr("service.rewriting.host.CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr("service.rewriting.host.RESTART_AFTER_S", (0.05,))
+    stack: list[object] = []
+
+    async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
+        app = create_app(Settings(**{"index": small_index, **settings}))  # type: ignore[arg-type]
+        lifespan = app.router.lifespan_context(app)
+        await lifespan.__aenter__()
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
+        )
+        stack.extend([lifespan, client])
+        while wait and not (await client.get("/readyz")).is_success:
+            await asyncio.sleep(0.01)
+        return client
+
+    yield begin
+    for item in reversed(stack):
+        if isinstance(item, httpx.AsyncClient):
+            await item.aclose()
+        else:
+            await item.__aexit__(None, None, None)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def client(start: Callable[..., object]) -> httpx.AsyncClient:
+    begun = await start()  # type: ignore[misc]
+    assert isinstance(begun, httpx.AsyncClient)
+    return begun
+
+
+@pytest.fixture
+async def stage(
+    start: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """The base model is served; the registry has `one` and `two` for names, `long` for texts."""
+    monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "cache"))
+    engines = Engines()
+    monkeypatch.setattr(state, "start_rewriter", engines.start)
+    monkeypatch.setattr(live, "require_room", lambda options: None)
+    monkeypatch.setattr(live, "attaches_adapters", lambda: False)
+    registry, base = tmp_path / "registry", write_base(tmp_path / "base")
+    registry.mkdir()
+    write_adapter(registry / "one", base, "multilingual", weights=b"one")
+    write_adapter(registry / "two", base, "multilingual", weights=b"two")
+    write_adapter(registry / "long", base, "long", gate=Gate(plain=0.9))
+    client = await start(  # type: ignore[misc]
+        adapter_registry=registry, llm=str(base), rewrite_timeout_s=2
+    )
+    return Stage(client, engines, registry, base)

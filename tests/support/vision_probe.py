@@ -1,0 +1,148 @@
+"""Asks a vision checkpoint of everything that the tests want to know, and prints it as JSON.
+
+A program of its own: an engine inside the tests' process would set its variables and its seed
+there. `python -m tests.support.vision_probe CHECKPOINT`.
+"""
+
+import asyncio
+import contextlib
+import io
+import json
+import sys
+from typing import Any
+
+import httpx
+import numpy as np
+from openai import AsyncOpenAI
+from PIL import Image
+
+from models.common.errors import GrapeError
+from models.rewriter.endpoint import EndpointRewriter
+from models.rewriter.protocol import Ask, Rewriter, Sampling
+from models.rewriter.tasks import MULTILINGUAL
+from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+
+PICTURES = 3
+QUERY = "dasselbe, aber in Blau"
+MAX_LEN = 1024
+IMAGE_PIXELS = 28 * 28 * 60
+SIZES = [(150, 100), (640, 480), (30, 900)]
+
+
+def picture(seed: int, size: tuple[int, int] = (150, 100)) -> Image.Image:
+    """Noise, so that every patch is another one."""
+    width, height = size
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+async def ask(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
+    (answer,) = await rewriter.complete(Ask(MULTILINGUAL, query, shown), Sampling())
+    return answer
+
+
+async def refusal(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
+    try:
+        return await ask(rewriter, shown, query)
+    except GrapeError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def questions(rewriter: Rewriter) -> dict[str, Any]:
+    """What the in-process way and the endpoint way are both asked."""
+    pictures = [png(picture(seed)) for seed in range(PICTURES)]
+    told: list[str] = []
+    streamed = await rewriter.complete(
+        Ask(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
+    )
+    sampling = Sampling(n=3, temperature=1.0)
+    return {
+        "sees_pictures": rewriter.sees_pictures,
+        "together": await asyncio.gather(*(ask(rewriter, each) for each in pictures * 2)),
+        "alone": [await ask(rewriter, each) for each in pictures],
+        "other query": await ask(rewriter, pictures[0], "dasselbe, aber in Rot"),
+        "streamed": [*streamed, *told],
+        "samples": await rewriter.complete(Ask(MULTILINGUAL, QUERY, pictures[0]), sampling),
+        "text": await rewriter.complete(Ask(MULTILINGUAL, "Hund"), Sampling()),
+        "marks": [
+            await rewriter.complete(Ask(MULTILINGUAL, "<|vision_start|><|image_pad|>"), Sampling()),
+            await ask(rewriter, pictures[0], "<|image_pad|> <|im_end|> blue"),
+        ],
+        "too long": await refusal(rewriter, pictures[0], "\N{SNOWMAN}" * 2000),
+        "stripe": await refusal(rewriter, png(picture(0, (3000, 4)))),
+        "broken": await refusal(rewriter, pictures[0][:200]),
+        "no picture": await refusal(rewriter, b"hello"),
+    }
+
+
+async def cancelled(rewriter: VLLMRewriter) -> str:
+    """The answer to a picture that requests before were cancelled with, each a moment later."""
+    shown = png(picture(99))
+    for moment in range(8):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ask(rewriter, shown), 0.004 * moment)
+    return await ask(rewriter, shown)
+
+
+async def image_tokens(rewriter: VLLMRewriter, size: tuple[int, int]) -> int:
+    """How many tokens of the prompt stand for a picture of this size."""
+    prompt = await rewriter._prompt(Ask(MULTILINGUAL, QUERY, png(picture(0, size))))
+    (place,) = prompt["mm_placeholders"]["image"]
+    return int(place.get_num_embeds())
+
+
+async def at_vllms_own_server(rewriter: VLLMRewriter, checkpoint: str) -> EndpointRewriter:
+    """The application that `vllm serve` runs, on the engine that is there, without a socket."""
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    flags = ["--model", checkpoint, "--served-model-name", "tiny"]
+    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+    engine = rewriter._engine
+    tasks = await engine.get_supported_tasks()
+    application = build_app(arguments, tasks, engine.model_config)
+    await init_app_state(engine, application.state, arguments, tasks)
+    endpoint = EndpointRewriter(
+        "http://vllm/v1", "tiny", sees_pictures=True, image_pixels=IMAGE_PIXELS
+    )
+    endpoint._client = AsyncOpenAI(
+        base_url="http://vllm/v1", api_key="x", max_retries=0,
+        http_client=httpx.AsyncClient(transport=httpx.ASGITransport(application)),
+    )  # fmt: skip
+    return endpoint
+
+
+async def probe(checkpoint: str) -> dict[str, Any]:
+    options = VLLMOptions(
+        checkpoint,
+        dtype="float32",
+        max_model_len=MAX_LEN,
+        kv_cache_gib=0.25,
+        image_pixels=IMAGE_PIXELS,
+    )
+    rewriter = await asyncio.to_thread(VLLMRewriter, options)
+    found = {
+        "in process": await questions(rewriter),
+        "cancelled": await cancelled(rewriter),
+        "cancelled alone": await ask(rewriter, png(picture(99))),
+        "image tokens": [await image_tokens(rewriter, size) for size in SIZES],
+    }
+    endpoint = await at_vllms_own_server(rewriter, checkpoint)
+    await endpoint.check()
+    found["endpoint"] = await questions(endpoint)
+    await endpoint.close()
+    await rewriter.check()
+    await rewriter.close()
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(probe(sys.argv[1]))))

@@ -1,0 +1,117 @@
+"""The fit of the gate, on queries whose outcomes are known."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import grape
+from models.common import paths
+from models.retriever.types import TextLength
+from models.search.gate import GATE_JSON, Gate, Look, Signs, decide, read_signs
+from training.data.rows import Row
+from training.evaluation import gate_fit
+from training.evaluation.gate_fit import Labelled, best_gate, gate_score
+from training.evaluation.queries import described
+from training.evaluation.results import Results
+from training.evaluation.run import _gate_note, evaluate
+from training.evaluation.settings import EvalSettings
+
+KNOWN = tuple(np.linspace(0.4, 0.6, 101).tolist())
+QUERIES = ["red apple", "roter Apfel", "слон", "Hotel", "the round red thing on a tree"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(QUERIES), st.floats(-1, 1), st.integers(1, 100)),
+        min_size=1,
+    ),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_the_fit_sees_what_serving_decides(
+    asked: list[tuple[str, float, int]], plain: float, other: float
+) -> None:
+    gate = Gate(plain=plain, other=other)
+    looks = [Look(TextLength(length, 77), best, KNOWN) for _, best, length in asked]
+    queries = [query for query, *_ in asked]
+    signs = [read_signs(query, look) for query, look in zip(queries, looks, strict=True)]
+    decided = [decide(q, look, gate).rewrite for q, look in zip(queries, looks, strict=True)]
+    assert gate_fit._rewritten(signs, gate).tolist() == decided
+
+
+def test_the_best_gate_parts_what_the_encoder_knows_from_the_rest() -> None:
+    known_english = [Signs(None, True, 0.1 + place / 100) for place in range(50)]
+    descriptions = [Signs(None, True, 0.02)] * 30  # plain English that the encoder does not know
+    german = [Signs(None, False, 0.0)] * 50
+    loans = [Signs(None, False, 0.7)] * 20  # "Hotel": found as typed, and lost when rewritten
+    found = best_gate(
+        Labelled(
+            known_english + descriptions + german + loans,
+            english=np.arange(150) < 50,
+            direct=np.array([True] * 50 + [False] * 80 + [True] * 20),
+            tuned=np.array([False] * 50 + [True] * 80 + [False] * 20),
+        )
+    )
+    gate, score = found
+    assert 0.02 < gate.plain <= 0.1
+    assert 0.0 < gate.other <= 0.7
+    assert score == pytest.approx((1.0, 1.0, 1.0, 1.0, 0.6, 0.8))
+
+
+def test_what_a_gate_does_is_counted() -> None:
+    labelled = Labelled(
+        [Signs(None, True, 0.5), Signs(None, True, 0.0), Signs("why", False, 0.9)],
+        english=np.array([True, True, False]),
+        direct=np.array([True, True, False]),
+        tuned=np.array([True, False, True]),
+    )
+    score = gate_score(labelled, Gate(plain=0.1, other=0.1))
+    assert score == (0.75, 0.5, 0.5, 1.0, 1.0, 1.0)
+
+
+def test_the_fitted_gate_is_saved_beside_the_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The validation split of the demo; the oracle's queries stand for a perfect adapter's."""
+
+    def with_the_oracle(asked: EvalSettings) -> Results:
+        assert asked.split == "validation"
+        systems = {"direct": "direct", "tuned": "oracle"}
+        found = evaluate(asked.model_copy(update={"systems": list(systems.values())}))
+        for system, name in zip(found.systems, systems, strict=True):
+            system.name = name
+        return found
+
+    monkeypatch.setattr(gate_fit, "evaluate", with_the_oracle)
+    flags = ["--adapter", str(tmp_path), "--limit", "20", "--work", str(tmp_path / "work")]
+    assert grape.run(["eval", "--fit-gate", *flags]) == 0
+    fitted = Gate.beside(tmp_path)
+    assert "split validation" in fitted.fitted_on
+    assert json.loads((tmp_path / GATE_JSON).read_text())["plain"] == fitted.plain
+    assert "skips the language model" in capsys.readouterr().out
+
+
+def test_a_report_tells_what_the_gate_keeps() -> None:
+    english = [described(Row(query="guitar", targets=("a",), language="en"), False)] * 4
+    asked = [described(Row(query="guitar", targets=("a",), language="en"), True)]
+    german = [described(Row(query="Gitarre", targets=("a",), language="de"), True)] * 4
+    ranks = {
+        "direct": [1] * 5 + [50, 50, 50, 1],
+        "tuned": [1] * 5 + [1, 1, 1, 1],
+        "auto": [1] * 5 + [1, 1, 50, 1],
+    }
+    measured = {name: SimpleNamespace(ranks=found) for name, found in ranks.items()}
+    (note,) = _gate_note([*english, *asked, *german], measured)  # type: ignore[arg-type]
+    assert "80.0% of short plain English skips" in note
+    assert "keeps 66.7%" in note
+    assert _gate_note(german, measured) == []  # type: ignore[arg-type]
+
+
+def test_the_shipped_gate_was_fitted() -> None:
+    assert Gate.beside(paths.ADAPTER).fitted_on

@@ -1,0 +1,318 @@
+"""The evaluation's parts against plain computations, and the command on the real gallery."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.common import paths
+from models.common.errors import InputError
+from models.retriever.build import build_index
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.types import Hit, Vectors
+from models.search.fusion import fuse
+from tests.support.grape_server import GRAPE
+from tests.support.vectors import DIM, unit_vectors
+from training.data.rows import Row
+from training.evaluation.metrics import per_query, scored
+from training.evaluation.queries import described, slices_of
+from training.evaluation.report.trec import write_all
+from training.evaluation.results import ALL, Results
+from training.evaluation.retrieval import retrieve
+from training.evaluation.run import evaluate
+from training.evaluation.settings import EvalSettings
+from training.evaluation.statistics import compare, estimate, paired_p
+from training.evaluation.systems import SYSTEMS, tasks_of, texts_of
+from training.rewards.ranking import Corpus
+
+
+def vectors_of(texts: list[str], seed: int) -> dict[str, Vectors]:
+    return dict(zip(texts, unit_vectors(len(texts), seed), strict=True))
+
+
+def test_constant_scores_are_no_better_than_chance() -> None:
+    """The pitfall: equal scores sorted stably put the right picture first."""
+    corpus = Corpus.of(np.repeat(unit_vectors(1), 200, axis=0))
+    texts, targets = [("a",)] * 50, [[place] for place in range(50)]
+    for combine in ("one", "rrf"):
+        found = retrieve(corpus, {"a": unit_vectors(1)[0]}, texts, targets, combine)
+        assert set(found.ranks.tolist()) == {200.0}
+        assert per_query(found.top, targets)["R@10"].mean() == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 3))
+def test_lists_and_ranks_tell_the_same(seed: int, size: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    corpus = Corpus.of(unit_vectors(size, seed))
+    vectors = vectors_of(["a", "b", "c"], seed + 1)
+    texts = [("a",), ("b",), ("c",)]
+    targets = [rng.choice(size, min(most, size), replace=False).tolist() for _ in texts]
+    found = retrieve(corpus, vectors, texts, targets, "one")
+    for rank, top, wanted in zip(found.ranks, found.top, targets, strict=True):
+        places = [place for place, position in enumerate(top, 1) if position in wanted]
+        assert places[0] == rank
+        assert len(set(top)) == len(top) == min(size, 100)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31))
+def test_fused_lists_are_those_that_serving_fuses(seed: int) -> None:
+    pictures = unit_vectors(30, seed)
+    corpus = Corpus.of(pictures)
+    vectors = vectors_of(["a", "b"], seed + 1)
+    found = retrieve(corpus, vectors, [("a", "b")], [[0]], "rrf")
+    lists = []
+    for text in ("a", "b"):
+        scores = pictures @ vectors[text]
+        lists.append([Hit(int(p), float(scores[p])) for p in np.argsort(-scores)])
+    served = fuse(lists, 30)
+    scores = {hit.position: hit.score for hit in served}
+    assert [scores[p] for p in found.top[0]] == pytest.approx([hit.score for hit in served])
+    before = sum(score >= scores[0] - 1e-12 for p, score in scores.items() if p != 0)
+    assert found.ranks.tolist() == [1 + before]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 3))
+def test_lists_in_turns_are_those_that_serving_makes(seed: int, most: int) -> None:
+    pictures = unit_vectors(30, seed)
+    names = ["a", "b", "c"]
+    vectors = vectors_of(names, seed + 1)
+    groups = [tuple(names[:most]), ("a",), ("c", "a")]
+    left_out = [[], [5], [7]]
+    found = retrieve(Corpus.of(pictures), vectors, groups, [[0], [1], [2]], "interleave", left_out)
+    for query, group in enumerate(groups):
+        lists = []
+        for text in group:
+            scores = pictures @ vectors[text]
+            order = [p for p in np.argsort(-scores) if p not in left_out[query]]
+            lists.append([Hit(int(p), float(scores[p])) for p in order])
+        served = [hit.position for hit in fuse(lists, 30, "interleave")]
+        assert found.top[query] == served
+        assert found.ranks[query] == 1 + served.index(query)
+
+
+def test_several_texts_become_one_vector() -> None:
+    corpus = Corpus.of(np.eye(DIM, dtype=np.float32))
+    axis = np.eye(DIM, dtype=np.float32)
+    near = axis[0] + 0.1 * axis[1]
+    vectors = {"x": axis[0], "near x": near / np.linalg.norm(near), "y": axis[1]}
+    group = [("x", "near x", "y")]
+    consistent = retrieve(corpus, vectors, group, [[0]], "consistent")
+    assert consistent.target_similarity == pytest.approx([float(vectors["near x"][0])])
+    mean = retrieve(corpus, vectors, group, [[7]], "mean")
+    assert mean.top[0][:2] == [0, 1]
+
+
+def test_metrics_are_trec_evals() -> None:
+    rng = np.random.default_rng(0)
+    top = [rng.permutation(50)[:20].tolist() for _ in range(40)]
+    targets = [rng.choice(50, rng.integers(1, 4), replace=False).tolist() for _ in top]
+    ours = per_query(top, targets)
+    qrels = {str(q): {str(t): 1 for t in wanted} for q, wanted in enumerate(targets)}
+    run = {str(q): scored(found) for q, found in enumerate(top)}
+    judge = pytrec_eval.RelevanceEvaluator(qrels, {"success.1,5,10", "ndcg_cut.10"})
+    for query, values in judge.evaluate(run).items():
+        for ours_name, trec in (
+            ("R@1", "success_1"), ("R@5", "success_5"), ("R@10", "success_10"),
+            ("nDCG@10", "ndcg_cut_10"),
+        ):  # fmt: skip
+            assert ours[ours_name][int(query)] == pytest.approx(values[trec])
+    first = [min((p for p, d in enumerate(found, 1) if d in wanted), default=99)
+             for found, wanted in zip(top, targets, strict=True)]  # fmt: skip
+    assert ours["MRR@10"].tolist() == pytest.approx([1 / p if p <= 10 else 0 for p in first])
+
+
+def test_trec_files_are_read_by_the_library(tmp_path: Path) -> None:
+    import ir_measures
+
+    write_all(tmp_path, [["red fox.png"], ["b"]], {"direct": [["a", "red fox.png"], ["b", "a"]]})
+    qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels.txt")))
+    run = list(ir_measures.read_trec_run(str(tmp_path / "direct.run")))
+    assert ir_measures.calc_aggregate([ir_measures.RR @ 10], qrels, run) == {
+        ir_measures.RR @ 10: 0.75
+    }
+
+
+def test_the_interval_holds_what_it_should() -> None:
+    """Of 200 samples of a known mean about 95 % have it inside."""
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        found = estimate((rng.random(150) < 0.3).astype(float))
+        inside += found.low <= 0.3 <= found.high
+    assert 180 <= inside <= 198
+
+
+def test_the_randomisation_test_is_exact_where_it_can_be() -> None:
+    assert paired_p(np.array([1.0, 1, 1, 1, 0, 0])) == pytest.approx(2 / 16)
+    assert paired_p(np.zeros(9)) == 1.0
+    assert paired_p(np.array([1.0, -1, 1, -1])) == 1.0
+    assert paired_p(np.ones(40)) < 0.001
+    # Differences of other sizes are permuted; nearly alike, they must tell nearly the same.
+    signs = np.array([1.0] * 14 + [-1.0] * 6)
+    nearly = signs * np.linspace(0.999, 1.001, 20)
+    assert paired_p(nearly) == pytest.approx(paired_p(signs), abs=0.02)
+
+
+def test_holm_corrects_over_the_slices() -> None:
+    ours, theirs = np.array([1.0] * 8 + [0.0] * 8), np.zeros(16)
+    found = {
+        c.slice: c
+        for c in compare("direct", {ALL: range(16), "a": range(8), "b": range(8, 16)}, ours, theirs)
+    }
+    assert found["a"].wins == 8
+    assert found["b"].p_holm == 1.0
+    assert found["a"].p == pytest.approx(2 / 2**8)
+    assert found["a"].p_holm == pytest.approx(3 * 2 / 2**8)
+
+
+def test_slices_of_a_query() -> None:
+    rows = [
+        Row(query="guitar", targets=("a",), language="en"),
+        Row(query="eine alte Gitarre an der Wand", targets=("a",), language="de"),
+    ]
+    queries = [described(rows[0], False), described(rows[1], True)]
+    assert slices_of(queries) == {
+        ALL: [0, 1],
+        "other languages": [1],
+        "short plain English": [0],
+        "1-2 words": [0],
+        "6 words and more": [1],
+        "gate kept": [0],
+        "gate rewritten": [1],
+        "language de": [1],
+        "language en": [0],
+        "task multilingual": [0, 1],
+    }
+
+
+def test_every_system_has_its_own_prompt() -> None:
+    prompts = {
+        name: tasks_of(spec.prompt, None)["multilingual"].prompt("q")
+        for name, spec in SYSTEMS.items()
+        if spec.model == "frozen" and not spec.draws and spec.by == "text"
+    }
+    assert len(set(prompts.values())) == len(prompts) == 3
+    assert texts_of(True, "q", ["r"]) == ("q", "r")
+    assert texts_of(False, "q", []) == ("q",)
+
+
+def eval_command(*flags: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GRAPE, "eval", *flags], capture_output=True, text=True, stdin=subprocess.DEVNULL, **more
+    )  # type: ignore[call-overload,no-any-return]
+
+
+def test_the_command_compares_and_keeps_what_it_measured(tmp_path: Path) -> None:
+    flags = ["--systems", '["direct","oracle"]', "--limit", "20", "--work", str(tmp_path / "work")]
+    flags += ["--report", str(tmp_path / "report"), "--trec", str(tmp_path / "trec")]
+    first = eval_command(*flags)
+    assert first.returncode == 0, first.stderr
+    results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())
+    direct, oracle = results.systems
+    english = "short plain English"
+    assert direct.metrics[english]["R@10"].value > 0.9  # a short description is among them
+    assert oracle.metrics[ALL]["R@10"].value > 0.95
+    assert direct.metrics["language zh"]["R@10"].value < 0.1
+    versus = next(c for c in oracle.comparisons if c.slice == ALL)
+    assert versus.wins > 10 * versus.losses
+    assert versus.p_holm < 0.01
+    assert (tmp_path / "trec" / "oracle.run").is_file()
+    kept = sorted((tmp_path / "work").iterdir())
+    assert len(kept) == 2
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    again = eval_command(*flags)
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
+    assert again.stdout == first.stdout
+
+
+def test_another_encoder_is_searched_in_its_own_index(
+    demo_index: ImageIndex, tmp_path: Path
+) -> None:
+    """The same vectors in another order: all must come out as they did."""
+    places = list(reversed(range(len(demo_index))))
+    other = ImageIndex.build(
+        demo_index.vectors()[places], [demo_index.ids[p] for p in places],
+        [demo_index.metadata[p] for p in places], demo_index.manifest.encoder, "Flat", None,
+    )  # fmt: skip
+    other.save(tmp_path / "other")
+    settings = EvalSettings(
+        systems=["direct"], encoders={"other": str(tmp_path / "other")}, limit=10,
+        work=tmp_path / "work", trec=tmp_path / "trec",
+    )  # fmt: skip
+    direct, again = evaluate(settings).systems
+    assert again.ranks == direct.ranks
+    assert again.metrics == direct.metrics
+    one, two = ((tmp_path / "trec" / f"{name}.run").read_text() for name in ("direct", "other"))
+    assert one.replace(" direct\n", "\n") == two.replace(" other\n", "\n")
+
+
+def test_another_encoder_by_its_name_indexes_the_same_pictures(
+    encoder: ClipEncoder, tmp_path: Path
+) -> None:
+    pictures = {}
+    for colour in ("red", "green", "blue"):
+        pictures[colour] = tmp_path / "pictures" / f"{colour}.png"
+        pictures[colour].parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(pictures[colour])
+    index, _ = build_index(pictures, tmp_path / "pictures", encoder)
+    index.save(tmp_path / "index")
+    rows = [{"query": f"a {name} square", "targets": [name], "split": "test"} for name in pictures]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = EvalSettings(
+        data=str(tmp_path / "rows.jsonl"), index=tmp_path / "index", systems=["direct"],
+        encoders={"same": paths.ENCODER}, work=tmp_path / "work",
+    )  # fmt: skip
+    direct, same = evaluate(settings).systems
+    assert same.ranks == direct.ranks
+    assert same.target_similarity == pytest.approx(direct.target_similarity)
+    unnamed = EvalSettings(data="demo", systems=["direct"], encoders={"none": "no-such-model"},
+                           limit=1, work=tmp_path / "work")  # fmt: skip
+    with pytest.raises(InputError, match="no-such-model"):
+        evaluate(unnamed)
+
+
+def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:
+    """What `grape search` shows for a query is where the evaluation says its picture is."""
+    rows = [{"query": "guitar", "targets": ["1F3B8"], "split": "test", "language": "en"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = eval_command(
+        "--data", str(tmp_path / "rows.jsonl"), "--systems", '["direct"]',
+        "--work", str(tmp_path / "work"), "--report", str(tmp_path / "report"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())
+    shown = subprocess.run(
+        [GRAPE, "search", "guitar", "-k", "5", "--json", "--rewrite", "never"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    hits = [hit["id"] for hit in json.loads(shown.stdout)["hits"]]
+    assert results.systems[0].ranks == [hits.index("1F3B8") + 1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--systems", '["tund"]'], "there is no system 'tund'; did you mean tuned"),
+        (["--systems", '["tuned"]', "--adapter", "none"], "needs an adapter"),
+        (["--split", "nothing"], "has no rows of the split 'nothing'"),
+        (["--data", "/no/such.jsonl"], "There is no data file"),
+        (["--data", "flickr30k", "--folder", "/no/such"], "flickr30k-cn"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(
+    flags: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = eval_command(*flags, "--work", str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

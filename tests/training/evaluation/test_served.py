@@ -1,0 +1,64 @@
+"""Asking a running server what it searches with: patience, and one sentence for what goes wrong."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from models.common.errors import GrapeError, InputError
+from models.retriever.clip_encoder import ClipEncoder
+from tests.support.fake_grape_server import fake_server
+from training.evaluation import served
+from training.evaluation.served import Served
+
+
+@pytest.fixture
+def server(encoder: ClipEncoder) -> Iterator[SimpleNamespace]:
+    with fake_server(encoder) as running:
+        yield running
+
+
+def test_an_overloaded_server_is_asked_again_when_it_says(
+    server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(served.time, "sleep", pauses.append)
+    server.fake.overloaded, server.fake.rewrites = 2, {"Uhr": ["clock"]}
+    found = Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
+    assert found[0].rewrites == [("clock",)]
+    assert pauses == [7, 7]
+    monkeypatch.setattr(served, "_COME_BACK_FOR_S", 5.0)
+    server.fake.overloaded = 1
+    with pytest.raises(GrapeError, match="/search: too much") as raised:
+        Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
+    assert not isinstance(raised.value, InputError)
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        ((422, b'{"error": "n: at most 16"}'), InputError, "/search: n: at most 16"),
+        ((500, b'{"error": "Internal error."}'), GrapeError, "/search: Internal error."),
+        ((502, b"<html>"), GrapeError, "/search: status 502"),
+        ((200, b"<html>"), InputError, "did not answer as a GRAPE server"),
+        ((200, b'{"results": [{}]}'), InputError, "did not answer as a GRAPE server"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(
+    server: SimpleNamespace, answer: tuple[int, bytes], error: type[Exception], sentence: str
+) -> None:
+    asks = Served(server.url)
+    server.fake.fails_with = answer
+    with pytest.raises(error, match=sentence) as raised:
+        asks.searched_with(["Uhr"], "auto", "rewrite", 1)
+    assert type(raised.value) is error
+
+
+def test_no_server_is_one_sentence(server: SimpleNamespace) -> None:
+    for url in ("http://127.0.0.1:9", "127.0.0.1:9", "http://[", ""):
+        with pytest.raises(InputError, match=r"cannot be reached .*: start a server with"):
+            Served(url)
+    server.fake.not_ready = "still loading"
+    with pytest.raises(InputError, match=r"is not ready \(still loading\): try again when"):
+        Served(server.url)

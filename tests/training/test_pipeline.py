@@ -1,0 +1,238 @@
+"""`grape train` for real, on a tiny model: resumed after kill -9, its output read, typos told."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import grape
+from models.rewriter.adapter import checkpoint_revision, open_adapter
+from models.rewriter.tasks import TASKS
+from tests.support.grape_server import GRAPE
+from training.data.rows import Row
+from training.settings import TrainSettings
+from training.stages.adapter_folder import card
+from training.stages.language_model import LanguageModel
+from training.stages.warm_start import Lesson, warm_start
+
+STEPS = 8
+
+
+def config(folder: Path, base: Path, **changes: object) -> Path:
+    values = {
+        "llm": str(base),
+        "out": str(folder / "adapter"),
+        "warm_start": False,
+        "tasks": ["multilingual"],
+        "steps": STEPS,
+        "prompts_per_step": 4,
+        "group_size": 4,
+        "micro_batch": 8,
+        "learning_rate": 1e-2,
+        "beta": 0.05,
+        "lora_rank": 4,
+        "save_every": 2,
+        "validation_every": 4,
+        "validation_queries": {"multilingual": 12},
+        "test_queries": {},
+        **changes,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def train(config_file: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GRAPE, "train", "--config", config_file, *flags],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = train(config(folder, tiny_llm))
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
+    unbroken: Path, tiny_llm: Path
+) -> None:
+    folder = unbroken / "adapter"
+    opened = open_adapter(folder, checkpoint_revision(tiny_llm))
+    assert opened.rank == 4
+    assert opened.tasks["multilingual"].examples == ()
+    model = AutoModelForCausalLM.from_pretrained(tiny_llm)
+    loaded = PeftModel.from_pretrained(model, str(folder))
+    weights = [value for name, value in loaded.named_parameters() if "lora_B" in name]
+    assert weights
+    assert any(value.abs().sum() > 0 for value in weights)
+    stored = load_file(folder / "adapter_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    assert str(tiny_llm.parent) not in (folder / "adapter_config.json").read_text()
+    card = (folder / "README.md").read_text()
+    assert "| learning_rate | 0.01 |" in card
+    assert "**Validation**" in card
+
+
+def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """Two lessons, few steps at a rate of nothing: the weights stay; at a real one they move."""
+    before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
+    row = Row(query="ギター", targets=("1F3B8",), language="ja")
+    lessons = [Lesson(row, "guitar", 1), Lesson(row, "a guitar", 1)]
+    base = LanguageModel.named(str(tiny_llm))
+    tasks = {"multilingual": TASKS["multilingual"].short}
+    moved = {}
+    for rate in (1e-12, 1e-2):
+        settings = TrainSettings(
+            llm=str(tiny_llm), start_from=unbroken / "adapter", tasks=["multilingual"],
+            warm_start_learning_rate=rate, micro_batch=2, prompts_per_step=2, group_size=2,
+            warm_start_epochs=12, warm_start_batch=2, work=tmp_path / f"{rate}",
+        )  # fmt: skip
+        folder = settings.work_folder / "warm_start"
+        after = load_file(
+            warm_start(settings, base, tasks, lessons, folder) / "adapter_model.safetensors"
+        )
+        assert before.keys() == after.keys()
+        moved[rate] = max(float((after[k] - before[k].float()).abs().max()) for k in before)
+        assert "loss of the answers' tokens" in card(settings, base, None, 2, None)
+        opened = open_adapter(unbroken / "adapter", base.revision)
+        assert f"**Went on from**: `{opened.name}`." in card(settings, base, None, 2, None)
+    assert moved[1e-12] < 1e-6 < 1e-3 < moved[1e-2]
+    with pytest.raises(ValueError, match="needs warm_start"):
+        TrainSettings(start_from=unbroken / "adapter", warm_start=False)
+
+
+def test_the_progress_tells_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
+    lines = (unbroken / "stderr").read_text().splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == STEPS
+    for word in ("reward", "rank", "in ten", "flat", "tokens", "kl", "to target", "to random",
+                 "gap", "rank_log", "format"):  # fmt: skip
+        assert f"{word} " in steps[-1], word
+    assert sum(line.startswith("validation at step") for line in lines) == 3
+    events = list((unbroken / "adapter.work").rglob("events.out.tfevents.*"))
+    assert events
+
+
+def test_the_best_by_validation_is_kept(unbroken: Path) -> None:
+    work = unbroken / "adapter.work"
+    curve = [json.loads(line) for line in (work / "validation.jsonl").read_text().splitlines()]
+    assert [seen["step"] for seen in curve] == [0, 4, 8]
+    assert (work / "best" / "adapter_model.safetensors").is_file()
+
+
+def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
+    unbroken: Path, tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, tiny_llm)
+    running = subprocess.Popen(
+        [GRAPE, "train", "--config", path],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr
+    for line in running.stderr:
+        if line.startswith("step 5/"):  # after the checkpoint at 4, before the one at 6
+            os.killpg(running.pid, signal.SIGKILL)
+            break
+    running.wait()
+    assert running.returncode == -signal.SIGKILL
+    work = tmp_path / "adapter.work"
+    assert (work / "grpo" / "checkpoint-4").is_dir()
+    # What a kill during writing leaves must not be taken for a checkpoint.
+    (work / "grpo" / "checkpoint-7").mkdir()
+
+    assert grape.run(["train", "--config", str(path)]) == 2
+    assert "go on with --resume" in capsys.readouterr().err
+    changed = ["--resume", "--learning-rate", "0.5"]
+    assert grape.run(["train", "--config", str(path), *changed]) == 2
+    assert "another learning_rate" in capsys.readouterr().err
+    resumed = train(path, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    steps = [line for line in resumed.stderr.splitlines() if line.startswith("step ")]
+    assert steps[0].startswith("step 5/")
+
+    def last(folder: Path) -> dict[str, torch.Tensor]:
+        return load_file(folder / "grpo" / f"checkpoint-{STEPS}" / "adapter_model.safetensors")
+
+    one, two = last(unbroken / "adapter.work"), last(work)
+    apart = sum((one[name] - two[name]).norm() for name in one)
+    assert apart < 0.01 * sum(value.norm() for value in one.values())
+
+
+def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """`accelerate launch`: the same steps, one adapter, one that writes."""
+    path = config(tmp_path, tiny_llm, micro_batch=4, steps=4)
+    launch = [GRAPE.with_name("accelerate"), "launch", "--cpu", "--num_processes", "2",
+              "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
+              "--num_machines", "1"]  # fmt: skip
+    done = subprocess.run(
+        [*launch, "-m", "grape", "train", "--config", path],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert [line.split("/")[0] for line in steps] == ["step 1", "step 2", "step 3", "step 4"]
+    assert open_adapter(tmp_path / "adapter", checkpoint_revision(tiny_llm)).rank == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lerning_rate": 1}, "There is no setting 'lerning_rate'; did you mean 'learning_rate'?"),
+        ({"rewards": {"rank_lg": 1}}, "there is no reward 'rank_lg'; did you mean rank_log"),
+        ({"micro_batch": 5}, "micro_batch 5 must divide"),
+        ({"rollouts": "vllm-server"}, "needs vllm_server"),
+        ({"llm": "/no/such/model"}, "The base model /no/such/model is not to be had"),
+        ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
+        ({"index": "/no/such"}, "There is no index in /no/such"),
+        ({"steps": 0}, "there is nothing to train"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(
+    changes: dict[str, object],
+    sentence: str,
+    tiny_llm: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = config(tmp_path, tiny_llm, **changes)
+    assert grape.run(["train", "--config", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "Traceback" not in told
+
+
+def test_an_adapter_is_never_overwritten(unbroken: Path) -> None:
+    done = train(unbroken / "train.yaml")
+    assert done.returncode == 2
+    assert "is not empty" in done.stderr
+
+
+def test_an_adapter_for_composed_queries_alone(tmp_path: Path, tiny_llm: Path) -> None:
+    out = tmp_path / "adapter"
+    code = grape.run(
+        ["train", "--config", "training/demo.yaml", "--llm", str(tiny_llm), "--out", str(out),
+         "--data", "demo-composed", "--tasks", '["composed"]', "--no-warm-start",
+         "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
+         "--micro-batch", "8", "--learning-rate", "0.01", "--test-queries", "{}",
+         "--validation-queries", '{"composed": 8}']
+    )  # fmt: skip
+    assert code == 0
+    opened = open_adapter(out, checkpoint_revision(tiny_llm))
+    assert set(opened.tasks) == {"composed"}
+    assert all(" / " in canary.query for canary in opened.manifest.canaries)

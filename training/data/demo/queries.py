@@ -1,0 +1,105 @@
+"""The demo's training data: picture names in 13 languages, and English descriptions.
+
+    python -m training.data.demo.queries demo.jsonl
+
+Names are those of the gallery (Unicode CLDR); the descriptions are in ``descriptions.jsonl``,
+written by hand for this project. Split by picture with a fixed seed.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from models.common.paths import index_dir
+from models.demo.gallery import LANGUAGES
+from models.retriever.manifest import read_manifest
+from models.rewriter.tasks import choose_task
+from training.data.rows import Row, Split, same_query
+
+DESCRIPTIONS = Path(__file__).parent / "descriptions.jsonl"
+SPLIT_SEED = 0
+_TRAIN, _VALIDATION = 0.6, 0.1  # the rest is for testing
+
+
+def split_of(picture_id: str) -> Split:
+    """The same for every query of a picture, whatever else the gallery holds."""
+    digest = hashlib.sha256(f"{SPLIT_SEED}:{picture_id}".encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < _TRAIN:
+        return "train"
+    return "validation" if place < _TRAIN + _VALIDATION else "test"
+
+
+def demo_rows(plain_english: bool = False) -> list[Row]:
+    """All rows; what stands in two splits word for word stays in the one that is tested more.
+
+    Args:
+        plain_english: with the English names of training and validation pictures, which teach that
+            what the encoder knows is best left as it is.
+
+    Raises:
+        InputError: the demo is not prepared.
+    """
+    rows = [*_names(), *_descriptions()]
+    if plain_english:
+        rows += [row for row in english_rows() if row.split != "test"]
+    tested = {same_query(row.query) for row in rows if row.split == "test"}
+    validated = {same_query(row.query) for row in rows if row.split == "validation"} - tested
+    taken = {"test": set(), "validation": tested, "train": tested | validated}
+    return [row for row in rows if same_query(row.query) not in taken[row.split]]
+
+
+def english_rows() -> list[Row]:
+    """The pictures' English names: what the encoder knows, and rewriting can only spoil."""
+    return [_row(str(r["name"]), r["id"], "en", str(r["name"])) for r in gallery()]
+
+
+def english_names() -> dict[str, str]:
+    """The English name of each picture: what the oracle would rewrite a query to."""
+    return {str(record["id"]): str(record["name"]) for record in gallery()}
+
+
+def _names() -> Iterator[Row]:
+    for record in gallery():
+        for language in LANGUAGES:
+            if language != "en" and language in record["names"]:
+                yield _row(record["names"][language], record["id"], language, record["name"])
+
+
+def _descriptions() -> Iterator[Row]:
+    names = english_names()
+    for line in DESCRIPTIONS.read_text().splitlines():
+        record = json.loads(line)
+        if record["id"] in names:
+            yield _row(record["text"], record["id"], "en", names[record["id"]])
+
+
+def _row(query: str, picture_id: str, language: str, english: str) -> Row:
+    """The task is the one that serving would choose."""
+    task = choose_task(query).name
+    split = split_of(picture_id)
+    return Row(
+        query=query, targets=(picture_id,), task=task, language=language, split=split,
+        english=english,
+    )  # fmt: skip
+
+
+def gallery() -> Iterator[dict[str, Any]]:
+    folder = index_dir()
+    manifest = read_manifest(folder)
+    with open(folder / manifest.items_file, encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m training.data.demo.queries OUT.jsonl")
+    lines = "".join(row.model_dump_json() + "\n" for row in demo_rows())
+    Path(sys.argv[1]).write_text(lines, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

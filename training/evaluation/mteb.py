@@ -1,0 +1,238 @@
+"""A served configuration as a model of mteb: the corpus is the task's, all else is the server's.
+
+Extra ``mteb``. A server searches its own gallery, and a task of mteb brings another one. So the
+corpus is encoded and searched here, with the encoder that the server has, and the server says what
+it would search with: gate, rewriter and adapter are its own. The fusion is the function it calls.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.common.errors import InputError
+from models.common.progress import say, track
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.pictures import PictureError, decode_picture, read_picture
+from models.retriever.types import Hit, Vectors
+from models.search.fusion import Fusion, Search, fuse, searches
+from models.search.long_text import readable_parts
+from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models.model_meta import ModelMeta
+    from mteb.types import EncodeKwargs
+    from PIL import Image
+
+
+class ServedModel:
+    """What `mteb.evaluate` takes, by mteb's ``SearchProtocol``: for tasks of retrieval and
+    reranking that ask with texts for pictures or for texts.
+
+    Args:
+        url: where `grape serve` listens.
+        encoder: the one that the server's index was built with.
+        rewrite: ``auto``, ``always`` or ``never``; without one what the server does.
+        fusion: ``auto``, ``rewrite``, ``original``, ``rrf`` or ``mean``; without one what the
+            server does.
+        n: rewrites to search with, 1 to 16; several are drawn with temperature 1.
+
+    Raises:
+        InputError: mteb is not installed, the server cannot be asked, or has another encoder.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        encoder: ClipEncoder,
+        rewrite: RewriteMode | None = None,
+        fusion: Fusion | None = None,
+        n: int = 1,
+    ) -> None:
+        self._server = Served(url)
+        info = self._server.info
+        served = info.index.encoder
+        if not served.same_vectors(encoder.fingerprint):
+            raise InputError(
+                f"The server at {url} has the encoder {served} and would be measured with "
+                f"{encoder.fingerprint}: give the one that it has."
+            )
+        self._encoder = encoder
+        self._mode: RewriteMode = rewrite or info.rewrite
+        self._fusion: Fusion = fusion or info.fusion
+        self._n = n
+        self._index: ImageIndex | None = None
+        wishes = {"rewrite": self._mode, "fusion": self._fusion, "n": n}
+        self.mteb_model_meta = _model_meta(info, encoder, wishes)
+
+    def index(
+        self,
+        corpus: Any,
+        *,
+        task_metadata: "TaskMetadata",
+        encode_kwargs: "EncodeKwargs",
+        **_: Any,
+    ) -> None:
+        """Encodes a task's corpus: a ``datasets.Dataset`` with ``id`` and ``image`` or ``text``.
+
+        Raises:
+            InputError: documents of another kind, or a picture that cannot be read.
+        """
+        if _modality(task_metadata, "document", ("image", "text")) == "image":
+            places = _shown(range(len(corpus)), "Encoding pictures", encode_kwargs)
+            vectors = self._encoder.encode_images(_pictures(corpus, places))
+        else:
+            vectors = self._encoder.encode_texts(_documents(corpus))
+        ids = list(corpus["id"])
+        self._index = ImageIndex.build(vectors, ids, [{}] * len(ids), self._encoder.fingerprint)
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        task_metadata: "TaskMetadata",
+        top_k: int,
+        encode_kwargs: "EncodeKwargs",
+        top_ranked: Any = None,
+        **_: Any,
+    ) -> dict[str, dict[str, float]]:
+        """Searches the corpus as the server searches its gallery.
+
+        Args:
+            queries: a ``datasets.Dataset`` with ``id`` and ``text``.
+            top_ranked: in a reranking task, for each query's id the ids to choose from.
+
+        Returns:
+            For each query's id the ids found with their scores.
+
+        Raises:
+            InputError: queries that are not texts, or that the server refuses.
+            GrapeError: the server's language model went away.
+        """
+        index = self._index
+        assert index, "mteb indexes before it searches"
+        _modality(task_metadata, "query", ("text",))
+        ids, texts = list(queries["id"]), _asked(queries)
+        step = self._server.at_once
+        results: dict[str, dict[str, float]] = {}
+        failures: list[str] = []
+        for start in _shown(range(0, len(ids), step), f"Searching {step} at a time", encode_kwargs):
+            batch = texts[start : start + step]
+            groups = [
+                searches(told.fusion, self._typed(text), told.rewrites)
+                for text, told in zip(batch, self._searched_with(batch, failures), strict=True)
+            ]
+            vectors = self._vectors([search.texts for own in groups for search in own])
+            lists = iter(index.search(vectors, top_k if top_ranked is None else len(index)))
+            for query_id, own in zip(ids[start : start + step], groups, strict=True):
+                found = list(islice(lists, len(own)))
+                if top_ranked is not None:
+                    found = _only(found, {index.position(i) for i in top_ranked[query_id]})
+                hits = fuse(found, top_k)
+                results[query_id] = {index.ids[hit.position]: hit.score for hit in hits}
+        if failures:
+            say(f"{len(failures)} of {len(ids)} queries were searched as typed: {failures[0]}.")
+        return results
+
+    def _typed(self, query: str) -> Search:
+        """A query that is longer than the encoder reads is searched in parts, as serving does."""
+        return Search("query", tuple(readable_parts(query, self._encoder)))
+
+    def _searched_with(self, queries: Sequence[str], failures: list[str]) -> list[SearchedWith]:
+        """What the server makes of each query."""
+        if self._mode == "never":
+            as_typed = SearchedWith(status="kept", reason="not asked for", texts=[])
+            return [as_typed for _ in queries]
+        found = self._server.searched_with(queries, self._mode, self._fusion, self._n)
+        failures += [searched.reason for searched in found if searched.status == "fallback"]
+        return found
+
+    def _vectors(self, groups: Sequence[Sequence[str]]) -> Vectors:
+        """One unit vector for each group of texts, their mean."""
+        vectors = iter(self._encoder.encode_texts([text for group in groups for text in group]))
+        means = np.stack([np.mean(list(islice(vectors, len(group))), axis=0) for group in groups])
+        unit: Vectors = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        return unit
+
+
+def _model_meta(info: ServerInfo, encoder: ClipEncoder, wishes: dict[str, Any]) -> "ModelMeta":
+    """mteb keeps results by name, revision and wishes: another configuration must be another."""
+    try:
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
+    except ImportError as error:
+        raise InputError(
+            "Measuring with mteb needs the package mteb: install the extra 'mteb'."
+        ) from error
+    return ModelMeta.create_empty(
+        {
+            "name": f"grape/{info.adapter or Path(info.llm).name}",
+            "revision": info.revision,
+            "experiment_kwargs": wishes,
+            "embed_dim": encoder.dim,
+            "max_tokens": encoder.context_length,
+            "similarity_fn_name": ScoringFunction.COSINE,
+            "modalities": ["text", "image"],
+        }
+    )
+
+
+def _modality(task_metadata: "TaskMetadata", side: str, possible: tuple[str, ...]) -> str:
+    from mteb.types import PromptType
+
+    found = task_metadata.get_modalities(PromptType(side))
+    if len(found) != 1 or found[0] not in possible:
+        raise InputError(
+            f"{task_metadata.name} is no task for this model: each {side} of it is "
+            f"{' and '.join(found)} and not {' or '.join(possible)}."
+        )
+    return found[0]
+
+
+def _documents(corpus: Any) -> list[str]:
+    """Title and text in one, as mteb gives them to other models."""
+    titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
+    return [
+        f"{title or ''} {text}".strip() for title, text in zip(titles, corpus["text"], strict=True)
+    ]
+
+
+def _asked(queries: Any) -> list[str]:
+    """The queries with their instructions, as mteb gives them to other models."""
+    texts = list(queries["text"])
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError("A query that is a conversation cannot be rewritten.")
+    if "instruction" not in queries.column_names:
+        return texts
+    return [
+        f"{text} {instruction}" if instruction else text
+        for text, instruction in zip(texts, queries["instruction"], strict=True)
+    ]
+
+
+def _pictures(corpus: Any, places: Iterable[int]) -> Iterator["Image.Image"]:
+    """The pictures as `grape index build` opens them: upright, transparent parts on white."""
+    import datasets
+
+    stored = corpus.select_columns(["id", "image"])
+    stored = stored.cast_column("image", datasets.Image(decode=False))
+    for place in places:
+        row = stored[place]
+        data, path = row["image"]["bytes"], row["image"]["path"]
+        try:
+            yield decode_picture(data) if data else read_picture(Path(path))
+        except (PictureError, OSError) as error:
+            raise InputError(
+                f"The task's picture {row['id']!r} cannot be read: {error}."
+            ) from error
+
+
+def _only(lists: Sequence[Sequence[Hit]], positions: set[int | None]) -> list[list[Hit]]:
+    return [[hit for hit in hits if hit.position in positions] for hits in lists]
+
+
+def _shown(places: range, label: str, encode_kwargs: "EncodeKwargs") -> Iterable[int]:
+    return track(places, label) if encode_kwargs.get("show_progress_bar", True) else places

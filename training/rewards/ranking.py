@@ -1,0 +1,177 @@
+"""Where the right picture ranks in the whole corpus: what every reward is made of.
+
+The one place where training touches the corpus. Computed once for a step's whole batch, by a matrix
+product in chunks: memory does not grow with the corpus.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.retriever.types import Vectors
+
+Floats = npt.NDArray[np.float64]
+
+# Scores of one chunk stay in the processor's cache while they are compared.
+_CHUNK_SCORES = 1 << 20
+# The same picture twice gives scores that differ in the last bits; such a tie counts against.
+TIE = 1e-6
+TEMPERATURE = 0.01  # of the softmax over the corpus; CLIP trains with about this
+_MOST_LOG_ODDS = 80.0  # float32 ends a little above
+
+
+class Ranking(NamedTuple):
+    """How each text finds its pictures; every field is ``[texts]``.
+
+    ``rank`` is ``1 + #{pictures outside the targets with score >= the best target's}``: ties count
+    against. The rest are cosines, but for ``log_probability``: of the best target in the softmax
+    over it and all other pictures.
+    """
+
+    rank: Floats  # whole numbers; an estimate where a pool stands for the corpus
+    positive: Floats  # the best target
+    hardest: Floats  # the best picture outside the targets; -1 where there is none
+    random: Floats  # mean of all pictures outside the targets
+    log_probability: Floats
+    corpus_size: int
+
+    def take(self, rows: Sequence[int]) -> "Ranking":
+        """The ranking of some of the texts."""
+        chosen = list(rows)
+        return Ranking(
+            self.rank[chosen],
+            self.positive[chosen],
+            self.hardest[chosen],
+            self.random[chosen],
+            self.log_probability[chosen],
+            self.corpus_size,
+        )
+
+
+class Ranker(Protocol):
+    """The whole corpus, or a pool that stands for it."""
+
+    def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
+        """Ranks each text's best target.
+
+        Args:
+            texts: unit vectors, float32 ``[q, dim]``.
+            targets: for each text the positions of its right pictures, at least one.
+        """
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The vectors of every picture, on the device that they are multiplied on."""
+
+    vectors: Tensor  # float32 [n, dim]
+
+    @classmethod
+    def of(cls, vectors: Vectors, device: str = "cpu") -> "Corpus":
+        return cls(torch.from_numpy(vectors).to(device))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def _sum(self) -> Tensor:
+        """Reading a million vectors takes a tenth of ranking a batch in them."""
+        return self.vectors.sum(0)
+
+    @torch.inference_mode()
+    def rank(
+        self,
+        texts: Vectors,
+        targets: Sequence[Sequence[int]],
+        left_out: Sequence[Sequence[int]] | None = None,
+    ) -> Ranking:
+        """As :meth:`Ranker.rank`, among all pictures.
+
+        Args:
+            left_out: for each text the positions that count as if they were not in the corpus;
+                none of them is a target.
+        """
+        device = self.vectors.device
+        queries = torch.from_numpy(texts).to(device)
+        gone = left_out or [()] * len(targets)
+        both = [[*wanted, *out] for wanted, out in zip(targets, gone, strict=True)]
+        apart, real = pad(both, device)
+        counts = torch.tensor([len(right) for right in targets], device=device)
+        right = torch.arange(apart.shape[1], device=device) < counts.unsqueeze(1)
+        scores = torch.einsum("qd,qtd->qt", queries, self.vectors[apart])
+        tally = Tally(scores.masked_fill(~right, -torch.inf).amax(1))
+        tally.add(queries, self.vectors, apart, real)
+        others = (len(self) - real.sum(1)).clamp(min=1)
+        random = (queries @ self._sum - (scores * real).sum(1)) / others
+        return tally.ranking(random, len(self))
+
+
+class Tally:
+    """Sums up over chunks of pictures what a ranking tells; fields are ``[q]``.
+
+    Args:
+        best: each text's score of its best target.
+    """
+
+    def __init__(self, best: Tensor) -> None:
+        self.best = best
+        self.above = torch.zeros_like(best, dtype=torch.float64)
+        self.hardest = torch.full_like(best, -1.0)
+        # Of all other pictures to the best target, in the softmax.
+        self.odds = torch.zeros_like(best, dtype=torch.float64)
+
+    def add(
+        self, queries: Tensor, vectors: Tensor, targets: Tensor, real: Tensor, weight: float = 1.0
+    ) -> None:
+        """Compares every text with every picture but its targets.
+
+        Args:
+            vectors: float32 ``[n, dim]``.
+            targets: positions in ``vectors``, ``[q, most]``; those not ``real`` are padding.
+            weight: how many pictures each of these stands for.
+        """
+        step = max(1, _CHUNK_SCORES // max(len(queries), 1))
+        for start in range(0, len(vectors), step):
+            chunk = vectors[start : start + step]
+            scores = queries @ chunk.T
+            inside = real & (targets >= start) & (targets < start + len(chunk))
+            row, column = torch.nonzero(inside, as_tuple=True)
+            scores[row, targets[row, column] - start] = -torch.inf
+            better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - TIE, dim=1)
+            self.above += weight * better
+            self.hardest = torch.maximum(self.hardest, scores.amax(1))
+            scores.sub_(self.best.unsqueeze(1)).div_(TEMPERATURE).clamp_(max=_MOST_LOG_ODDS).exp_()
+            self.odds += weight * scores.sum(1, dtype=torch.float64)
+
+    def ranking(self, random: Tensor, corpus_size: int) -> Ranking:
+        """What was summed up, with the mean similarity to random pictures, ``[q]``."""
+        return Ranking(
+            _floats(1 + self.above),
+            _floats(self.best),
+            _floats(self.hardest),
+            _floats(random),
+            _floats(-torch.log1p(self.odds)),
+            corpus_size,
+        )
+
+
+def pad(targets: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions ``[q, most]``, filled up with 0, and which of them are real."""
+    most = max(map(len, targets), default=1)
+    padded = np.zeros((len(targets), most), np.int64)
+    real = np.zeros((len(targets), most), bool)
+    for row, positions in enumerate(targets):
+        padded[row, : len(positions)] = positions
+        real[row, : len(positions)] = True
+    return torch.from_numpy(padded).to(device), torch.from_numpy(real).to(device)
+
+
+def _floats(values: Tensor) -> Floats:
+    array: Floats = values.double().cpu().numpy()
+    return array

@@ -1,0 +1,62 @@
+"""Ranks in a corpus too large to compare whole: hard negatives and a random sample stand for it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from models.retriever.image_index import ImageIndex
+from models.retriever.types import Vectors
+from training.rewards.ranking import Ranking, Tally, pad
+
+
+class Pool:
+    """Estimates what :class:`training.rewards.ranking.Corpus` computes.
+
+    The pool of a batch are the nearest neighbours of its targets (from FAISS: what is confused with
+    them), each counted once, and a random sample of the rest, drawn anew for every batch. A picture
+    of the sample stands for ``(N - neighbours) / sample`` pictures, so that the expected rank is
+    the exact one.
+    """
+
+    def __init__(self, index: ImageIndex, hard: int, random: int, seed: int) -> None:
+        """
+        Args:
+            hard: neighbours of each target.
+            random: pictures in the sample.
+        """
+        self._index = index
+        self._vectors = index.vectors()
+        self._hard = hard
+        self._random = random
+        self._rng = np.random.default_rng(seed)
+        self._neighbours: dict[int, list[int]] = {}
+
+    @torch.inference_mode()
+    def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
+        """As :meth:`training.rewards.ranking.Ranker.rank`; ``rank`` is an estimate, not below 1."""
+        queries = torch.from_numpy(texts)
+        near = self._near({position for positions in targets for position in positions})
+        place = {position: number for number, position in enumerate(near.tolist())}
+        local, real = pad([[place[p] for p in positions] for positions in targets], queries.device)
+        near_vectors = torch.from_numpy(self._vectors[near])
+        scores = torch.einsum("qd,qtd->qt", queries, near_vectors[local])
+        tally = Tally(scores.masked_fill(~real, -torch.inf).amax(1))
+        tally.add(queries, near_vectors, local, real)
+
+        rest = np.setdiff1d(np.arange(len(self._index)), near, assume_unique=True)
+        drawn = self._rng.choice(rest, min(self._random, len(rest)), replace=False)
+        sample = torch.from_numpy(self._vectors[drawn])
+        weight = len(rest) / max(len(drawn), 1)
+        tally.add(queries, sample, local, torch.zeros_like(real), weight)
+        random = queries @ sample.mean(0) if len(drawn) else torch.zeros(len(queries))
+        return tally.ranking(random, len(self._index))
+
+    def _near(self, targets: set[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Positions of the targets and of their neighbours, each once."""
+        unseen = sorted(targets - self._neighbours.keys())
+        if unseen:
+            found = self._index.search(self._vectors[unseen], self._hard)
+            for target, hits in zip(unseen, found, strict=True):
+                self._neighbours[target] = [target, *(hit.position for hit in hits)]
+        return np.unique([p for target in targets for p in self._neighbours[target]])

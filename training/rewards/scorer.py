@@ -1,0 +1,100 @@
+"""From what a model wrote to rankings: parser, encoder and corpus as serving uses them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.common import paths
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import read_manifest
+from models.retriever.text_encoder import PREFIX, TextEncoder
+from models.rewriter.tasks import parse_rewrite
+from training.rewards.ranking import Corpus, Ranker, Ranking
+from training.rewards.rewards import Rollout
+from training.rewards.sampled_ranking import Pool
+from training.settings import RetrieverSettings
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """The frozen half: what every reward and every metric is measured with."""
+
+    encoder: ClipEncoder | TextEncoder
+    index: ImageIndex
+    corpus: Ranker
+
+
+def load_retriever(settings: RetrieverSettings) -> Retriever:
+    """From the index folder and the encoder that made it."""
+    folder = settings.index or paths.index_dir()
+    built_with = read_manifest(folder).encoder
+    name = paths.ENCODER if folder == paths.index_dir() else built_with.name
+    encoder: ClipEncoder | TextEncoder
+    if name.startswith(PREFIX):
+        encoder = TextEncoder(name, settings.encoder_device)
+    else:
+        encoder = ClipEncoder(
+            name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
+        )
+    index = ImageIndex.open(folder, encoder.fingerprint)
+    corpus: Ranker
+    if len(index) <= settings.exact_up_to:
+        corpus = Corpus.of(index.vectors(), settings.encoder_device)
+    else:
+        corpus = Pool(index, settings.pool_hard, settings.pool_random, settings.seed)
+    return Retriever(encoder, index, corpus)
+
+
+class Scorer:
+    """Ranks completions. Remembers the last batch, for each reward of a step asks for it anew."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.retriever = retriever
+        self._asked: tuple[list[str], list[str]] | None = None
+        self._answer: Rollout | None = None
+
+    def rank(self, texts: Sequence[str], targets: Sequence[Sequence[str]]) -> Ranking:
+        """Ranks texts as they are.
+
+        Args:
+            targets: for each text the ids of its right pictures.
+        """
+        index = self.retriever.index
+        positions = [[p for t in ids if (p := index.position(t)) is not None] for ids in targets]
+        return self.retriever.corpus.rank(self.retriever.encoder.encode_texts(texts), positions)
+
+    def rollout(
+        self, completions: Sequence[str], queries: Sequence[str], targets: Sequence[Sequence[str]]
+    ) -> Rollout:
+        """Ranks what would be searched for each completion, and each query as it is."""
+        asked = (list(completions), list(queries))
+        if asked == self._asked and self._answer is not None:
+            return self._answer
+        texts = searched(completions, queries)
+        encoder = self.retriever.encoder
+        # Both in one batch and one matrix product; a query stands there once for its group.
+        distinct = list(dict.fromkeys(zip(queries, map(tuple, targets), strict=True)))
+        both = self.rank(
+            [*texts, *(query for query, _ in distinct)], [*targets, *(ids for _, ids in distinct)]
+        )
+        place = {pair: len(texts) + number for number, pair in enumerate(distinct)}
+        originals = [place[q, tuple(ids)] for q, ids in zip(queries, targets, strict=True)]
+        self._answer = Rollout(
+            completions=completions,
+            clip_tokens=[encoder.text_length(text).clip_tokens for text in texts],
+            context_length=encoder.context_length,
+            rewritten=both.take(range(len(texts))),
+            original=both.take(originals),
+        )
+        self._asked = asked
+        return self._answer
+
+
+def searched(completions: Sequence[str], queries: Sequence[str]) -> list[str]:
+    """What serving would search: the rewrite, or the query where there is none to read."""
+    return [parse_rewrite(c) or q for c, q in zip(completions, queries, strict=True)]
+
+
+def recall_at(k: int, ranking: Ranking) -> float:
+    """Share of texts whose best target is among the first ``k``."""
+    return float((ranking.rank <= k).mean()) if len(ranking.rank) else 0.0

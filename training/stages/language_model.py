@@ -1,0 +1,164 @@
+"""The base model as training loads it: weights, tokenizer, LoRA, greedy answers."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from models.common.errors import InputError
+from models.common.paths import checkpoint_dir
+from models.demo.llm import DEMO_LLMS
+from models.rewriter.adapter import checkpoint_revision
+from models.rewriter.base_model import hub_checkpoint
+from models.rewriter.tasks import STOP
+from training.settings import TrainSettings
+
+Tokenizer = PreTrainedTokenizerBase
+
+_GREEDY_BATCH = 64
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A base model: ``name`` is what the user calls it, ``path`` where transformers finds it."""
+
+    name: str
+    path: str
+    on_gpu: bool
+
+    @classmethod
+    def named(cls, name: str) -> "LanguageModel":
+        """
+        Raises:
+            InputError: a demo model that is not prepared, or a name that the hub does not have.
+        """
+        path = name
+        if Path(name).is_dir():
+            name = Path(name).name  # an adapter must not tell where its maker's folders lie
+        elif name in DEMO_LLMS:
+            path = str(checkpoint_dir(name))
+            if not Path(path).is_dir():
+                raise InputError(
+                    f"{name} is not prepared: run `grape demo prepare --llm {name}` first."
+                )
+        else:
+            path = str(hub_checkpoint(name))
+        return cls(name, path, torch.cuda.is_available())
+
+    @cached_property
+    def revision(self) -> str:
+        """The hash of the checkpoint's weights."""
+        return checkpoint_revision(Path(self.path))
+
+    def load(self) -> PreTrainedModel:
+        """float32 on a CPU, which computes nothing faster; bfloat16 on a GPU.
+
+        Raises:
+            InputError: no such model.
+        """
+        quiet()
+        dtype = torch.bfloat16 if self.on_gpu else torch.float32
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                self.path, dtype=dtype, attn_implementation="sdpa"
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"The base model {self.name} cannot be loaded: {reason}") from error
+        assert isinstance(model, PreTrainedModel)
+        return model
+
+    def tokenizer(self) -> Tokenizer:
+        """Pads to the left, as generation needs."""
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(self.path, padding_side="left")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+
+def newline_id(tokenizer: Tokenizer) -> int:
+    """The token of the newline that ends a rewrite.
+
+    Raises:
+        InputError: the tokenizer writes it as several tokens.
+    """
+    ids = tokenizer.encode(f"a{STOP}", add_special_tokens=False)
+    if tokenizer.decode(ids[-1:]) != STOP:
+        raise InputError("This model's tokenizer has no token of its own for a newline.")
+    return int(ids[-1])
+
+
+def lora(settings: TrainSettings) -> LoraConfig:
+    """The adapter that training starts from."""
+    targets = settings.lora_targets
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def peft_model(model: Any) -> PeftModel:
+    """The trained model, which TRL has wrapped."""
+    assert isinstance(model, PeftModel)
+    return model
+
+
+@torch.inference_mode()
+def greedy_answers(
+    model: torch.nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int
+) -> list[str]:
+    """One greedy answer to each prompt, up to its first newline."""
+    was_training = model.training
+    model.eval()
+    stops = [newline_id(tokenizer)]
+    if tokenizer.eos_token_id is not None:
+        stops.append(int(tokenizer.eos_token_id))
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers = [""] * len(prompts)
+    for start in range(0, len(prompts), _GREEDY_BATCH):
+        rows = by_length[start : start + _GREEDY_BATCH]
+        batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True)
+        batch = batch.to(next(model.parameters()).device)
+        written = model.generate(  # type: ignore[operator]
+            **batch,
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            eos_token_id=stops,
+            pad_token_id=tokenizer.pad_token_id,
+            top_p=None,
+            top_k=None,
+        )
+        new = tokenizer.batch_decode(
+            written[:, batch.input_ids.shape[1] :], skip_special_tokens=True
+        )
+        for row, text in zip(rows, new, strict=True):
+            answers[row] = text.split(STOP)[0]
+    model.train(was_training)
+    return answers
+
+
+def quiet() -> None:
+    """TRL, datasets and transformers say much that helps nobody who trains a rewriter."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity(logging.ERROR)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("trl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="(peft|trl|transformers|torch)")
