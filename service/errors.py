@@ -1,45 +1,18 @@
 """Errors on the wire: one shape everywhere, and a closed list of types."""
 
-from enum import StrEnum
-
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from models.client.wire import ErrorBody, ErrorType
 from service.api.headers import SECURITY_HEADERS
-
-
-class ErrorType(StrEnum):
-    """All that ``error_type`` can be."""
-
-    VALIDATION = "validation"  # the request is not what the route takes
-    NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
-    UNAUTHORIZED = "unauthorized"  # no API key, or a wrong one
-    NOT_FOUND = "not_found"
-    CONFLICT = "conflict"  # not while the server is in the state that it is in
-    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or nothing proves it
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    TOO_LARGE = "too_large"
-    OVERLOADED = "overloaded"  # come back after Retry-After seconds
-    UNAVAILABLE = "unavailable"  # a part that the request needs is not ready
-    INTERNAL = "internal"
-
 
 _KINDS = {
     404: ErrorType.NOT_FOUND,
     405: ErrorType.METHOD_NOT_ALLOWED,
     413: ErrorType.TOO_LARGE,
 }
-
-
-class ErrorBody(BaseModel):
-    """What every answer of 400 and above looks like."""
-
-    error: str
-    error_type: ErrorType
-    request_id: str
 
 
 class ApiError(Exception):

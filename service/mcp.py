@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from models.client.client import AsyncClient, ClientError, SearchWishes
 from models.client.wire import RewriteResult, SearchedTexts, SearchHit
 from models.common.progress import say
-from service.settings import RewriteMode
+from models.search.options import RewriteMode
 
 SHOWN = 3  # pictures that come along as images; a model pays for each of them
 SHOWN_PIXELS = 256

@@ -5,10 +5,11 @@ import base64
 from pathlib import Path
 from typing import NamedTuple
 
+from models.client.wire import ErrorType
 from models.retriever.pictures import PictureError, TooManyPixels, decode_picture
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
-from service.errors import ApiError, ErrorType
+from service.errors import ApiError
 from service.retrieval import Retriever
 
 # A picture that is this near to one of the index is that one, perhaps in another file format.

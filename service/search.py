@@ -20,15 +20,15 @@ from models.retriever.types import Hit, TextLength
 from models.rewriter.protocol import Sampling
 from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task
 from models.search.composed import repeats, words_beside
-from models.search.fusion import FUSED_DEPTH, Fusion, Search, chosen, found_by, fuse, searches
+from models.search.fusion import FUSED_DEPTH, Search, chosen, found_by, fuse, searches
 from models.search.gate import Decision, Look, decide
 from models.search.long_text import readable_parts
+from models.search.options import Fusion, RewriteMode
 from service.hits import answered
 from service.monitoring.metrics import Metrics
 from service.reference import Reference
 from service.retrieval import Retrieved, Retriever
 from service.rewriting.routing import Rewriters
-from service.settings import RewriteMode
 from service.wanted import Wanted, as_typed, asks
 
 

@@ -8,11 +8,9 @@ from pydantic_settings import SettingsConfigDict
 
 from models.common.settings import CommandSettings
 from models.rewriter.vision import IMAGE_PIXELS
-from models.search.fusion import Fusion
+from models.search.options import Fusion, RewriteMode
 from service.api_keys import KeyHashes
 from service.monitoring.logs import LogFormat
-
-RewriteMode = Literal["auto", "always", "never"]
 
 
 class Settings(CommandSettings):

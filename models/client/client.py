@@ -30,8 +30,7 @@ from models.client.wire import (
     SearchResult,
     SearchResults,
 )
-from models.search.fusion import Fusion
-from service.settings import RewriteMode
+from models.search.options import Fusion, RewriteMode
 
 __all__ = ["AsyncClient", "Client", "ClientError", "Info", "RewriteWishes", "SearchWishes"]
 

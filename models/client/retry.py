@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from models.client.wire import ErrorBody
 from models.common.errors import GrapeError
 
 FIRST_PAUSE_S = 0.25  # doubled with every attempt
@@ -27,7 +28,7 @@ class ClientError(GrapeError):
     """Why there is no answer.
 
     Attributes:
-        error_type: the server's word, from the closed list of `service/errors.py`; or
+        error_type: the server's word, from the closed list ``ErrorType``; or
             ``unreachable``, ``timeout``, ``not_grape`` (something else answers there),
             ``address`` or ``key`` (it cannot be one).
         message: one sentence that says what is wrong and what to do next.
@@ -53,14 +54,6 @@ class ClientError(GrapeError):
         """Whether asking for something else would help, and asking again would not."""
         refused = self.status is not None and 400 <= self.status < 500
         return self.error_type in ("address", "key") or (refused and self.status not in COME_BACK)
-
-
-class Problem(BaseModel):
-    """The server's one shape of errors; `service/errors.py` cannot be had without FastAPI."""
-
-    error: str
-    error_type: str
-    request_id: str
 
 
 class Patience:
@@ -148,7 +141,7 @@ def settled(outcome: Outcome, accepted: tuple[int, ...], url: str) -> httpx.Resp
     if outcome.status_code in accepted:
         return outcome
     try:
-        problem = Problem.model_validate_json(outcome.content)
+        problem = ErrorBody.model_validate_json(outcome.content)
     except ValidationError as error:
         raise _not_grape(url, outcome.status_code) from error
     raise ClientError(problem.error_type, problem.error, problem.request_id, outcome.status_code)

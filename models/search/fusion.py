@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain, zip_longest
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from models.retriever.types import Hit, Vectors
+from models.search.options import Fusion
 
-Fusion = Literal["auto", "rewrite", "original", "rrf", "mean", "interleave", "self-consistency"]
 Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
 
 # Reciprocal rank fusion's constant, from Cormack, Clarke and Büttcher, SIGIR 2009.

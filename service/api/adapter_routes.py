@@ -5,10 +5,11 @@ from typing import Self
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.client.wire import ErrorType
 from models.common.errors import GrapeError
 from models.search.gate import Gate
 from service.api.routes import ERRORS
-from service.errors import ApiError, ErrorType
+from service.errors import ApiError
 from service.rewriting.adapter_registry import NoSuchAdapter
 from service.rewriting.routing import Busy, NothingBefore
 from service.runtime.service import Service

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models.client.wire import ErrorType
 from service.api_keys import position_in
-from service.errors import ErrorType, error_response
+from service.errors import error_response
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})  # a health check has no key
 LOGIN = "/login"

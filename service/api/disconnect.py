@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from service.errors import ApiError, ErrorType
+from models.client.wire import ErrorType
+from service.errors import ApiError
 
 Result = TypeVar("Result")
 

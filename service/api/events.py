@@ -11,9 +11,8 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from models.client.wire import DirectHits, PartialRewrite, SearchResult
+from models.client.wire import DirectHits, ErrorBody, ErrorType, PartialRewrite, SearchResult
 from service.api.disconnect import hung_up
-from service.errors import ErrorBody, ErrorType
 from service.search import Searcher, SearchOptions
 from service.wanted import Wanted
 

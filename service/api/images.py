@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 from fastapi.responses import Response
 
+from models.client.wire import ErrorType
 from models.retriever.pictures import PictureError, read_picture, thumbnail_webp
-from service.errors import ApiError, ErrorType
+from service.errors import ApiError
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex

@@ -10,8 +10,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.client.wire import ErrorType
 from service.api.headers import add_security_headers
-from service.errors import ErrorType, error_response
+from service.errors import error_response
 from service.monitoring import logs
 from service.monitoring.metrics import Metrics
 

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from models.client.wire import (
+    ErrorBody,
+    ErrorType,
     Readiness,
-    RewriteRequest,
     RewriteResponse,
-    SearchRequest,
     SearchResult,
     SearchResults,
 )
@@ -26,7 +26,8 @@ from models.search.fusion import rewrites_to_draw
 from service.api.disconnect import unless_gone
 from service.api.events import MEDIA_TYPE, event_stream, wants_events
 from service.api.images import MAX_SIZE, MIN_SIZE, picture_response
-from service.errors import ApiError, ErrorBody, ErrorType
+from service.api.requests import RewriteRequest, SearchRequest
+from service.errors import ApiError
 from service.monitoring.logs import log_queries
 from service.reference import Limits, PictureTooLarge, Reference, from_index, from_request
 from service.runtime.service import Service

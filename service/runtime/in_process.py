@@ -8,7 +8,8 @@ from typing import Any
 
 from models.common.progress import say
 from models.rewriter.protocol import Sampling
-from models.search.fusion import Fusion, rewrites_to_draw
+from models.search.fusion import rewrites_to_draw
+from models.search.options import Fusion
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
 from service.retrieval import Retriever

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from pathlib import Path
 
-from models.client.wire import PartHealth, Readiness
+from models.client.wire import ErrorType, PartHealth, Readiness
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import Rewriter
 from models.rewriter.vllm import import_engine_ahead
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
-from service.errors import ApiError, ErrorType, overloaded
+from service.errors import ApiError, overloaded
 from service.monitoring.metrics import Metrics
 from service.retrieval import Retriever
 from service.rewriting.adapter_registry import Registry

@@ -4,8 +4,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
+from models.client.wire import ErrorBody
 from service.api.app import create_app
-from service.errors import ErrorBody
 from service.settings import Settings
 from tests.support.grape_server import Server
 

@@ -7,12 +7,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from models.client.wire import RewriteResponse, SearchHit, SearchResult
+from models.client.wire import ErrorBody, ErrorType, RewriteResponse, SearchHit, SearchResult
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import Ask, Sampling
 from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
-from service.errors import ErrorBody, ErrorType
 from tests.models.retriever.test_pictures import png_of_size
 from tests.support.app import FakeRewriter
 

@@ -9,7 +9,8 @@ import pytest
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Hit
-from models.search.fusion import Fusion, Search, fuse, searches
+from models.search.fusion import Search, fuse, searches
+from models.search.options import Fusion
 from service.retrieval import Retriever
 
 

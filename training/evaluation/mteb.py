@@ -18,8 +18,9 @@ from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.pictures import PictureError, decode_picture, read_picture
 from models.retriever.types import Hit, Vectors
-from models.search.fusion import Fusion, Search, fuse, searches
+from models.search.fusion import Search, fuse, searches
 from models.search.long_text import readable_parts
+from models.search.options import Fusion
 from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.common.errors import GrapeError, InputError
 from models.retriever.manifest import EncoderFingerprint
-from models.search.fusion import Fusion
+from models.search.options import Fusion
 
 RewriteMode = Literal["auto", "always", "never"]
 Shape = TypeVar("Shape", bound=BaseModel)

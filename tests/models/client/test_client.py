@@ -17,7 +17,7 @@ from PIL import Image
 
 from models.client import retry as exchange
 from models.client.client import AsyncClient, Client, ClientError
-from service.errors import ErrorType
+from models.client.wire import ErrorType
 from tests.service.test_commands import grape
 from tests.support.app import COLOURS, FakeRewriter
 from tests.support.loopback import listening

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from models.client.wire import ErrorType
 from models.common.errors import GrapeError
 from models.rewriter.protocol import RewriterDown
-from service.errors import ErrorType
 from service.runtime import live
 from tests.service.api.test_routes import problem
 from tests.support.adapter_folders import Stage, write_adapter

@@ -13,10 +13,10 @@ from starlette.routing import Mount, Route
 
 from models.client.client import AsyncClient
 from models.client.retry import ClientError
+from models.client.wire import ErrorType
 from models.common.errors import InputError
 from service.api.auth import COOKIE, OPEN_PATHS
 from service.api_keys import require_key_beyond_loopback
-from service.errors import ErrorType
 from service.settings import Settings
 from tests.service.api.test_routes import problem
 from tests.service.test_commands import grape

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.errors import ErrorBody, ErrorType
+from models.client.wire import ErrorBody, ErrorType
 from service.retrieval import Retriever
 from service.runtime import service as state
 from service.settings import Settings
