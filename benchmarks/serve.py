@@ -25,7 +25,7 @@ from models.common import paths
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.rewriter.adapter import checkpoint_revision, open_adapter
-from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import choose_task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from tests.support.grape_server import Server
@@ -96,7 +96,7 @@ async def raw_engine(texts: Sequence[str]) -> dict[int, Load]:
     rewriter = VLLMRewriter(VLLMOptions(str(base)), adapter, paths.merged_dir())
 
     def written(text: str) -> Awaitable[object]:
-        return rewriter.complete(Ask(adapter.tasks[choose_task(text).name], text), Sampling())
+        return rewriter.complete(Prompt(adapter.tasks[choose_task(text).name], text), Sampling())
 
     loads = {}
     await closed_loop(written, texts[:8], 1)

@@ -21,7 +21,7 @@ from models.rewriter.protocol import Sampling
 from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task
 from models.search.composed import repeats, words_beside
 from models.search.fusion import FUSED_DEPTH, Search, chosen, found_by, fuse, searches
-from models.search.gate import Decision, Look, decide
+from models.search.gate import Decision, GateInput, decide
 from models.search.long_text import readable_parts
 from models.search.options import Fusion, RewriteMode
 from service.hits import answered
@@ -29,7 +29,7 @@ from service.monitoring.metrics import Metrics
 from service.reference import Reference
 from service.retrieval import Retrieved, Retriever
 from service.rewriting.routing import Rewriters
-from service.wanted import Wanted, as_typed, asks
+from service.wanted import Wanted, as_typed, prompts
 
 
 class SearchOptions(NamedTuple):
@@ -204,7 +204,7 @@ class Searcher:
         best = direct[0].score if direct else None
         known = self._retriever.index.manifest.known_scores
         gate = self._rewriter.gate(choose_task(query).name)
-        return decide(query, Look(self._length(query), best, known), gate)
+        return decide(query, GateInput(self._length(query), best, known), gate)
 
     async def _gated(
         self,
@@ -239,7 +239,7 @@ class Searcher:
     ) -> Outcome:
         if self._rewriter.switched_off:
             return Outcome("kept", f"{why}, but this server has no rewriter", [])
-        questions = asks(wanted, task, self._rewriter.sees_pictures)
+        questions = prompts(wanted, task, self._rewriter.sees_pictures)
         if not questions:
             unknown = "nothing says in words what the picture shows"
             return Outcome("kept", f"{why}, but {unknown}", [])
@@ -248,7 +248,7 @@ class Searcher:
         alone = len(questions) == 1
         on_text = (lambda text: tell(PartialRewrite(text=text))) if tell and alone else None
         answers = await asyncio.gather(
-            *(self._rewriter.rewrite(ask, sampling, on_text) for ask in questions)
+            *(self._rewriter.rewrite(prompt, sampling, on_text) for prompt in questions)
         )
         written = [answer for answer in answers if answer.texts]
         failed = next((answer for answer in answers if not answer.texts), None)
@@ -264,8 +264,8 @@ class Searcher:
             why = f"{why}, but {some} as typed: {failed.reason}"
         said = [
             text
-            for ask, answer in zip(questions, answers, strict=True)
-            for text in answer.texts or [ask.query]
+            for prompt, answer in zip(questions, answers, strict=True)
+            for text in answer.texts or [prompt.query]
         ]
         joined = tuple(part for text in said for part in self._read(text))
         return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))

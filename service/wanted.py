@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.rewriter.protocol import Ask
+from models.rewriter.protocol import Prompt
 from models.rewriter.tasks import Task, composed_query
 from models.search.fusion import Search
 from models.search.long_text import readable_parts, split_text
@@ -28,7 +28,7 @@ def as_typed(wanted: Wanted, encoder: "ClipEncoder") -> Search:
     return Search(name, (wanted.reference.vector, *texts))
 
 
-def asks(wanted: Wanted, task: Task, sees_pictures: bool) -> list[Ask]:
+def prompts(wanted: Wanted, task: Task, sees_pictures: bool) -> list[Prompt]:
     """What the language model is asked: a long query in as many parts as it is shown at a time.
 
     None where it cannot know what the picture shows.
@@ -36,9 +36,9 @@ def asks(wanted: Wanted, task: Task, sees_pictures: bool) -> list[Ask]:
     assert wanted.query
     if wanted.reference is None:
         parts = split_text(wanted.query, lambda part: len(part) <= task.max_chars)
-        return [Ask(task, part) for part in parts]
+        return [Prompt(task, part) for part in parts]
     if sees_pictures and wanted.reference.picture:
-        return [Ask(task, wanted.query, wanted.reference.picture)]
+        return [Prompt(task, wanted.query, wanted.reference.picture)]
     if wanted.reference.caption is None:
         return []
-    return [Ask(task, composed_query(wanted.reference.caption, wanted.query))]
+    return [Prompt(task, composed_query(wanted.reference.caption, wanted.query))]

@@ -17,7 +17,7 @@ from training.stages.adapter_folder import Comparison, add_metrics, as_json, tab
 from training.stages.language_model import LanguageModel
 from training.stages.processes import is_first, processes
 from training.stages.sampling import NOTHING, Engine, Samples, joined
-from training.stages.warm_start import choose_lessons, warm_start
+from training.stages.warm_start import choose_sft_examples, warm_start
 
 
 def train(settings: TrainSettings) -> None:
@@ -103,15 +103,18 @@ def _warm_start(
         # A row that knows its English is a lesson before the model was asked.
         known = [row for row in chosen if row.english and row.task in settings.warm_start_english]
         samples = joined(samples, dict.fromkeys(known, NOTHING) | drawn)
-        lessons = choose_lessons(
+        sft_examples = choose_sft_examples(
             scorer, samples, settings.warm_start_rank, settings.warm_start_english
         )
-        say(f"Warm start: {len(lessons)} of {len(samples)} queries have a rewrite that ranks well")
-        start = warm_start(settings, base, tasks, lessons, folder)
+        say(
+            f"Warm start: {len(sft_examples)} of {len(samples)} queries "
+            "have a rewrite that ranks well"
+        )
+        start = warm_start(settings, base, tasks, sft_examples, folder)
         if number < settings.warm_start_rounds:
             merged = merge_weights(Path(base.path), start, start.with_name("merged"))
             sampler, prompts = LanguageModel(base.name, str(merged), base.on_gpu), dict(tasks)
-    return start, len(lessons)
+    return start, len(sft_examples)
 
 
 def what_there_is_to_win(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from models.client.retry import (
     ClientError,
     Outcome,
-    Patience,
+    RetryPolicy,
     as_json,
     checked,
     key_headers,
@@ -166,15 +166,15 @@ class Client:
         attempts: int | None = None,
         accepted: tuple[int, ...] = (200,),
     ) -> httpx.Response:
-        patience = Patience(attempts or self._attempts, self._timeout_s)
+        policy = RetryPolicy(attempts or self._attempts, self._timeout_s)
         while True:
-            outgoing = request(self._http, method, path, body, patience.left_s)
+            outgoing = request(self._http, method, path, body, policy.left_s)
             outcome: Outcome
             try:
                 outcome = self._http.send(outgoing)
             except httpx.RequestError as error:
                 outcome = error
-            pause = patience.pause(outcome)
+            pause = policy.pause(outcome)
             if pause is None:
                 return settled(outcome, accepted, self.url)
             time.sleep(pause)
@@ -265,15 +265,15 @@ class AsyncClient:
         attempts: int | None = None,
         accepted: tuple[int, ...] = (200,),
     ) -> httpx.Response:
-        patience = Patience(attempts or self._attempts, self._timeout_s)
+        policy = RetryPolicy(attempts or self._attempts, self._timeout_s)
         while True:
-            outgoing = request(self._http, method, path, body, patience.left_s)
+            outgoing = request(self._http, method, path, body, policy.left_s)
             outcome: Outcome
             try:
                 outcome = await self._http.send(outgoing)
             except httpx.RequestError as error:
                 outcome = error
-            pause = patience.pause(outcome)
+            pause = policy.pause(outcome)
             if pause is None:
                 return settled(outcome, accepted, self.url)
             await asyncio.sleep(pause)

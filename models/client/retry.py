@@ -56,7 +56,7 @@ class ClientError(GrapeError):
         return self.error_type in ("address", "key") or (refused and self.status not in COME_BACK)
 
 
-class Patience:
+class RetryPolicy:
     """How often and how long one call is tried."""
 
     def __init__(self, attempts: int, timeout_s: float) -> None:

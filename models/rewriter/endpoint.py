@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from models.rewriter.protocol import Ask, OnText, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, RewriteFailed, RewriterDown, Sampling
 from models.rewriter.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
 
 Create = Callable[..., Awaitable[Any]]
@@ -51,11 +51,11 @@ class EndpointRewriter:
         return self._sees_pictures
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 
-        create, wishes = await self._asked(ask, sampling)
+        create, wishes = await self._asked(prompt, sampling)
         try:
             if on_text and wishes["n"] == 1:
                 return [await _streamed(create, wishes, on_text)]
@@ -68,16 +68,19 @@ class EndpointRewriter:
             raise RewriteFailed(f"{self._url} answered with what is no JSON.") from error
         return [_text(choice) for choice in answer.choices]
 
-    async def _asked(self, ask: Ask, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
+    async def _asked(self, prompt: Prompt, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
         """Which of the server's two ways is asked, and what: a picture fits into a chat alone."""
-        picture = ask.picture
+        picture = prompt.picture
         if picture is None:
-            wishes = {"prompt": ask.task.prompt(ask.query), **sampling.parameters(ask.task)}
+            wishes = {
+                "prompt": prompt.task.prompt(prompt.query),
+                **sampling.parameters(prompt.task),
+            }
             return self._client.completions.create, {"model": self._model, **wishes}
         shown = await asyncio.to_thread(
             lambda: image_url(picture_to_show(picture, self._image_pixels))
         )
-        wishes = {"messages": messages(shown, ask.query), **sampling.parameters(ask.form)}
+        wishes = {"messages": messages(shown, prompt.query), **sampling.parameters(prompt.form)}
         return self._client.chat.completions.create, {"model": self._model, **wishes}
 
     async def check(self) -> None:

@@ -39,7 +39,7 @@ class Sampling(NamedTuple):
 OnText = Callable[[str], None]  # hears the whole text so far, each time that it grows
 
 
-class Ask(NamedTuple):
+class Prompt(NamedTuple):
     """One query as it is put to the language model."""
 
     task: Task
@@ -64,7 +64,7 @@ class Rewriter(Protocol):
         """Whether the model reads pictures; else a picture is put to it in words."""
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         """What the model wrote after the prompt, unparsed, one text for each sample.
 

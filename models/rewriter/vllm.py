@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter, merge_adapter
-from models.rewriter.protocol import Ask, OnText, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, RewriteFailed, RewriterDown, Sampling
 from models.rewriter.vision import IMAGE_PIXELS
 from models.rewriter.vllm_vision import ENGINE_SETTINGS, picture_prompt, takes_pictures
 
@@ -161,24 +161,24 @@ class VLLMRewriter:
         return self._sees_pictures
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wishes = sampling.parameters(ask.form)
+        wishes = sampling.parameters(prompt.form)
         streams = on_text is not None and wishes["n"] == 1
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         # Streamed, several samples would arrive apart from each other.
         parameters = SamplingParams(**wishes, output_kind=kind)
         request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
-            prompt = await self._prompt(ask)
+            engine_input = await self._engine_input(prompt)
             answers: list[str] = []
             async for output in self._engine.generate(
-                prompt, parameters, request_id, lora_request=self._lora
+                engine_input, parameters, request_id, lora_request=self._lora
             ):
                 if on_text and streams:
                     on_text(output.outputs[0].text)
@@ -192,12 +192,15 @@ class VLLMRewriter:
             reason = str(error.__cause__ or error).strip() or repr(error)
             raise RewriteFailed(reason.splitlines()[0]) from error
 
-    async def _prompt(self, ask: Ask) -> Any:
+    async def _engine_input(self, prompt: Prompt) -> Any:
         """What the engine is given: the task's text, or a chat about the picture."""
-        if ask.picture is not None:
-            return await picture_prompt(self._engine, ask.query, ask.picture, self._image_pixels)
-        (prompt,) = self._engine.renderer.render_cmpl([{"prompt": ask.task.prompt(ask.query)}])
-        return prompt
+        if prompt.picture is not None:
+            return await picture_prompt(
+                self._engine, prompt.query, prompt.picture, self._image_pixels
+            )
+        text = prompt.task.prompt(prompt.query)
+        (rendered,) = self._engine.renderer.render_cmpl([{"prompt": text}])
+        return rendered
 
     async def check(self) -> None:
         if self._engine.errored:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.rewriter.adapter import Adapter
-from models.rewriter.protocol import Ask, OnText, Rewriter, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, Rewriter, RewriterDown, Sampling
 from models.rewriter.vllm import VLLMRewriter
 
 
@@ -33,9 +33,9 @@ class SharedEngine:
         """
         async with self._turn:
             running = await self._alive()
-            voice = await running.engine.attached(adapter) if adapter else running.engine
+            slot = await running.engine.attached(adapter) if adapter else running.engine
             running.users += 1
-            return _Attached(self, running, voice)
+            return _Attached(self, running, slot)
 
     async def _alive(self) -> _Running:
         if self._running:
@@ -45,13 +45,13 @@ class SharedEngine:
         self._running = _Running(await asyncio.to_thread(self._start))
         return self._running
 
-    async def leave(self, running: _Running, voice: VLLMRewriter) -> None:
+    async def leave(self, running: _Running, slot: VLLMRewriter) -> None:
         """Detaches a voice, and ends the engine when it was the last."""
         async with self._turn:
             running.users -= 1
             if running.users:
                 with contextlib.suppress(Exception):  # of a dead engine there is nothing to detach
-                    await voice.detach()
+                    await slot.detach()
                 return
             if self._running is running:
                 self._running = None
@@ -61,26 +61,26 @@ class SharedEngine:
 class _Attached:
     """What one adapter answers."""
 
-    def __init__(self, shared: SharedEngine, running: _Running, voice: VLLMRewriter) -> None:
+    def __init__(self, shared: SharedEngine, running: _Running, slot: VLLMRewriter) -> None:
         self._shared = shared
         self._running = running
-        self._voice = voice
+        self._slot = slot
 
     @property
     def adapter(self) -> str | None:
-        return self._voice.adapter
+        return self._slot.adapter
 
     @property
     def sees_pictures(self) -> bool:
-        return self._voice.sees_pictures
+        return self._slot.sees_pictures
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        return await self._voice.complete(ask, sampling, on_text)
+        return await self._slot.complete(prompt, sampling, on_text)
 
     async def check(self) -> None:
-        await self._voice.check()
+        await self._slot.check()
 
     async def close(self) -> None:
-        await self._shared.leave(self._running, self._voice)
+        await self._shared.leave(self._running, self._slot)

@@ -56,7 +56,7 @@ class Decision(NamedTuple):
     reason: str
 
 
-class Look(NamedTuple):
+class GateInput(NamedTuple):
     """What is known of a query before any language model is asked."""
 
     length: TextLength
@@ -64,7 +64,7 @@ class Look(NamedTuple):
     known_scores: Sequence[float] | None  # the index's; see IndexManifest
 
 
-class Signs(NamedTuple):
+class GateSignals(NamedTuple):
     """What a look says; the gate's thresholds are all that is missing for a decision."""
 
     must_rewrite: str | None  # why, where nothing else counts
@@ -72,25 +72,27 @@ class Signs(NamedTuple):
     share: float | None  # of the known queries whose best picture scores no higher
 
 
-def read_signs(query: str, look: Look) -> Signs:
+def read_signals(query: str, gate_input: GateInput) -> GateSignals:
     """Costs microseconds a word after the word lists are loaded."""
-    if look.length.truncated:
-        limit = look.length.limit
-        return Signs(f"longer than the {limit} tokens that the encoder reads", False, None)
+    if gate_input.length.truncated:
+        limit = gate_input.length.limit
+        return GateSignals(f"longer than the {limit} tokens that the encoder reads", False, None)
     if not in_latin_script(query):
-        return Signs("not in Latin script", False, None)
+        return GateSignals("not in Latin script", False, None)
     words = read_words(query)
     if words.foreign:  # what such a word scores says nothing: "Geschenk" is near the cheese
-        return Signs("words of another language", False, None)
+        return GateSignals("words of another language", False, None)
     share = None
-    if look.best_score is not None and look.known_scores:
-        share = bisect_right(look.known_scores, look.best_score) / len(look.known_scores)
-    return Signs(None, words.english, share)
+    if gate_input.best_score is not None and gate_input.known_scores:
+        share = bisect_right(gate_input.known_scores, gate_input.best_score) / len(
+            gate_input.known_scores
+        )
+    return GateSignals(None, words.english, share)
 
 
-def decide(query: str, look: Look, gate: Gate) -> Decision:
+def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     """Decides for one query."""
-    must, plain, share = read_signs(query, look)
+    must, plain, share = read_signals(query, gate_input)
     if must:
         return Decision(True, must)
     language = "plain English" if plain else "not plain English"
@@ -101,7 +103,8 @@ def decide(query: str, look: Look, gate: Gate) -> Decision:
     knows = "does not know it" if rewrite else "knows it"
     return Decision(
         rewrite,
-        f"{language}, {joined} the encoder {knows}: the best picture scores {look.best_score:.2f}",
+        f"{language}, {joined} the encoder {knows}: "
+        f"the best picture scores {gate_input.best_score:.2f}",
     )
 
 

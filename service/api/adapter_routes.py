@@ -70,7 +70,7 @@ async def change_adapters(body: AdapterChange, request: Request) -> Adapters:
             await rewriters.rollback()
         else:
             name = body.name
-            await rewriters.load(name, lambda: service.voice_from_registry(name))
+            await rewriters.load(name, lambda: service.slot_from_registry(name))
     except NoSuchAdapter as error:
         raise ApiError(404, ErrorType.NOT_FOUND, str(error)) from error
     except (Busy, NothingBefore) as error:
@@ -86,14 +86,14 @@ def _told(service: Service) -> Adapters:
     return Adapters(
         served={
             task: ServedAdapter(
-                adapter=voice.name,
-                gate=voice.gate,
-                ready=voice.host.ready,
-                reason=voice.host.reason,
+                adapter=slot.name,
+                gate=slot.gate,
+                ready=slot.host.ready,
+                reason=slot.host.reason,
             )
-            for task, voice in rewriters.lineup.items()
+            for task, slot in rewriters.routing.items()
         },
-        before={task: voice.name for task, voice in before.items()} if before else None,
+        before={task: slot.name for task, slot in before.items()} if before else None,
         changing=rewriters.changing,
         registry=service.registry.names(),
     )

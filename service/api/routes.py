@@ -169,7 +169,7 @@ async def info(request: Request) -> dict[str, Any]:
     service = _service(request)
     settings = service.settings
     index = service.retriever.index
-    lineup = service.rewriters.lineup
+    routing = service.rewriters.routing
     limits = (
         "max_query_chars",
         "max_queries",
@@ -181,9 +181,9 @@ async def info(request: Request) -> dict[str, Any]:
         "versions": _versions(),
         "llm": settings.llm,
         "llm_endpoint": settings.llm_endpoint,
-        "adapter": lineup[MULTILINGUAL.name].name,
-        "adapters": {task: voice.name for task, voice in lineup.items()},
-        "gate": lineup[MULTILINGUAL.name].gate.model_dump(),
+        "adapter": routing[MULTILINGUAL.name].name,
+        "adapters": {task: slot.name for task, slot in routing.items()},
+        "gate": routing[MULTILINGUAL.name].gate.model_dump(),
         "rewrite": settings.rewrite,
         "fusion": settings.fusion,
         "clip_token_limit": service.retriever.encoder.context_length,

@@ -42,8 +42,8 @@ class ServiceGauges(Collector):
         adapters = GaugeMetricFamily(
             "grape_adapter_info", "What rewrites; the name has a hash", labels=["task", "adapter"]
         )
-        for task, voice in rewriters.lineup.items() if rewriters else ():
-            adapters.add_metric([task, voice.name or ""], 1)
+        for task, slot in rewriters.routing.items() if rewriters else ():
+            adapters.add_metric([task, slot.name or ""], 1)
         yield adapters
         yield self._info(retriever)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cachetools import LRUCache
 
-from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import Task
 from models.rewriter.vision import SeenTask
 from service.monitoring.metrics import Metrics
@@ -26,9 +26,11 @@ class RewriteKey(NamedTuple):
     temperature: float
 
     @classmethod
-    def of(cls, adapter: str | None, ask: Ask, sampling: Sampling) -> "RewriteKey":
-        picture = hashlib.sha256(ask.picture).hexdigest() if ask.picture else ""
-        return cls(adapter, _hash(ask.form), ask.form.prompt(ask.query), picture, *sampling)
+    def of(cls, adapter: str | None, prompt: Prompt, sampling: Sampling) -> "RewriteKey":
+        picture = hashlib.sha256(prompt.picture).hexdigest() if prompt.picture else ""
+        return cls(
+            adapter, _hash(prompt.form), prompt.form.prompt(prompt.query), picture, *sampling
+        )
 
 
 class SharedStore(Protocol):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from models.common.errors import GrapeError
 from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter, unapplied_canaries
-from models.rewriter.protocol import Ask, OnText, RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.rewriter.tasks import MULTILINGUAL, parse_rewrite
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey
@@ -128,27 +128,27 @@ class RewriterHost:
             await asyncio.sleep(0.05)
 
     async def rewrite(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         # The adapter may have been trained on the short prompt.
-        ask = ask._replace(task=self._tasks.get(ask.task.name, ask.task))
+        prompt = prompt._replace(task=self._tasks.get(prompt.task.name, prompt.task))
         self._busy += 1
         try:
-            return await self._in_time(self._rewriter, ask, sampling, on_text)
+            return await self._in_time(self._rewriter, prompt, sampling, on_text)
         finally:
             self._busy -= 1
 
     async def _in_time(
-        self, rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
+        self, rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
     ) -> Rewritten:
-        key = RewriteKey.of(self.adapter, ask, sampling)
+        key = RewriteKey.of(self.adapter, prompt, sampling)
 
         async def write() -> list[str]:
             async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
-                return await _written(rewriter, ask, sampling, on_text)
+                return await _written(rewriter, prompt, sampling, on_text)
 
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -169,12 +169,12 @@ class RewriterHost:
         async with asyncio.timeout(CANARY_TIMEOUT_S):
             await rewriter.check()
             if self._adapter is None:
-                answers = await rewriter.complete(Ask(MULTILINGUAL, CANARY), Sampling())
+                answers = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
                 if not any(map(parse_rewrite, answers)):
                     raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
                 return
             written = [
-                await rewriter.complete(Ask(self._tasks[canary.task], canary.query), Sampling())
+                await rewriter.complete(Prompt(self._tasks[canary.task], canary.query), Sampling())
                 for canary in self._adapter.manifest.canaries
             ]
         silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
@@ -209,14 +209,14 @@ class RewriterHost:
 
 
 async def _written(
-    rewriter: Rewriter, ask: Ask, sampling: Sampling, on_text: OnText | None
+    rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
 ) -> list[str]:
     """The usable rewrites, each once.
 
     Raises:
         NothingUsable: there is none.
     """
-    answers = await rewriter.complete(ask, sampling, on_text)
+    answers = await rewriter.complete(prompt, sampling, on_text)
     parsed = [text for answer in answers if (text := parse_rewrite(answer))]
     if not parsed:
         raise NothingUsable("the rewriter wrote nothing usable")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
-from models.rewriter.protocol import Ask, OnText, Sampling
+from models.rewriter.protocol import OnText, Prompt, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import Gate
 from service.rewriting.host import RewriterHost, Rewritten
@@ -28,7 +28,7 @@ class LoadFailed(InputError):
 
 
 @dataclass(frozen=True)
-class Voice:
+class AdapterSlot:
     """What answers some tasks: an adapter, or the base model, with the gate that belongs to it."""
 
     host: RewriterHost
@@ -44,7 +44,7 @@ class Voice:
         return self.adapter is not None and task in self.adapter.manifest.tasks
 
 
-Lineup = Mapping[str, Voice]  # by task
+Routing = Mapping[str, AdapterSlot]  # by task
 
 
 class Rewriters:
@@ -54,10 +54,10 @@ class Rewriters:
     belong together; a change replaces the lineup in one assignment.
     """
 
-    def __init__(self, first: Voice, make_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, first: AdapterSlot, make_room: Callable[[], None] = lambda: None) -> None:
         """``make_room`` raises GrapeError where no other rewriter can be started beside these."""
-        self._lineup: Lineup = dict.fromkeys(TASKS, first)
-        self._before: Lineup | None = None
+        self._routing: Routing = dict.fromkeys(TASKS, first)
+        self._before: Routing | None = None
         self._make_room = make_room
         self._group: asyncio.TaskGroup | None = None
         self._supervising: dict[RewriterHost, asyncio.Task[None]] = {}
@@ -69,7 +69,7 @@ class Rewriters:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for host in _hosts(self._lineup):
+                for host in _hosts(self._routing):
                     self._supervise(host)
                 await asyncio.Event().wait()
         finally:
@@ -77,44 +77,44 @@ class Rewriters:
                 self._change_task.cancel()
 
     @property
-    def lineup(self) -> Lineup:
-        return self._lineup
+    def routing(self) -> Routing:
+        return self._routing
 
     @property
-    def before(self) -> Lineup | None:
+    def before(self) -> Routing | None:
         """What a rollback goes back to."""
         return self._before
 
     @property
     def switched_off(self) -> bool:
         """Whether this server was told to rewrite nothing."""
-        return all(host.switched_off for host in _hosts(self._lineup))
+        return all(host.switched_off for host in _hosts(self._routing))
 
     @property
     def ready(self) -> bool:
-        return all(host.ready for host in _hosts(self._lineup))
+        return all(host.ready for host in _hosts(self._routing))
 
     @property
     def reason(self) -> str:
         """Why it is not ready."""
-        return next((h.reason for h in _hosts(self._lineup) if not h.ready), "")
+        return next((h.reason for h in _hosts(self._routing) if not h.ready), "")
 
     @property
     def sees_pictures(self) -> bool:
         """Whether the model of composed queries reads pictures itself."""
-        return self._lineup["composed"].host.sees_pictures
+        return self._routing["composed"].host.sees_pictures
 
     def gate(self, task: str) -> Gate:
         """That which was fitted with the adapter of the task."""
-        return self._lineup[task].gate
+        return self._routing[task].gate
 
     async def rewrite(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
         """Rewrites one query within the deadline; never raises for a rewriter's failure."""
-        return await self._lineup[ask.task.name].host.rewrite(ask, sampling, on_text)
+        return await self._routing[prompt.task.name].host.rewrite(prompt, sampling, on_text)
 
-    async def load(self, name: str, prepare: Callable[[], Awaitable[Voice]]) -> None:
+    async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
         """Prepares a new voice, starts and proves it, and gives it its adapter's tasks.
 
         Returns when what it replaces has answered its last request and is closed.
@@ -124,9 +124,9 @@ class Rewriters:
             LoadFailed: it does not fit, does not start or does not prove itself.
         """
 
-        async def wanted() -> Lineup:
-            voice = await prepare()
-            return with_voice(self._lineup, self._as_it_runs(voice))
+        async def wanted() -> Routing:
+            slot = await prepare()
+            return with_slot(self._routing, self._as_it_runs(slot))
 
         await self._change(name, wanted)
 
@@ -141,12 +141,12 @@ class Rewriters:
         if (before := self._before) is None:
             raise NothingBefore("There is nothing to roll back to: no adapter was loaded yet.")
 
-        async def wanted() -> Lineup:
+        async def wanted() -> Routing:
             return before
 
         await self._change("rollback", wanted)
 
-    async def _change(self, what: str, wanted: Callable[[], Awaitable[Lineup]]) -> None:
+    async def _change(self, what: str, wanted: Callable[[], Awaitable[Routing]]) -> None:
         """Whoever asked for it may leave; the change goes on."""
         if self.changing:
             raise Busy(f"Another change is under way ({self.changing}); try again when it is done.")
@@ -154,7 +154,7 @@ class Rewriters:
         self._change_task = asyncio.create_task(self._changed(wanted))
         await asyncio.shield(self._change_task)
 
-    async def _changed(self, wanted: Callable[[], Awaitable[Lineup]]) -> None:
+    async def _changed(self, wanted: Callable[[], Awaitable[Routing]]) -> None:
         try:
             await self._switch(await wanted())
         except GrapeError as error:
@@ -163,8 +163,8 @@ class Rewriters:
         finally:
             self.changing = None
 
-    async def _switch(self, wanted: Lineup) -> None:
-        old = self._lineup
+    async def _switch(self, wanted: Routing) -> None:
+        old = self._routing
         if wanted == old:
             return
         new = _hosts(wanted) - _hosts(old)
@@ -182,7 +182,7 @@ class Rewriters:
                 log.exception("an adapter was not loaded")
             reason = str(error).rstrip(".") or "it does not answer in time"
             raise LoadFailed(f"Nothing has changed: {reason}.") from error
-        self._lineup, self._before = wanted, old
+        self._routing, self._before = wanted, old
         log.info("Served now: %s", ", ".join(f"{t} by {v.name}" for t, v in wanted.items()))
         for host in new:
             self._supervise(host)
@@ -199,27 +199,27 @@ class Rewriters:
         supervising.cancel()
         await asyncio.wait([supervising])
 
-    def _as_it_runs(self, voice: Voice) -> Voice:
+    def _as_it_runs(self, slot: AdapterSlot) -> AdapterSlot:
         """An adapter that is served already is not started once more."""
-        for running in self._lineup.values():
-            if running.name == voice.name:
-                return replace(running, gate=voice.gate)
-        return voice
+        for running in self._routing.values():
+            if running.name == slot.name:
+                return replace(running, gate=slot.gate)
+        return slot
 
 
-def with_voice(lineup: Lineup, voice: Voice) -> Lineup:
+def with_slot(routing: Routing, slot: AdapterSlot) -> Routing:
     """The voice takes its adapter's tasks.
 
     Another adapter that has lost all of its own tasks hands over what it did besides: on a CPU it
     would be an engine for nothing. The base model keeps what nobody takes.
     """
-    after = {task: voice if voice.claims(task) else other for task, other in lineup.items()}
+    after = {task: slot if slot.claims(task) else other for task, other in routing.items()}
     for task, other in after.items():
-        own = [name for name in lineup if other.claims(name)]
+        own = [name for name in routing if other.claims(name)]
         if other.adapter and not any(after[name] is other for name in own):
-            after[task] = voice
+            after[task] = slot
     return after
 
 
-def _hosts(lineup: Lineup) -> set[RewriterHost]:
-    return {voice.host for voice in lineup.values()}
+def _hosts(routing: Routing) -> set[RewriterHost]:
+    return {slot.host for slot in routing.values()}

@@ -15,7 +15,7 @@ from service.reference import Limits, from_request
 from service.retrieval import Retriever
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
-from service.rewriting.routing import Rewriters, Voice
+from service.rewriting.routing import AdapterSlot, Rewriters
 from service.runtime.loading import (
     index_path,
     load_adapter,
@@ -92,7 +92,7 @@ async def _searcher(
         host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
     else:
         host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
-    rewriters = Rewriters(Voice(host, adapter, load_gate(settings)))
+    rewriters = Rewriters(AdapterSlot(host, adapter, load_gate(settings)))
     running = asyncio.create_task(rewriters.run())
     try:
         while with_rewriter and settings.llm != "none" and not host.ready:

@@ -19,7 +19,7 @@ from service.retrieval import Retriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
-from service.rewriting.routing import Rewriters, Voice
+from service.rewriting.routing import AdapterSlot, Rewriters
 from service.runtime import live
 from service.runtime.garbage_collector import keep_what_is_loaded
 from service.runtime.loading import (
@@ -69,7 +69,9 @@ class Service:
                 self._engine = live.shared_engine(vllm_options(self.settings))
             shared = await asyncio.to_thread(live.redis_store, self.settings, adapter)
             self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
-            self._rewriters = Rewriters(Voice(self._host(adapter), adapter, gate), self._make_room)
+            self._rewriters = Rewriters(
+                AdapterSlot(self._host(adapter), adapter, gate), self._make_room
+            )
             self._searcher = Searcher(
                 self._retriever, self._rewriters, self.metrics, self.index_path.name
             )
@@ -115,7 +117,7 @@ class Service:
             raise _unavailable(f"the registry is not open: {self._loading()}")
         return self._registry
 
-    async def voice_from_registry(self, name: str) -> Voice:
+    async def slot_from_registry(self, name: str) -> AdapterSlot:
         """Copies an adapter out of the registry and checks that it fits; starts nothing.
 
         Raises:
@@ -124,7 +126,7 @@ class Service:
         folder = await asyncio.to_thread(self.registry.copy, name)
         try:
             adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
-            return Voice(self._host(adapter), adapter, Gate.beside(folder))
+            return AdapterSlot(self._host(adapter), adapter, Gate.beside(folder))
         except InputError as error:  # the copy's place would say nothing
             raise InputError(str(error).replace(str(folder), name)) from error
 

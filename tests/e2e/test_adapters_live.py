@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from models.common import paths
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter, content_hash, open_adapter
-from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import TASKS, parse_rewrite
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.rewriter.vllm_multi_adapter import SharedEngine
@@ -90,7 +90,7 @@ class Live(NamedTuple):
         done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
         told = json.loads(done.stdout)
         assert "served" in told, told
-        return {task: voice["adapter"] for task, voice in told["served"].items()}
+        return {task: slot["adapter"] for task, slot in told["served"].items()}
 
     def rewritten(self, query: str) -> str:
         (result,) = self.server.client.post("/rewrite", json={"query": query}).json()["results"]
@@ -149,26 +149,26 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
         return started[-1]
 
     shared = SharedEngine(start)
-    voices = [await shared.attach(adapter) for adapter in (None, alpha, beta)]
+    slots = [await shared.attach(adapter) for adapter in (None, alpha, beta)]
 
-    async def ask(voice: int, query: str) -> str | None:
+    async def ask(slot: int, query: str) -> str | None:
         task = alpha.tasks["multilingual"]
-        (answer,) = await voices[voice].complete(Ask(task, query), Sampling())
+        (answer,) = await slots[slot].complete(Prompt(task, query), Sampling())
         return parse_rewrite(answer)
 
     # At once in one batch, with a prefix that all share; then A, B and A again on a warm cache.
-    asked = [(voice, f"Wort {number}") for number in range(2) for voice in range(3)]
+    asked = [(slot, f"Wort {number}") for number in range(2) for slot in range(3)]
     answers = await asyncio.gather(*(ask(*one) for one in asked))
-    words = {voice: {a for (v, _), a in zip(asked, answers, strict=True) if v == voice}
-             for voice in range(3)}  # fmt: skip
+    words = {slot: {a for (v, _), a in zip(asked, answers, strict=True) if v == slot}
+             for slot in range(3)}  # fmt: skip
     assert words[1] == {"alpha"}
     assert words[2] == {"beta"}
     assert not words[0] & {"alpha", "beta"}
-    await voices[1].close()
+    await slots[1].close()
     # Nothing is read from a served adapter's folder again.
     shutil.rmtree(beta.folder)
     assert [await ask(2, "Wort 0"), await ask(2, "Wort 9")] == ["beta", "beta"]
-    voices[1] = await shared.attach(alpha)
+    slots[1] = await shared.attach(alpha)
     assert [await ask(1, "Wort 0"), await ask(2, "Wort 0")] == ["alpha", "beta"]
 
     # Weights that do not fit are refused, and the engine lives on.
@@ -182,8 +182,8 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
     assert await ask(2, "Wort 1") == "beta"
 
     assert len(started) == 1
-    for voice in voices:
-        await voice.close()
+    for slot in slots:
+        await slot.close()
 
 
 def test_the_settings_of_the_docs_are_understood() -> None:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from models.common import paths
 from models.rewriter.adapter import content_hash, open_adapter
 from models.rewriter.endpoint import EndpointRewriter
-from models.rewriter.protocol import Ask, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, Sampling
 from models.rewriter.tasks import LONG, MULTILINGUAL, Task, parse_rewrite
 from tests.support.grape_server import GRAPE, Server
 from training.stages.language_model import greedy_answers
@@ -78,7 +78,7 @@ async def test_an_endpoint_gives_the_same_rewrites(vllm_url: str) -> None:
     """The same model and prompt, in another process and in this one."""
     rewriter = EndpointRewriter(vllm_url, "gemma")
     await rewriter.check()
-    theirs = [await rewriter.complete(Ask(MULTILINGUAL, query), Sampling()) for query in QUERIES]
+    theirs = [await rewriter.complete(Prompt(MULTILINGUAL, query), Sampling()) for query in QUERIES]
     done = subprocess.run(
         [GRAPE, "rewrite", "--adapter", "none", "--json"],
         input="\n".join(QUERIES), capture_output=True, text=True, check=False,
@@ -86,19 +86,19 @@ async def test_an_endpoint_gives_the_same_rewrites(vllm_url: str) -> None:
     assert done.returncode == 0, done.stderr
     ours = [json.loads(line)["rewrites"][0]["text"] for line in done.stdout.splitlines()]
     assert [parse_rewrite(answer) for (answer,) in theirs] == ours
-    assert len(await rewriter.complete(Ask(LONG, "a cat"), Sampling(n=3, temperature=1.0))) == 3
+    assert len(await rewriter.complete(Prompt(LONG, "a cat"), Sampling(n=3, temperature=1.0))) == 3
     told: list[str] = []
-    streamed = await rewriter.complete(Ask(MULTILINGUAL, QUERIES[0]), Sampling(), told.append)
+    streamed = await rewriter.complete(Prompt(MULTILINGUAL, QUERIES[0]), Sampling(), told.append)
     assert streamed == theirs[0] == told[-1:]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
 
     with pytest.raises(RewriteFailed):
-        await EndpointRewriter(vllm_url, "no-such-model").complete(Ask(LONG, "x"), Sampling())
+        await EndpointRewriter(vllm_url, "no-such-model").complete(Prompt(LONG, "x"), Sampling())
     with pytest.raises(RewriterDown, match="does not offer 'other' but gemma"):
         await EndpointRewriter(vllm_url, "other").check()
     nobody = EndpointRewriter("http://127.0.0.1:9/v1", "gemma")
     with pytest.raises(RewriterDown, match="cannot be reached"):
-        await nobody.complete(Ask(LONG, "x"), Sampling())
+        await nobody.complete(Prompt(LONG, "x"), Sampling())
     await rewriter.close()
 
 
@@ -125,7 +125,7 @@ async def test_peft_vllm_and_grape_give_the_same_rewrites(server: Server, vllm_u
         task.max_tokens,
     )
     attached = EndpointRewriter(vllm_url, "grape")
-    by_vllm = [await attached.complete(Ask(task, query), Sampling()) for query in QUERIES]
+    by_vllm = [await attached.complete(Prompt(task, query), Sampling()) for query in QUERIES]
     await attached.close()
     answer = server.client.post("/rewrite", json={"query": QUERIES}).json()
     by_grape = [result["rewrites"][0]["text"] for result in answer["results"]]

@@ -10,7 +10,7 @@ from PIL import Image
 from models.client.wire import ErrorBody, ErrorType, RewriteResponse, SearchHit, SearchResult
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
 from tests.models.retriever.test_pictures import png_of_size
 from tests.support.app import FakeRewriter
@@ -174,10 +174,10 @@ async def test_a_failed_rewrite_falls_back_to_it(
 async def test_a_model_that_sees_pictures_is_shown_the_picture(
     client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[Ask] = []
+    shown: list[Prompt] = []
 
-    async def complete(ask: Ask, sampling: Sampling, on_text: object = None) -> list[str]:
-        shown.append(ask)
+    async def complete(prompt: Prompt, sampling: Sampling, on_text: object = None) -> list[str]:
+        shown.append(prompt)
         return [" a blue square"]
 
     monkeypatch.setattr(rewriter, "sees_pictures", True, raising=False)
@@ -185,14 +185,14 @@ async def test_a_model_that_sees_pictures_is_shown_the_picture(
     for body in ({"image_id": "red.png"}, {"image": picture("red")}):
         result = await search(client, query="but blue", **body)
         assert result.rewrite.texts == ["a blue square"]
-        ask = shown[-1]
-        assert (ask.task.name, ask.query) == ("composed", "but blue")
-        assert ask.picture
-        assert Image.open(io.BytesIO(ask.picture)).size == (64, 64)
+        prompt = shown[-1]
+        assert (prompt.task.name, prompt.query) == ("composed", "but blue")
+        assert prompt.picture
+        assert Image.open(io.BytesIO(prompt.picture)).size == (64, 64)
     assert len(shown) == 1  # the same file was asked about once
     # Another picture is another question, whatever the words.
     await search(client, query="but blue", image=picture("green"))
-    assert len(shown) == len({ask.picture for ask in shown}) == 2
+    assert len(shown) == len({prompt.picture for prompt in shown}) == 2
 
 
 async def test_a_list_of_changes_to_one_picture(client: httpx.AsyncClient) -> None:

@@ -10,7 +10,7 @@ import pytest
 from models.client.wire import SearchResult
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Ask, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, Sampling
 from tests.support.app import COLOURS, FakeRewriter
 
 GERMAN = "ein rotes Bild"
@@ -258,8 +258,8 @@ async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
     query = " ".join(sentences)  # more than a language model is shown at a time
     asked: list[str] = []
 
-    async def complete(ask: Ask, sampling: Sampling, on_text: object = None) -> list[str]:
-        asked.append(ask.query)
+    async def complete(prompt: Prompt, sampling: Sampling, on_text: object = None) -> list[str]:
+        asked.append(prompt.query)
         return ["!!"] if len(asked) == 2 else [" a red square"]
 
     monkeypatch.setattr(rewriter, "complete", complete)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from models.rewriter.adapter import Adapter, checkpoint_revision
-from models.rewriter.protocol import Ask, OnText, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate
 
@@ -98,15 +98,15 @@ class NamedRewriter:
         return self._adapter.name if self._adapter else None
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         assert self in self._engines.alive, "a closed rewriter was asked"
-        if ask.query == CANARY:
+        if prompt.query == CANARY:
             return [BASE_ANSWER if self._engines.unapplied else "tuned"]
         await asyncio.sleep(self._engines.delay)
         await self._engines.may_answer.wait()
         await self.check()
-        return [f"{self.adapter} wrote {ask.query}"]
+        return [f"{self.adapter} wrote {prompt.query}"]
 
     async def check(self) -> None:
         if self.dead:
@@ -161,4 +161,4 @@ class Stage(NamedTuple):
 
 
 def served(told: dict[str, Any]) -> dict[str, str | None]:
-    return {task: voice["adapter"] for task, voice in told["served"].items()}
+    return {task: slot["adapter"] for task, slot in told["served"].items()}

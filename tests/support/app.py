@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Ask, OnText, RewriterDown, Sampling
+from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
 from models.search.gate import Gate
 from service.api.app import create_app
 from service.runtime import live
@@ -39,9 +39,9 @@ class FakeRewriter:
         self.calls: list[tuple[str, Sampling]] = []
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        self.calls.append((ask.query, sampling))
+        self.calls.append((prompt.query, sampling))
         try:
             await asyncio.sleep(self.delay)
             await self.may_answer.wait()
@@ -50,7 +50,7 @@ class FakeRewriter:
             raise
         if self.error:
             raise self.error
-        answer = self.answers.get(ask.query, f" rewritten {ask.query}")
+        answer = self.answers.get(prompt.query, f" rewritten {prompt.query}")
         if on_text and not sampling.temperature:  # of several samples nothing is told
             on_text(answer[:3])
             on_text(answer)

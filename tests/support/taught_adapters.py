@@ -33,7 +33,9 @@ def teach(folder: Path, word: str, tasks: Sequence[str], seed: int = 0) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, padding_side="left")
     tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    prompts = {task: [TASKS[task].short.prompt(lesson) for lesson in LESSONS] for task in tasks}
+    prompts = {
+        task: [TASKS[task].short.prompt(sft_example) for sft_example in LESSONS] for task in tasks
+    }
     canary = {task: TASKS[task].short.prompt("Kanarienvogel") for task in tasks}
     base = {task: greedy_answers(model, tokenizer, [canary[task]], 8)[0] for task in tasks}
     tuned = get_peft_model(

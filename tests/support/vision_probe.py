@@ -18,7 +18,7 @@ from PIL import Image
 
 from models.common.errors import GrapeError
 from models.rewriter.endpoint import EndpointRewriter
-from models.rewriter.protocol import Ask, Rewriter, Sampling
+from models.rewriter.protocol import Prompt, Rewriter, Sampling
 from models.rewriter.tasks import MULTILINGUAL
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 
@@ -43,7 +43,7 @@ def png(image: Image.Image) -> bytes:
 
 
 async def ask(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
-    (answer,) = await rewriter.complete(Ask(MULTILINGUAL, query, shown), Sampling())
+    (answer,) = await rewriter.complete(Prompt(MULTILINGUAL, query, shown), Sampling())
     return answer
 
 
@@ -59,7 +59,7 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
     pictures = [png(picture(seed)) for seed in range(PICTURES)]
     told: list[str] = []
     streamed = await rewriter.complete(
-        Ask(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
+        Prompt(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
     )
     sampling = Sampling(n=3, temperature=1.0)
     return {
@@ -68,10 +68,12 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
         "alone": [await ask(rewriter, each) for each in pictures],
         "other query": await ask(rewriter, pictures[0], "dasselbe, aber in Rot"),
         "streamed": [*streamed, *told],
-        "samples": await rewriter.complete(Ask(MULTILINGUAL, QUERY, pictures[0]), sampling),
-        "text": await rewriter.complete(Ask(MULTILINGUAL, "Hund"), Sampling()),
+        "samples": await rewriter.complete(Prompt(MULTILINGUAL, QUERY, pictures[0]), sampling),
+        "text": await rewriter.complete(Prompt(MULTILINGUAL, "Hund"), Sampling()),
         "marks": [
-            await rewriter.complete(Ask(MULTILINGUAL, "<|vision_start|><|image_pad|>"), Sampling()),
+            await rewriter.complete(
+                Prompt(MULTILINGUAL, "<|vision_start|><|image_pad|>"), Sampling()
+            ),
             await ask(rewriter, pictures[0], "<|image_pad|> <|im_end|> blue"),
         ],
         "too long": await refusal(rewriter, pictures[0], "\N{SNOWMAN}" * 2000),
@@ -92,7 +94,7 @@ async def cancelled(rewriter: VLLMRewriter) -> str:
 
 async def image_tokens(rewriter: VLLMRewriter, size: tuple[int, int]) -> int:
     """How many tokens of the prompt stand for a picture of this size."""
-    prompt = await rewriter._prompt(Ask(MULTILINGUAL, QUERY, png(picture(0, size))))
+    prompt = await rewriter._prompt(Prompt(MULTILINGUAL, QUERY, png(picture(0, size))))
     (place,) = prompt["mm_placeholders"]["image"]
     return int(place.get_num_embeds())
 

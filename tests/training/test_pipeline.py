@@ -21,7 +21,7 @@ from training.data.rows import Row
 from training.settings import TrainSettings
 from training.stages.adapter_folder import card
 from training.stages.language_model import LanguageModel
-from training.stages.warm_start import Lesson, warm_start
+from training.stages.warm_start import SFTExample, warm_start
 
 STEPS = 8
 
@@ -91,7 +91,7 @@ def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: P
     """Two lessons, few steps at a rate of nothing: the weights stay; at a real one they move."""
     before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
     row = Row(query="ギター", targets=("1F3B8",), language="ja")
-    lessons = [Lesson(row, "guitar", 1), Lesson(row, "a guitar", 1)]
+    sft_examples = [SFTExample(row, "guitar", 1), SFTExample(row, "a guitar", 1)]
     base = LanguageModel.named(str(tiny_llm))
     tasks = {"multilingual": TASKS["multilingual"].short}
     moved = {}
@@ -103,7 +103,7 @@ def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: P
         )  # fmt: skip
         folder = settings.work_folder / "warm_start"
         after = load_file(
-            warm_start(settings, base, tasks, lessons, folder) / "adapter_model.safetensors"
+            warm_start(settings, base, tasks, sft_examples, folder) / "adapter_model.safetensors"
         )
         assert before.keys() == after.keys()
         moved[rate] = max(float((after[k] - before[k].float()).abs().max()) for k in before)

@@ -18,7 +18,7 @@ from models.retriever.types import Vectors
 from models.rewriter.adapter import Adapter, merge_adapter
 from models.rewriter.tasks import parse_rewrite
 from models.search.composed import repeats, words_beside
-from models.search.gate import Gate, Look, decide
+from models.search.gate import Gate, GateInput, decide
 from models.search.long_text import readable_parts
 from training.data.rows import Row
 from training.evaluation.results import Cost
@@ -90,13 +90,13 @@ class Gallery:
             raise InputError("The data's pictures are not all in the index.")
         return [position for position in found if position is not None]
 
-    def looks(self, queries: Sequence[str]) -> list[Look]:
+    def gate_inputs(self, queries: Sequence[str]) -> list[GateInput]:
         """What the gate sees of each query."""
         known = self.index.manifest.known_scores
         vectors = self.vectors(queries)
         found = self.index.search(np.stack([vectors[query] for query in queries]), 1)
         return [
-            Look(self.encoder.text_length(query), hits[0].score if hits else None, known)
+            GateInput(self.encoder.text_length(query), hits[0].score if hits else None, known)
             for query, hits in zip(queries, found, strict=True)
         ]
 
@@ -132,10 +132,10 @@ class Bench:
 
     def gated(self, gallery: Gallery) -> list[bool]:
         """Whether `rewrite: auto` rewrites each query."""
-        looks = gallery.looks([row.query for row in self.rows])
+        gate_inputs = gallery.gate_inputs([row.query for row in self.rows])
         return [
-            row.task == "composed" or decide(row.query, look, self.gate).rewrite
-            for row, look in zip(self.rows, looks, strict=True)
+            row.task == "composed" or decide(row.query, gate_input, self.gate).rewrite
+            for row, gate_input in zip(self.rows, gate_inputs, strict=True)
         ]
 
     def _named(self, gallery: Gallery) -> dict[str, tuple[str, ...]]:
@@ -143,11 +143,11 @@ class Bench:
         changes = {row.query for row in self.rows if row.task == "composed"}
         words = {change: words_beside(change) for change in sorted(changes)}
         words = {change: said for change, said in words.items() if said}
-        looks = gallery.looks([said[0] for said in words.values()]) if words else []
+        gate_inputs = gallery.gate_inputs([said[0] for said in words.values()]) if words else []
         return {
             change: said
-            for (change, said), look in zip(words.items(), looks, strict=True)
-            if not decide(said[0], look, self.gate).rewrite
+            for (change, said), gate_input in zip(words.items(), gate_inputs, strict=True)
+            if not decide(said[0], gate_input, self.gate).rewrite
         }
 
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from models.common import paths
 from models.common.errors import InputError
 from models.retriever.manifest import read_manifest
-from models.search.gate import GATE_JSON, Gate, Signs, read_signs
+from models.search.gate import GATE_JSON, Gate, GateSignals, read_signals
 from training.evaluation.bench import Gallery
 from training.evaluation.queries import SHORT_ENGLISH, asked_rows
 from training.evaluation.results import Results
@@ -28,7 +28,7 @@ Flags = npt.NDArray[np.bool_]
 class Labelled(NamedTuple):
     """What the fit sees of the queries; one entry for each."""
 
-    signs: list[Signs]
+    signals: list[GateSignals]
     english: Flags  # plain English names, which the encoder was made for
     direct: Flags  # whether the right picture is among the first ten as typed
     tuned: Flags  # the same for the rewrite
@@ -97,7 +97,7 @@ def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
 
 def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
     """What the gate would do on these queries."""
-    rewritten = _rewritten(labelled.signs, gate)
+    rewritten = _rewritten(labelled.signals, gate)
     hit = np.where(rewritten, labelled.tuned, labelled.direct)
     english, other = labelled.english, ~labelled.english
     return GateScore(
@@ -110,11 +110,11 @@ def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
     )
 
 
-def _rewritten(signs: list[Signs], gate: Gate) -> Flags:
+def _rewritten(signals: list[GateSignals], gate: Gate) -> Flags:
     """As :func:`models.search.gate.decide` does, which a test holds it to."""
-    must = np.array([sign.must_rewrite is not None for sign in signs])
-    plain = np.array([sign.plain for sign in signs])
-    share = np.array([sign.share for sign in signs], dtype=float)
+    must = np.array([sign.must_rewrite is not None for sign in signals])
+    plain = np.array([sign.plain for sign in signals])
+    share = np.array([sign.share for sign in signals], dtype=float)
     low: Flags = share < np.where(plain, gate.plain, gate.other)
     return must | low
 
@@ -123,9 +123,9 @@ def _labelled(results: Results, gallery: Gallery) -> Labelled:
     queries = [query.query for query in results.queries]
     ranks = {system.name: np.array(system.ranks) for system in results.systems}
     return Labelled(
-        signs=[
-            read_signs(query, look)
-            for query, look in zip(queries, gallery.looks(queries), strict=True)
+        signals=[
+            read_signals(query, gate_input)
+            for query, gate_input in zip(queries, gallery.gate_inputs(queries), strict=True)
         ],
         english=np.array([SHORT_ENGLISH in query.slices for query in results.queries]),
         direct=ranks["direct"] <= 10,

@@ -105,14 +105,14 @@ class Corpus:
         counts = torch.tensor([len(right) for right in targets], device=device)
         right = torch.arange(apart.shape[1], device=device) < counts.unsqueeze(1)
         scores = torch.einsum("qd,qtd->qt", queries, self.vectors[apart])
-        tally = Tally(scores.masked_fill(~right, -torch.inf).amax(1))
+        tally = RankAccumulator(scores.masked_fill(~right, -torch.inf).amax(1))
         tally.add(queries, self.vectors, apart, real)
         others = (len(self) - real.sum(1)).clamp(min=1)
         random = (queries @ self._sum - (scores * real).sum(1)) / others
         return tally.ranking(random, len(self))
 
 
-class Tally:
+class RankAccumulator:
     """Sums up over chunks of pictures what a ranking tells; fields are ``[q]``.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Vectors
-from training.rewards.ranking import Ranking, Tally, pad
+from training.rewards.ranking import RankAccumulator, Ranking, pad
 
 
 class Pool:
@@ -41,7 +41,7 @@ class Pool:
         local, real = pad([[place[p] for p in positions] for positions in targets], queries.device)
         near_vectors = torch.from_numpy(self._vectors[near])
         scores = torch.einsum("qd,qtd->qt", queries, near_vectors[local])
-        tally = Tally(scores.masked_fill(~real, -torch.inf).amax(1))
+        tally = RankAccumulator(scores.masked_fill(~real, -torch.inf).amax(1))
         tally.add(queries, near_vectors, local, real)
 
         rest = np.setdiff1d(np.arange(len(self._index)), near, assume_unique=True)

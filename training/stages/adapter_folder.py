@@ -52,7 +52,7 @@ def write_adapter(
     rows: Sequence[Row],
     index: IndexManifest,
     monitor: Monitor | None,
-    lessons: int,
+    sft_examples: int,
 ) -> None:
     """Writes the folder beside and renames it into place; metrics are added when they are known."""
     beside = settings.out.with_name(f".{settings.out.name}.{os.getpid()}")
@@ -85,7 +85,7 @@ def write_adapter(
             "--learning-rate. Nothing was written."
         )
     (beside / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (beside / "README.md").write_text(card(settings, base, monitor, lessons, None))
+    (beside / "README.md").write_text(card(settings, base, monitor, sft_examples, None))
     shutil.rmtree(settings.out, ignore_errors=True)
     beside.rename(settings.out)
 
@@ -94,7 +94,7 @@ def add_metrics(
     settings: TrainSettings,
     base: LanguageModel,
     monitor: Monitor | None,
-    lessons: int,
+    sft_examples: int,
     compared: Comparison,
 ) -> None:
     """Fills in what the test split says."""
@@ -107,7 +107,7 @@ def add_metrics(
         }
     )
     path.write_text(filled.model_dump_json(indent=2) + "\n")
-    text = card(settings, base, monitor, lessons, compared)
+    text = card(settings, base, monitor, sft_examples, compared)
     (settings.out / "README.md").write_text(text)
 
 
@@ -139,7 +139,7 @@ def card(
     settings: TrainSettings,
     base: LanguageModel,
     monitor: Monitor | None,
-    lessons: int,
+    sft_examples: int,
     compared: Comparison | None,
 ) -> str:
     """The model card: data, settings, curve, before and after by language."""
@@ -152,7 +152,7 @@ def card(
         "`grape serve --adapter FOLDER` serves it, and any PEFT or vLLM does too.",
         "",
         f"**Data**: `{settings.data}`. **Warm start**: "
-        + (f"{lessons} best-ranked {taught}." if settings.warm_start else "none."),
+        + (f"{sft_examples} best-ranked {taught}." if settings.warm_start else "none."),
         *([f"**Went on from**: `{started}`."] if started else []),
         "",
         "**Settings**",

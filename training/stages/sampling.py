@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from models.common.progress import track
-from models.rewriter.protocol import Ask, Rewriter, Sampling
+from models.rewriter.protocol import Prompt, Rewriter, Sampling
 from models.rewriter.tasks import Task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from training.data.rows import Row
@@ -144,10 +144,10 @@ async def _draw(
 async def _sample(
     rewriter: Rewriter, task: Task, row: Row, count: int, temperature: float
 ) -> Samples:
-    (greedy,) = await rewriter.complete(Ask(task, row.asked), Sampling())
+    (greedy,) = await rewriter.complete(Prompt(task, row.asked), Sampling())
     if not count:
         return Samples(greedy, ())
-    drawn = await rewriter.complete(Ask(task, row.asked), Sampling(count, temperature))
+    drawn = await rewriter.complete(Prompt(task, row.asked), Sampling(count, temperature))
     return Samples(greedy, tuple(drawn))
 
 

@@ -28,7 +28,7 @@ from training.stages.sampling import Samples
 LOSSES = "losses.json"  # [step, mean negative log-likelihood of the answers' tokens]
 
 
-class Lesson(NamedTuple):
+class SFTExample(NamedTuple):
     """A query with the rewrite that SFT teaches."""
 
     row: Row
@@ -36,12 +36,12 @@ class Lesson(NamedTuple):
     rank: int
 
 
-def choose_lessons(
+def choose_sft_examples(
     scorer: Scorer,
     samples: Mapping[Row, Samples],
     worst_rank: int,
     with_english: Collection[str] = (),
-) -> list[Lesson]:
+) -> list[SFTExample]:
     """The best-ranked rewrite of each query; queries that no rewrite answers are left out.
 
     Of rewrites that rank alike the one that was written most often is taken, then the shortest:
@@ -68,26 +68,26 @@ def choose_lessons(
     order = np.lexsort(
         [np.array([len(t) for t in texts]), -np.array(votes), ranks, np.array(owners)]
     )
-    lessons = {}
+    sft_examples = {}
     for place in order.tolist():
-        if owners[place] not in lessons and ranks[place] <= worst_rank:
-            lesson = Lesson(rows[owners[place]], texts[place], int(ranks[place]))
-            lessons[owners[place]] = lesson
-    return list(lessons.values())
+        if owners[place] not in sft_examples and ranks[place] <= worst_rank:
+            sft_example = SFTExample(rows[owners[place]], texts[place], int(ranks[place]))
+            sft_examples[owners[place]] = sft_example
+    return list(sft_examples.values())
 
 
 def warm_start(
     settings: TrainSettings,
     base: LanguageModel,
     tasks: Mapping[str, Task],
-    lessons: Sequence[Lesson],
+    sft_examples: Sequence[SFTExample],
     folder: Path,
 ) -> Path:
     """Teaches the lessons; returns the folder of the PEFT adapter. Goes on where it was cut off."""
     done = folder / "adapter"
     if done.is_dir():
         return done
-    if not lessons:
+    if not sft_examples:
         raise GrapeError(
             "No sampled rewrite ranks well enough to learn from: raise --warm-start-rank or "
             "--samples, or look at `grape train --dry-run`."
@@ -100,7 +100,9 @@ def warm_start(
 
     set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
     tokenizer = base.tokenizer()
-    data = Dataset.from_list([_tokenised(tokenizer, tasks, lesson) for lesson in lessons])
+    data = Dataset.from_list(
+        [_tokenised(tokenizer, tasks, sft_example) for sft_example in sft_examples]
+    )
     micro = min(settings.micro_batch, settings.warm_start_batch)
     trainer_class = SFTTrainer if base.on_gpu else AnswersOnlyTrainer
     model: Any = base.load()
@@ -146,11 +148,11 @@ def warm_start(
 
 
 def _tokenised(
-    tokenizer: Tokenizer, tasks: Mapping[str, Task], lesson: Lesson
+    tokenizer: Tokenizer, tasks: Mapping[str, Task], sft_example: SFTExample
 ) -> dict[str, list[int]]:
     """Prompt and rewrite as serving joins them; the newline that ends it is taught too."""
-    prompt = tokenizer.encode(tasks[lesson.row.task].prompt(lesson.row.asked))
-    rewrite = tokenizer.encode(f" {lesson.rewrite}{STOP}", add_special_tokens=False)
+    prompt = tokenizer.encode(tasks[sft_example.row.task].prompt(sft_example.row.asked))
+    rewrite = tokenizer.encode(f" {sft_example.rewrite}{STOP}", add_special_tokens=False)
     return {
         "input_ids": prompt + rewrite,
         "completion_mask": [0] * len(prompt) + [1] * len(rewrite),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.common.errors import InputError
-from models.rewriter.protocol import Ask, RewriterDown, Sampling
+from models.rewriter.protocol import Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import LONG
 from models.rewriter.vllm_multi_adapter import SharedEngine
 
@@ -70,8 +70,8 @@ async def test_all_share_one_engine_and_the_last_ends_it(
         shared.attach(None), shared.attach(named("one")), shared.attach(named("two"))
     )
     (engine,) = started
-    assert [voice.adapter for voice in (base, one, two)] == [None, "one", "two"]
-    assert await two.complete(Ask(LONG, "x"), Sampling()) == ["two"]
+    assert [slot.adapter for slot in (base, one, two)] == [None, "one", "two"]
+    assert await two.complete(Prompt(LONG, "x"), Sampling()) == ["two"]
     await one.close()
     assert engine.detached == ["one"]
     await base.close()
@@ -96,16 +96,16 @@ async def test_an_adapter_that_is_refused_costs_no_other(
 async def test_a_dead_engine_is_replaced_once(
     shared: SharedEngine, started: list[FakeEngine]
 ) -> None:
-    voices = [await shared.attach(named(name)) for name in ("one", "two")]
+    slots = [await shared.attach(named(name)) for name in ("one", "two")]
     started[0].dead = True
-    for voice in voices:
+    for slot in slots:
         with pytest.raises(RewriterDown):
-            await voice.check()
-    await asyncio.gather(*(voice.close() for voice in voices))
+            await slot.check()
+    await asyncio.gather(*(slot.close() for slot in slots))
     again = await asyncio.gather(shared.attach(named("one")), shared.attach(named("two")))
     assert len(started) == 2
-    for voice in again:
-        await voice.check()
+    for slot in again:
+        await slot.check()
     assert started[0].closed == 1
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.common.errors import InputError
 from models.retriever.types import TextLength
-from models.search.gate import GATE_JSON, Gate, Look, decide
+from models.search.gate import GATE_JSON, Gate, GateInput, decide
 
 SHORT = TextLength(5, 77)
 KNOWN = [0.5 + place / 1000 for place in range(101)]  # a known query's best scores .50 to .60
@@ -27,7 +27,7 @@ KNOWN = [0.5 + place / 1000 for place in range(101)]  # a known query's best sco
     ],
 )
 def test_plain_english_is_kept(query: str) -> None:
-    assert not decide(query, Look(SHORT, None, None), Gate()).rewrite
+    assert not decide(query, GateInput(SHORT, None, None), Gate()).rewrite
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_plain_english_is_kept(query: str) -> None:
     ],
 )  # fmt: skip
 def test_other_languages_are_rewritten(query: str) -> None:
-    assert decide(query, Look(SHORT, 0.9, None), Gate()).rewrite
+    assert decide(query, GateInput(SHORT, 0.9, None), Gate()).rewrite
 
 
 def test_what_the_encoder_would_cut_is_rewritten() -> None:
-    look = Look(TextLength(122, 77), 0.9, KNOWN)
-    decision = decide("the red apple " * 40, look, Gate())
+    gate_input = GateInput(TextLength(122, 77), 0.9, KNOWN)
+    decision = decide("the red apple " * 40, gate_input, Gate())
     assert decision == (True, "longer than the 77 tokens that the encoder reads")
 
 
@@ -60,7 +60,7 @@ def test_what_the_encoder_would_cut_is_rewritten() -> None:
     ],
 )
 def test_the_score_as_typed_decides(query: str, best: float, rewrite: bool, reason: str) -> None:
-    decision = decide(query, Look(SHORT, best, KNOWN), Gate())
+    decision = decide(query, GateInput(SHORT, best, KNOWN), Gate())
     assert decision.rewrite == rewrite
     assert decision.reason.startswith(reason)
     if "encoder" in reason:
@@ -71,8 +71,8 @@ def test_the_score_as_typed_decides(query: str, best: float, rewrite: bool, reas
 @given(st.text(), st.floats(-1, 1), st.floats(-1, 1))
 def test_a_higher_score_never_makes_it_rewrite(query: str, one: float, other: float) -> None:
     low, high = sorted((one, other))
-    kept = not decide(query, Look(SHORT, low, KNOWN), Gate()).rewrite
-    assert not kept or not decide(query, Look(SHORT, high, KNOWN), Gate()).rewrite
+    kept = not decide(query, GateInput(SHORT, low, KNOWN), Gate()).rewrite
+    assert not kept or not decide(query, GateInput(SHORT, high, KNOWN), Gate()).rewrite
 
 
 def test_a_fitted_gate_lies_beside_the_adapter(tmp_path: Path) -> None:

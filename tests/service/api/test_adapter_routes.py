@@ -8,7 +8,7 @@ from models.search.gate import Gate
 from service.monitoring.metrics import Metrics
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
-from service.rewriting.routing import Voice, with_voice
+from service.rewriting.routing import AdapterSlot, with_slot
 from tests.support.adapter_folders import Stage, served, write_adapter
 
 LONG = "ein sehr langes Bild von einem roten Drachen der auf einem Berg sitzt und schläft"
@@ -172,16 +172,18 @@ async def test_an_engine_that_dies_in_a_change_degrades_and_no_more(stage: Stage
 
 
 def test_who_has_lost_its_tasks_hands_over_the_rest(stage: Stage) -> None:
-    def voice(name: str, *tasks: str) -> Voice:
+    def slot(name: str, *tasks: str) -> AdapterSlot:
         folder = write_adapter(stage.base.parent / name, stage.base, *tasks, weights=name.encode())
         adapter = open_adapter(folder, None) if tasks else None
-        return Voice(RewriterHost(None, adapter, 1, RewriteCache(0, Metrics())), adapter, Gate())
+        return AdapterSlot(
+            RewriterHost(None, adapter, 1, RewriteCache(0, Metrics())), adapter, Gate()
+        )
 
-    base, both = voice("base-model"), voice("both", "multilingual", "long")
-    names, texts = voice("names", "multilingual"), voice("texts", "long")
+    base, both = slot("base-model"), slot("both", "multilingual", "long")
+    names, texts = slot("names", "multilingual"), slot("texts", "long")
     start = dict.fromkeys(TASKS, base)
-    assert with_voice(start, names) == {**start, "multilingual": names}
+    assert with_slot(start, names) == {**start, "multilingual": names}
     start = dict.fromkeys(TASKS, both)
-    after = with_voice(start, names)
+    after = with_slot(start, names)
     assert after == {**start, "multilingual": names}
-    assert with_voice(after, texts) == {**dict.fromkeys(TASKS, texts), "multilingual": names}
+    assert with_slot(after, texts) == {**dict.fromkeys(TASKS, texts), "multilingual": names}

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from models.rewriter.protocol import Ask, RewriteFailed, Sampling
+from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
 from models.rewriter.tasks import COMPOSED
 from models.rewriter.vision import SEEN
 from service.monitoring.metrics import Metrics
@@ -105,8 +105,10 @@ def test_what_is_asked_of_a_seen_picture_is_told_apart_to_its_end() -> None:
     """A model that sees is shown more of a query than one that is told of the picture."""
     shared = "a little darker, " * 60
     assert COMPOSED.max_chars < len(shared) < SEEN.max_chars
-    asks = [Ask(COMPOSED, f"{shared} and {end}", b"picture") for end in ("at night", "in snow")]
-    keys = {RewriteKey.of(None, ask, Sampling()) for ask in asks}
-    keys.add(RewriteKey.of(None, asks[0]._replace(picture=b"other"), Sampling()))
-    keys.add(RewriteKey.of(None, asks[0]._replace(picture=None), Sampling()))
+    prompts = [
+        Prompt(COMPOSED, f"{shared} and {end}", b"picture") for end in ("at night", "in snow")
+    ]
+    keys = {RewriteKey.of(None, prompt, Sampling()) for prompt in prompts}
+    keys.add(RewriteKey.of(None, prompts[0]._replace(picture=b"other"), Sampling()))
+    keys.add(RewriteKey.of(None, prompts[0]._replace(picture=None), Sampling()))
     assert len(keys) == 4

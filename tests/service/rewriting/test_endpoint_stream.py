@@ -5,7 +5,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from models.rewriter.endpoint import EndpointRewriter
-from models.rewriter.protocol import Ask, RewriteFailed, Sampling
+from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
 from models.rewriter.tasks import LONG
 
 
@@ -29,7 +29,7 @@ async def test_a_stream_is_read_or_refused(lines: list[str], text: str | None) -
     told: list[str] = []
     if text is None:
         with pytest.raises(RewriteFailed):
-            await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append)
+            await rewriter.complete(Prompt(LONG, "x"), Sampling(), told.append)
     else:
-        assert await rewriter.complete(Ask(LONG, "x"), Sampling(), told.append) == [text]
+        assert await rewriter.complete(Prompt(LONG, "x"), Sampling(), told.append) == [text]
         assert told[-1] == text

@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from models.common.errors import InputError
-from models.rewriter.protocol import Ask, Sampling
+from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import LONG, MULTILINGUAL
 from service.monitoring.metrics import Metrics
 from service.rewriting import redis_cache as redis_store
@@ -25,7 +25,7 @@ from service.rewriting.redis_cache import RedisStore
 from tests.support.app import FakeRewriter
 
 needs_redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server here")
-KEY = RewriteKey.of("long-multilingual-0", Ask(MULTILINGUAL, "ein Hund"), Sampling())
+KEY = RewriteKey.of("long-multilingual-0", Prompt(MULTILINGUAL, "ein Hund"), Sampling())
 
 
 class RunningRedis(NamedTuple):
@@ -62,7 +62,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRedis]:
 
 
 @pytest.fixture
-async def look(running: RunningRedis) -> AsyncIterator[Any]:
+async def inspect(running: RunningRedis) -> AsyncIterator[Any]:
     """A client of the test's own, on an empty Redis."""
     client = Redis.from_url(running.url, decode_responses=True)
     await client.flushall()
@@ -76,35 +76,37 @@ async def put(store: RedisStore, key: RewriteKey, texts: list[str]) -> None:
 
 
 @needs_redis
-async def test_a_rewrite_outlasts_the_server(running: RunningRedis, look: Any) -> None:
+async def test_a_rewrite_outlasts_the_server(running: RunningRedis, inspect: Any) -> None:
     writer, reader = (RedisStore(running.url, 60, "gemma 1") for _ in range(2))
     await put(writer, KEY, ["a dog", "雪"])
     assert await reader.get(KEY) == ["a dog", "雪"]
-    (name,) = await look.keys("*")
-    assert json.loads(await look.get(name)) == ["a dog", "雪"]
-    assert 0 < await look.ttl(name) <= 60
+    (name,) = await inspect.keys("*")
+    assert json.loads(await inspect.get(name)) == ["a dog", "雪"]
+    assert 0 < await inspect.ttl(name) <= 60
     assert "Hund" not in name
     await asyncio.gather(writer.close(), reader.close())
 
 
 @needs_redis
-async def test_whatever_a_rewrite_hangs_on_is_in_its_key(running: RunningRedis, look: Any) -> None:
+async def test_whatever_a_rewrite_hangs_on_is_in_its_key(
+    running: RunningRedis, inspect: Any
+) -> None:
     store = RedisStore(running.url, 60, "gemma 1")
     await put(store, KEY, ["a dog"])
-    ask = Ask(MULTILINGUAL, "ein Hund")
+    prompt = Prompt(MULTILINGUAL, "ein Hund")
     others = [
-        RewriteKey.of("long-multilingual-1", ask, Sampling()),
-        RewriteKey.of(None, ask, Sampling()),
-        RewriteKey.of(KEY.adapter, Ask(MULTILINGUAL, "zwei Hunde"), Sampling()),
-        RewriteKey.of(KEY.adapter, Ask(MULTILINGUAL.short, "ein Hund"), Sampling()),
-        RewriteKey.of(KEY.adapter, Ask(LONG, "ein Hund"), Sampling()),
-        RewriteKey.of(KEY.adapter, Ask(MULTILINGUAL, "ein Hund", b"picture"), Sampling()),
-        RewriteKey.of(KEY.adapter, ask, Sampling(n=2)),
-        RewriteKey.of(KEY.adapter, ask, Sampling(temperature=1.0)),
+        RewriteKey.of("long-multilingual-1", prompt, Sampling()),
+        RewriteKey.of(None, prompt, Sampling()),
+        RewriteKey.of(KEY.adapter, Prompt(MULTILINGUAL, "zwei Hunde"), Sampling()),
+        RewriteKey.of(KEY.adapter, Prompt(MULTILINGUAL.short, "ein Hund"), Sampling()),
+        RewriteKey.of(KEY.adapter, Prompt(LONG, "ein Hund"), Sampling()),
+        RewriteKey.of(KEY.adapter, Prompt(MULTILINGUAL, "ein Hund", b"picture"), Sampling()),
+        RewriteKey.of(KEY.adapter, prompt, Sampling(n=2)),
+        RewriteKey.of(KEY.adapter, prompt, Sampling(temperature=1.0)),
         KEY._replace(task="another parser"),
     ]
     assert [await store.get(key) for key in others] == [None] * len(others)
-    same = Ask(MULTILINGUAL, "  ein \n Hund ")
+    same = Prompt(MULTILINGUAL, "  ein \n Hund ")
     assert await store.get(RewriteKey.of(KEY.adapter, same, Sampling())) == ["a dog"]
     other_model = RedisStore(running.url, 60, "gemma 2")
     assert await other_model.get(KEY) is None
@@ -114,20 +116,20 @@ async def test_whatever_a_rewrite_hangs_on_is_in_its_key(running: RunningRedis, 
 @needs_redis
 @pytest.mark.parametrize("value", ["", "nonsense", "{}", "[1]", "[]", '"text"', b"\xff\xfe"])
 async def test_what_is_no_rewrite_is_written_anew(
-    running: RunningRedis, look: Any, value: str
+    running: RunningRedis, inspect: Any, value: str
 ) -> None:
     store = RedisStore(running.url, 60, "gemma 1")
-    await look.set(store._name(KEY), value)
+    await inspect.set(store._name(KEY), value)
     assert await store.get(KEY) is None
-    await look.delete(store._name(KEY))
-    await look.rpush(store._name(KEY), "another type")
+    await inspect.delete(store._name(KEY))
+    await inspect.rpush(store._name(KEY), "another type")
     assert await store.get(KEY) is None
     await store.close()
 
 
 @needs_redis
 async def test_a_crowd_is_answered(
-    running: RunningRedis, look: Any, caplog: pytest.LogCaptureFixture
+    running: RunningRedis, inspect: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = RedisStore(running.url, 60, "gemma 1")
     keys = [KEY._replace(prompt=str(number)) for number in range(256)]
@@ -138,7 +140,7 @@ async def test_a_crowd_is_answered(
 
     await asyncio.gather(*(cache.get(key, write) for key in keys))
     await asyncio.gather(*store._putting)
-    assert len(await look.keys("*")) == 256
+    assert len(await inspect.keys("*")) == 256
     assert not caplog.records
     await cache.close()
 
@@ -146,7 +148,7 @@ async def test_a_crowd_is_answered(
 @needs_redis
 async def test_a_redis_that_hangs_delays_nobody_twice(
     running: RunningRedis,
-    look: Any,
+    inspect: Any,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,14 +182,14 @@ async def test_a_redis_that_hangs_delays_nobody_twice(
 
 @needs_redis
 async def test_two_servers_share_what_they_write(
-    start: Callable[..., Any], rewriter: FakeRewriter, running: RunningRedis, look: Any
+    start: Callable[..., Any], rewriter: FakeRewriter, running: RunningRedis, inspect: Any
 ) -> None:
     wishes = {"redis_url": running.url, "llm": "somebody/model"}
     one, two = await start(**wishes), await start(**wishes)
     rewriter.calls.clear()
     body = {"query": "ein rotes Bild", "rewrite": "always", "k": 1}
     first = (await one.post("/search", json=body)).json()
-    while not await look.keys("*"):
+    while not await inspect.keys("*"):
         await asyncio.sleep(0.01)
     second = (await two.post("/search", json=body)).json()
     assert first["rewrite"] == second["rewrite"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import grape
 from models.common import paths
 from models.retriever.types import TextLength
-from models.search.gate import GATE_JSON, Gate, Look, Signs, decide, read_signs
+from models.search.gate import GATE_JSON, Gate, GateInput, GateSignals, decide, read_signals
 from training.data.rows import Row
 from training.evaluation import gate_fit
 from training.evaluation.gate_fit import Labelled, best_gate, gate_score
@@ -38,18 +38,26 @@ def test_the_fit_sees_what_serving_decides(
     asked: list[tuple[str, float, int]], plain: float, other: float
 ) -> None:
     gate = Gate(plain=plain, other=other)
-    looks = [Look(TextLength(length, 77), best, KNOWN) for _, best, length in asked]
+    gate_inputs = [GateInput(TextLength(length, 77), best, KNOWN) for _, best, length in asked]
     queries = [query for query, *_ in asked]
-    signs = [read_signs(query, look) for query, look in zip(queries, looks, strict=True)]
-    decided = [decide(q, look, gate).rewrite for q, look in zip(queries, looks, strict=True)]
-    assert gate_fit._rewritten(signs, gate).tolist() == decided
+    signals = [
+        read_signals(query, gate_input)
+        for query, gate_input in zip(queries, gate_inputs, strict=True)
+    ]
+    decided = [
+        decide(q, gate_input, gate).rewrite
+        for q, gate_input in zip(queries, gate_inputs, strict=True)
+    ]
+    assert gate_fit._rewritten(signals, gate).tolist() == decided
 
 
 def test_the_best_gate_parts_what_the_encoder_knows_from_the_rest() -> None:
-    known_english = [Signs(None, True, 0.1 + place / 100) for place in range(50)]
-    descriptions = [Signs(None, True, 0.02)] * 30  # plain English that the encoder does not know
-    german = [Signs(None, False, 0.0)] * 50
-    loans = [Signs(None, False, 0.7)] * 20  # "Hotel": found as typed, and lost when rewritten
+    known_english = [GateSignals(None, True, 0.1 + place / 100) for place in range(50)]
+    descriptions = [
+        GateSignals(None, True, 0.02)
+    ] * 30  # plain English that the encoder does not know
+    german = [GateSignals(None, False, 0.0)] * 50
+    loans = [GateSignals(None, False, 0.7)] * 20  # "Hotel": found as typed, and lost when rewritten
     found = best_gate(
         Labelled(
             known_english + descriptions + german + loans,
@@ -66,7 +74,11 @@ def test_the_best_gate_parts_what_the_encoder_knows_from_the_rest() -> None:
 
 def test_what_a_gate_does_is_counted() -> None:
     labelled = Labelled(
-        [Signs(None, True, 0.5), Signs(None, True, 0.0), Signs("why", False, 0.9)],
+        [
+            GateSignals(None, True, 0.5),
+            GateSignals(None, True, 0.0),
+            GateSignals("why", False, 0.9),
+        ],
         english=np.array([True, True, False]),
         direct=np.array([True, True, False]),
         tuned=np.array([True, False, True]),

@@ -158,9 +158,9 @@ def test_the_randomisation_test_is_exact_where_it_can_be() -> None:
     assert paired_p(np.array([1.0, -1, 1, -1])) == 1.0
     assert paired_p(np.ones(40)) < 0.001
     # Differences of other sizes are permuted; nearly alike, they must tell nearly the same.
-    signs = np.array([1.0] * 14 + [-1.0] * 6)
-    nearly = signs * np.linspace(0.999, 1.001, 20)
-    assert paired_p(nearly) == pytest.approx(paired_p(signs), abs=0.02)
+    signals = np.array([1.0] * 14 + [-1.0] * 6)
+    nearly = signals * np.linspace(0.999, 1.001, 20)
+    assert paired_p(nearly) == pytest.approx(paired_p(signals), abs=0.02)
 
 
 def test_holm_corrects_over_the_slices() -> None:

@@ -9,7 +9,7 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Ask, OnText, Sampling
+from models.rewriter.protocol import OnText, Prompt, Sampling
 from models.rewriter.tasks import MULTILINGUAL, TASKS
 from training import pipeline
 from training.data.rows import Row
@@ -20,7 +20,7 @@ from training.settings import TrainSettings
 from training.stages import dry_run
 from training.stages.grpo import by_task
 from training.stages.sampling import NOTHING, Samples, sample_rewrites
-from training.stages.warm_start import choose_lessons
+from training.stages.warm_start import choose_sft_examples
 
 GUITAR = Row(query="ギター", targets=("1F3B8",), language="ja")
 HORSE = Row(query="caballo", targets=("1F40E",), language="es")
@@ -36,26 +36,26 @@ def test_the_best_ranked_sample_is_the_lesson(scorer: Scorer) -> None:
         GUITAR: Samples(" drum", (" piano", " guitar", " a man", " guitar\n", "")),
         HORSE: Samples(" wall", (" a door", " window, door, wall, roof, street")),
     }
-    (lesson,) = choose_lessons(scorer, samples, worst_rank=5)
-    assert (lesson.row, lesson.rewrite, lesson.rank) == (GUITAR, "guitar", 1)
+    (sft_example,) = choose_sft_examples(scorer, samples, worst_rank=5)
+    assert (sft_example.row, sft_example.rewrite, sft_example.rank) == (GUITAR, "guitar", 1)
 
 
 def test_of_equal_ranks_the_one_written_more_often_is_taken(scorer: Scorer) -> None:
     samples = {GUITAR: Samples(" the guitar", (" guitar", " the guitar"))}
     assert scorer.rank(["guitar", "the guitar"], [GUITAR.targets] * 2).rank.tolist() == [1, 1]
-    assert choose_lessons(scorer, samples, worst_rank=5)[0].rewrite == "the guitar"
+    assert choose_sft_examples(scorer, samples, worst_rank=5)[0].rewrite == "the guitar"
 
 
 def test_a_rows_own_english_is_a_candidate_where_it_is_asked_for(scorer: Scorer) -> None:
     known = GUITAR.model_copy(update={"english": "guitar"})
     samples = {known: Samples(" wall", (" a door",))}
-    assert choose_lessons(scorer, samples, 5, with_english=["composed"]) == []
-    (lesson,) = choose_lessons(scorer, samples, 5, with_english=["multilingual"])
-    assert lesson.rewrite == "guitar"
+    assert choose_sft_examples(scorer, samples, 5, with_english=["composed"]) == []
+    (sft_example,) = choose_sft_examples(scorer, samples, 5, with_english=["multilingual"])
+    assert sft_example.rewrite == "guitar"
     better = {known: Samples(" guitar", ())}
-    assert choose_lessons(scorer, better, 5, with_english=["multilingual"])[0].rank == 1
-    (lesson,) = choose_lessons(scorer, {known: NOTHING}, 5, with_english=["multilingual"])
-    assert lesson.rewrite == "guitar"
+    assert choose_sft_examples(scorer, better, 5, with_english=["multilingual"])[0].rank == 1
+    (sft_example,) = choose_sft_examples(scorer, {known: NOTHING}, 5, with_english=["multilingual"])
+    assert sft_example.rewrite == "guitar"
 
 
 def test_the_dry_run_tells_what_there_is_to_win(scorer: Scorer) -> None:
@@ -116,12 +116,12 @@ class Counting:
         self._fails_after = fails_after
 
     async def complete(
-        self, ask: Ask, sampling: Sampling, on_text: OnText | None = None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
         self.asked += 1
         if self.asked > self._fails_after:
             raise RuntimeError("the power went out")
-        return [f" {ask.query} {n}" for n in range(sampling.n)]
+        return [f" {prompt.query} {n}" for n in range(sampling.n)]
 
     async def check(self) -> None: ...
 

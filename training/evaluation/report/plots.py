@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from training.evaluation.results import ALL, Estimate, Results, System
 
-Painter = Callable[[Figure, "Look"], None]
+Painter = Callable[[Figure, "Theme"], None]
 NAMES = ("languages", "cost", "ranks", "similarity")  # of the files
 _LANGUAGE = "language "  # what slices of a language begin with
 _WIDTH, _DPI = 6.4, 160
@@ -23,7 +23,7 @@ _MARKERS = "osD^vPX*<>"
 
 
 @dataclass(frozen=True)
-class Look:
+class Theme:
     """Colours of one scheme; those of the page."""
 
     ground: str
@@ -44,12 +44,12 @@ class Look:
             yield system, colour, _MARKERS[number % len(_MARKERS)]
 
 
-LIGHT = Look(
+LIGHT = Theme(
     "#ffffff", "#211a26", "#6a6071", "#d9d2de", "#f6f2f9", "#005a9c", "#c04a00",
     {"direct": "#2f2836", "frozen": "#d97a00", "tuned": "#7b3fa0"},
     ("#2e9e79", "#2b2bee", "#761c0a", "#9d71f4", "#d92644", "#0a6476"),
 )  # fmt: skip
-DARK = Look(
+DARK = Theme(
     "#211c26", "#f0ebf3", "#aaa0b1", "#4a4052", "#2a2430", "#6cbcf5", "#ff9a52",
     {"direct": "#efe9f3", "frozen": "#f0a030", "tuned": "#c79ae2"},
     ("#1b986e", "#cd2bee", "#89f59b", "#9e792e", "#ec13a4", "#b3f471"),
@@ -85,11 +85,11 @@ def _languages(results: Results) -> Plot | None:
     if not slices or not systems:
         return None
 
-    def paint(figure: Figure, look: Look) -> None:
-        axes = _dress(figure.add_subplot(), look)
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = _dress(figure.add_subplot(), theme)
         for row in range(0, len(slices), 2):
-            axes.axhspan(row - 0.5, row + 0.5, color=look.band, zorder=0)
-        for number, (system, colour, marker) in enumerate(look.of(results)):
+            axes.axhspan(row - 0.5, row + 0.5, color=theme.band, zorder=0)
+        for number, (system, colour, marker) in enumerate(theme.of(results)):
             shift = (number - (len(systems) - 1) / 2) * 0.8 / len(systems)
             found = [measured(results, system, name) for name in slices]
             points = [(one, row + shift) for row, one in enumerate(found) if one]
@@ -101,7 +101,7 @@ def _languages(results: Results) -> Plot | None:
         axes.set_ylim(len(slices) - 0.5, -0.5)  # the first slice on top
         axes.set_xlabel(f"{metric}, with 95 % interval")
         axes.grid(axis="y", visible=False)
-        _legend(figure, axes, look)
+        _legend(figure, axes, theme)
 
     found = {s.name: [e.value for n in slices if (e := measured(results, s, n))] for s in systems}
     told = (f"{name} {min(some):.3f} to {max(some):.3f}" for name, some in found.items() if some)
@@ -118,9 +118,9 @@ def _cost(results: Results) -> Plot | None:
     if not known:
         return None
 
-    def paint(figure: Figure, look: Look) -> None:
-        axes = _dress(figure.add_subplot(), look)
-        for system, colour, marker in look.of(results):
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = _dress(figure.add_subplot(), theme)
+        for system, colour, marker in theme.of(results):
             if one := measured(results, system):
                 x = system.cost.llm_seconds
                 axes.plot([x, x], [one.low, one.high], color=colour, lw=1.6, alpha=0.7)
@@ -131,7 +131,7 @@ def _cost(results: Results) -> Plot | None:
             axes.set_xlim(-0.25 * least, max(paid) * 2.5)
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axes.set(xlabel="seconds of the language model per query", ylabel=results.main_metric)
-        _legend(figure, axes, look)
+        _legend(figure, axes, theme)
 
     each = (f"{s.name} {e.value:.3f} at {s.cost.llm_seconds:.2g} s" for s, e in known)
     return _plot(
@@ -150,14 +150,14 @@ def _ranks(results: Results, direct: System | None, other: System | None) -> Plo
     groups = {"better": after < before, "same": after == before, "worse": after > before}
     told = {name: f"{name}: {counts[which].sum():,}" for name, which in groups.items()}
 
-    def paint(figure: Figure, look: Look) -> None:
-        axes = _dress(figure.add_subplot(), look)
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = _dress(figure.add_subplot(), theme)
         axes.set(xscale="log", yscale="log", xlim=(0.75, top), ylim=(0.75, top), aspect="equal")
-        axes.plot([0.75, top], [0.75, top], color=look.quiet, lw=1)
+        axes.plot([0.75, top], [0.75, top], color=theme.quiet, lw=1)
         for limit in re.findall(r"@(\d+)$", results.main_metric):
             for line in (axes.axhline, axes.axvline):
-                line(int(limit) + 0.5, color=look.quiet, lw=1, ls=":")
-        marks = zip(groups.items(), (look.better, look.quiet, look.worse), "vo^", strict=True)
+                line(int(limit) + 0.5, color=theme.quiet, lw=1, ls=":")
+        marks = zip(groups.items(), (theme.better, theme.quiet, theme.worse), "vo^", strict=True)
         for (name, which), colour, marker in marks:
             axes.scatter(
                 before[which], after[which], s=size * np.sqrt(counts[which]), c=colour, alpha=0.6,
@@ -167,7 +167,7 @@ def _ranks(results: Results, direct: System | None, other: System | None) -> Plo
             axis.set_major_formatter(lambda x, _: f"{x:,.0f}")
             axis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="rank by direct", ylabel=f"rank by {other.name}")
-        _legend(figure, axes, look, markerscale=5 / np.sqrt(size))
+        _legend(figure, axes, theme, markerscale=5 / np.sqrt(size))
 
     return _plot(
         "ranks", f"Rank of the best target: direct and {other.name}",
@@ -192,24 +192,24 @@ def _similarity(*systems: System | None) -> Plot | None:
     values = np.concatenate([part for _, *both in parts for part in both])
     bins = np.linspace(values.min() - 0.01, values.max() + 0.01, 49)
 
-    def paint(figure: Figure, look: Look) -> None:
+    def paint(figure: Figure, theme: Theme) -> None:
         rows = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, title, (_, target, random) in zip(rows, told, parts, strict=True):
-            _dress(axes, look)
+            _dress(axes, theme)
             for kind, part, colour, hatch in (
-                ("to random pictures", random, look.worse, "////"),
-                ("to the target", target, look.better, ""),
+                ("to random pictures", random, theme.worse, "////"),
+                ("to the target", target, theme.better, ""),
             ):
                 axes.hist(
                     part, bins, weights=np.full(len(part), 1 / len(part)), histtype="stepfilled",
                     facecolor=(colour, 0.25), edgecolor=colour, hatch=hatch, label=kind,
                 )  # fmt: skip
                 axes.axvline(part.mean(), color=colour, lw=2.2, ls="--")
-            axes.set_title(title, loc="left", color=look.ink, fontsize=10)
+            axes.set_title(title, loc="left", color=theme.ink, fontsize=10)
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         rows[-1].set_xlabel("cosine similarity of query and picture")
-        figure.supylabel("share of the queries", color=look.ink, fontsize=10)
-        _legend(figure, rows[0], look)
+        figure.supylabel("share of the queries", color=theme.ink, fontsize=10)
+        _legend(figure, rows[0], theme)
 
     return _plot(
         "similarity", "Similarity to the target and to random pictures",
@@ -220,30 +220,30 @@ def _similarity(*systems: System | None) -> Plot | None:
 
 def _plot(name: str, title: str, alt: str, paint: Painter, height: float) -> Plot:
     images = []
-    for look in (LIGHT, DARK):
-        figure = Figure((_WIDTH, height), _DPI, facecolor=look.ground, layout="constrained")
-        paint(figure, look)
+    for theme in (LIGHT, DARK):
+        figure = Figure((_WIDTH, height), _DPI, facecolor=theme.ground, layout="constrained")
+        paint(figure, theme)
         image = io.BytesIO()
         figure.savefig(image, format="png")
         images.append(image.getvalue())
     return Plot(name, title, alt, *images)
 
 
-def _dress(axes: Axes, look: Look) -> Axes:
-    axes.set(facecolor=look.ground, axisbelow=True)
-    axes.tick_params(which="both", colors=look.quiet, labelcolor=look.ink, labelsize=10)
-    axes.grid(color=look.line, lw=0.6)
+def _dress(axes: Axes, theme: Theme) -> Axes:
+    axes.set(facecolor=theme.ground, axisbelow=True)
+    axes.tick_params(which="both", colors=theme.quiet, labelcolor=theme.ink, labelsize=10)
+    axes.grid(color=theme.line, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(look.quiet)
+    axes.spines[["left", "bottom"]].set_color(theme.quiet)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=look.ink, fontsize=10)
+        label.set(color=theme.ink, fontsize=10)
     return axes
 
 
-def _legend(figure: Figure, axes: Axes, look: Look, markerscale: float = 1) -> None:
+def _legend(figure: Figure, axes: Axes, theme: Theme, markerscale: float = 1) -> None:
     marks, labels = axes.get_legend_handles_labels()
     figure.legend(
         marks, labels, loc="outside upper left", ncols=min(len(labels), 4), frameon=False,
-        labelcolor=look.ink, fontsize=10, handletextpad=0.4, columnspacing=1.2,
+        labelcolor=theme.ink, fontsize=10, handletextpad=0.4, columnspacing=1.2,
         markerscale=markerscale,
     )  # fmt: skip
