@@ -9,6 +9,7 @@ from models.client.wire import ErrorType
 from models.retriever.pictures import PictureError, TooManyPixels, decode_picture
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
+from models.search.query import Reference
 from service.errors import ApiError
 from service.retrieval import Retriever
 
@@ -19,15 +20,6 @@ _NEIGHBOURS = 5  # to look through for a caption
 
 class PictureTooLarge(PictureError):
     """A picture in a request that is over the limits of the settings."""
-
-
-class Reference(NamedTuple):
-    """A picture as the search needs it."""
-
-    vector: Vectors  # unit length, float32 [dim]
-    position: int | None  # in the index, where it is in there
-    caption: str | None  # its own, or that of what looks most like it
-    picture: bytes | None  # the file, for a model that reads pictures
 
 
 async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> Reference:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from models.retriever.types import Hit, Vectors
-from models.search.fusion import Part
+from models.search.searches import Part, search_vectors
 
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
     from PIL.Image import Image
@@ -105,7 +103,7 @@ class Retriever:
     def _compute(self, batch: list[_Job]) -> list[Retrieved]:
         started = time.perf_counter()
         groups = [group for job in batch for group in job.groups]
-        vectors = self._encode(groups)
+        vectors = search_vectors(groups, self.encoder)
         encoded = time.perf_counter()
         found = self.index.search(vectors, max(job.k for job in batch))
         searched = time.perf_counter()
@@ -115,17 +113,3 @@ class Retriever:
             own, found = found[: len(job.groups)], found[len(job.groups) :]
             results.append(Retrieved([hits[: job.k] for hits in own], *timings))
         return results
-
-    def _encode(self, groups: list[Sequence[Part]]) -> Vectors:
-        parts = [part for group in groups for part in group]
-        texts = [part for part in parts if isinstance(part, str)]
-        vectors = self.encoder.encode_texts(texts, MAX_BATCH)
-        if len(texts) < len(parts):
-            written = iter(vectors)
-            vectors = np.stack([next(written) if isinstance(p, str) else p for p in parts])
-        if len(parts) == len(groups):
-            return vectors
-        bounds = np.cumsum([0, *map(len, groups[:-1])])
-        means = np.add.reduceat(vectors, bounds, axis=0)
-        unit: Vectors = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        return unit

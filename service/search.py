@@ -1,9 +1,10 @@
-"""A search from query to hits: gate -> rewriter -> encoder -> index -> fusion -> response."""
+"""One search from query to hits, in the order in which it happens."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from models.client.wire import (
     DirectHits,
@@ -14,26 +15,36 @@ from models.client.wire import (
     SearchHit,
     SearchResult,
     SearchTimings,
-    Status,
 )
 from models.retriever.types import Hit, TextLength
-from models.rewriter.protocol import Sampling
-from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task
-from models.search.composed import repeats, words_beside
-from models.search.fusion import FUSED_DEPTH, Search, chosen, found_by, fuse, searches
-from models.search.gate import Decision, GateInput, decide
-from models.search.long_text import readable_parts
+from models.rewriter.protocol import Prompt, Sampling
+from models.search.fusion import FUSED_DEPTH, fuse
 from models.search.options import Fusion, RewriteMode
-from service.hits import answered
+from models.search.plan import (
+    BestScore,
+    Given,
+    Plan,
+    PlanOptions,
+    Result,
+    Setting,
+    Steps,
+    gate_decision,
+    plan_search,
+    rewrite_query,
+)
+from models.search.query import Query, Reference, as_typed, task_of
+from models.search.searches import Search, found_by
 from service.monitoring.metrics import Metrics
-from service.reference import Reference
-from service.retrieval import Retrieved, Retriever
+from service.retrieval import Retriever
+from service.rewriting.host import Rewritten
 from service.rewriting.routing import Rewriters
-from service.wanted import Wanted, as_typed, prompts
+
+if TYPE_CHECKING:
+    from models.retriever.image_index import ImageIndex
 
 
 class SearchOptions(NamedTuple):
-    """A request's wishes with the server's defaults filled in."""
+    """What a request chose, with the server's defaults filled in."""
 
     k: int
     rewrite: RewriteMode
@@ -42,270 +53,243 @@ class SearchOptions(NamedTuple):
     compare: bool
     with_reference: bool = False
 
-
-class Outcome(NamedTuple):
-    """What became of a query before it is searched."""
-
-    status: Status
-    reason: str
-    rewrites: list[tuple[str, ...]]  # each of one text, or of several that are searched as one
-    adapter: str | None = None  # that wrote them
-    parts: int = 1  # that the query was cut into for the language model
-    known: bool = False  # the encoder knows the query as typed; rewritten all the same
-    beside: Search | None = None  # what is searched in turns with the rewrites
+    @property
+    def depth(self) -> int:
+        """Hits to fetch of each search, so that there are enough of them to fuse."""
+        fused = self.fusion == "rrf" or self.n > 1
+        return max(self.k, FUSED_DEPTH) if fused else self.k
 
     @property
-    def texts(self) -> list[str]:
-        written = [text for rewrite in self.rewrites for text in rewrite]
-        return list(dict.fromkeys([*written, *(self.beside.texts if self.beside else ())]))
+    def sampling(self) -> Sampling:
+        """Several rewrites are worth their cost only if they differ."""
+        return Sampling(self.n, 1.0 if self.n > 1 else 0.0)
 
 
-_ASKED_FOR = Decision(True, "asked for")
-
-Tell = Callable[[DirectHits | PartialRewrite], None]  # what is known before the answer is
+Tell = Callable[[DirectHits | PartialRewrite], None]  # hears what is known before the answer is
 
 
 class Searcher:
     """All that a search needs, put together once."""
 
     def __init__(
-        self,
-        retriever: Retriever,
-        rewriter: Rewriters,
-        metrics: Metrics,
-        index_name: str,
+        self, retriever: Retriever, rewriters: Rewriters, metrics: Metrics, index_name: str
     ) -> None:
         self._retriever = retriever
-        self._rewriter = rewriter
+        self._rewriters = rewriters
         self._metrics = metrics
         self._index_name = index_name
 
     async def search(
-        self, wanted: Wanted, options: SearchOptions, request_id: str, tell: Tell | None = None
+        self, query: Query, options: SearchOptions, request_id: str, tell: Tell | None = None
     ) -> SearchResult:
-        """One query, from the gate to the hits; ``tell`` hears of what is found on the way."""
+        """One query, from the gate to the hits.
+
+        Args:
+            tell: is called with what is known on the way.
+        """
         started = time.perf_counter()
-        # Several rewrites are worth asking for only when they differ.
-        sampling = Sampling(options.n, 1.0 if options.n > 1 else 0.0)
-        typed = as_typed(wanted, self._retriever.encoder)
-        reference = None if options.with_reference else wanted.reference
-        several = options.fusion == "rrf" or options.n > 1
-        depth = max(options.k, FUSED_DEPTH) if several else options.k
-        direct = None
-        gated = options.rewrite == "auto" or (options.rewrite, options.fusion) == ("always", "auto")
-        if gated or options.compare or tell:
-            direct = await self._retrieve([typed], depth, reference)
-        if direct and tell:
+        left_out = None if options.with_reference else query.reference
+        lookups = _Lookups(self._retriever, options.depth, left_out)
+        rewriting = _Rewriting(self._rewriters, options.sampling, tell)
+        typed = as_typed(query, self._retriever.encoder)
+        if tell:
+            direct = await lookups.find([typed])
             tell(DirectHits.model_construct(hits=self._direct_hits(typed, direct, options.k)))
-        looked = time.perf_counter()
-        outcome = await self._gated(wanted, direct if gated else None, options, sampling, tell)
-        rewritten = time.perf_counter()
-
-        fusion = chosen(options.fusion, outcome.known, outcome.beside is not None)
-        made = searches(fusion, typed, outcome.rewrites, outcome.beside)
-        found = await self._search_what_is_new(made, typed, direct, depth, reference)
-        found_all = time.perf_counter()
-        hits = fuse(found.lists, options.k, fusion)
-        self._metrics.stage("fuse", (time.perf_counter() - found_all) * 1000)
-
-        texts = outcome.texts or ([wanted.query] if wanted.query else [])
-        lengths = [self._length(text) for text in texts]
-        truncated = any(length.truncated for length in lengths)
-        timings = SearchTimings(
-            rewrite=round((rewritten - looked) * 1000, 2),
-            encode=round(found.encode_ms, 2),
-            search=round(found.search_ms, 2),
-            total=round((time.perf_counter() - started) * 1000, 2),
-        )
-        self._count(outcome.status, truncated, timings)
-        return SearchResult.model_construct(
-            query=wanted.query,
-            rewrite=SearchedTexts.model_construct(
-                status=outcome.status,
-                reason=outcome.reason,
-                texts=texts,
-                clip_tokens=[length.clip_tokens for length in lengths],
-                truncated=truncated,
-                parts=outcome.parts if outcome.rewrites else max(len(typed.texts), 1),
-                fusion=fusion if outcome.rewrites else "original",
-                adapter=outcome.adapter,
+        wishes = PlanOptions(options.rewrite, options.fusion)
+        steps = plan_search(query, typed, wishes, self._setting())
+        plan = await _carry_out(steps, lookups, rewriting)
+        if options.compare:
+            await lookups.find([typed, *plan.searches])  # in one batch
+        lists = await lookups.find(plan.searches)
+        fusing = time.perf_counter()
+        hits = fuse(lists, options.k, plan.fusion)
+        self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
+        result = SearchResult.model_construct(
+            query=query.text,
+            rewrite=self._searched_texts(query, plan),
+            hits=answered(self._retriever.index, hits, found_by(plan.searches, lists)),
+            original_hits=None,
+            timings_ms=SearchTimings(
+                rewrite=round(rewriting.ms, 2),
+                encode=round(lookups.encode_ms, 2),
+                search=round(lookups.search_ms, 2),
+                total=round((time.perf_counter() - started) * 1000, 2),
             ),
-            hits=answered(self._retriever.index, hits, found_by(made, found.lists)),
-            original_hits=(
-                self._direct_hits(typed, direct, options.k) if direct and options.compare else None
-            ),
-            timings_ms=timings,
             index=self._index_name,
-            degraded=outcome.status == "fallback",
+            degraded=plan.rewriting.status == "fallback",
             request_id=request_id,
         )
+        if options.compare:
+            direct = await lookups.find([typed])
+            result.original_hits = self._direct_hits(typed, direct, options.k)
+        self._count(result, rewriting)
+        return result
 
-    async def rewrite(self, wanted: Wanted, task: str, sampling: Sampling) -> RewriteResult:
-        """One query, rewritten but not searched; asked for by name, so the gate is not."""
-        assert wanted.query
-        chosen = COMPOSED if wanted.reference else choose_task(wanted.query)
-        if task != "auto" and not wanted.reference:
-            chosen = TASKS[task]
-        outcome = await self._rewrite(wanted, chosen, sampling, "asked for")
-        lengths = [(text, self._length(text)) for text in outcome.texts or [wanted.query]]
-        self._metrics.query(outcome.status, any(length.truncated for _, length in lengths))
+    async def rewrite(self, query: Query, sampling: Sampling) -> RewriteResult:
+        """One query, rewritten but not searched. It was requested, so the gate has no say."""
+        assert query.text
+        rewriting = _Rewriting(self._rewriters, sampling)
+        nothing = _Lookups(self._retriever, 0, None)
+        done = await _carry_out(
+            rewrite_query(query, "requested", self._setting()), nothing, rewriting
+        )
+        texts = list(dict.fromkeys(text for rewrite in done.rewrites for text in rewrite))
+        lengths = [(text, self._length(text)) for text in texts or [query.text]]
+        if rewriting.failed and rewriting.failed.cause:
+            self._metrics.fallback(rewriting.failed.cause)
+        self._metrics.query(done.status, any(length.truncated for _, length in lengths))
         return RewriteResult(
-            query=wanted.query,
-            task=chosen.name,
-            status=outcome.status,
-            reason=outcome.reason,
+            query=query.text,
+            task=task_of(query).name,
+            status=done.status,
+            reason=done.reason,
             rewrites=[
                 RewriteText(text=text, clip_tokens=length.clip_tokens, truncated=length.truncated)
                 for text, length in lengths
             ],
-            parts=outcome.parts,
-            adapter=outcome.adapter,
+            parts=done.parts,
+            adapter=done.adapter,
         )
 
-    async def decide(self, query: str) -> Decision:
-        """What the gate says of a query."""
-        found = await self._retrieve([as_typed(Wanted(query), self._retriever.encoder)], 1, None)
-        return self._decide(query, found.lists[0])
+    async def needs_rewriter(self, text: str) -> bool:
+        """Whether the gate wants a text rewritten."""
+        typed = as_typed(Query(text), self._retriever.encoder)
+        lookups = _Lookups(self._retriever, 1, None)
+        steps = gate_decision(text, typed, self._setting())
+        decision = await _carry_out(steps, lookups, _Rewriting(self._rewriters, Sampling()))
+        return decision.rewrite
 
-    async def _retrieve(self, made: list[Search], k: int, left_out: Reference | None) -> Retrieved:
-        """One list for each search, without the picture that the search starts from."""
-        groups = [search.parts for search in made]
-        if left_out is None or left_out.position is None:
-            return await self._retriever.retrieve(groups, k)
-        found = await self._retriever.retrieve(groups, k + 1)
-        lists = [
-            [hit for hit in hits if hit.position != left_out.position][:k] for hits in found.lists
-        ]
-        return found._replace(lists=lists)
-
-    async def _search_what_is_new(
-        self,
-        made: list[Search],
-        typed: Search,
-        direct: Retrieved | None,
-        k: int,
-        left_out: Reference | None,
-    ) -> Retrieved:
-        """One list for each search; what was searched already is not searched again."""
-        if direct is None:
-            return await self._retrieve(made, k, left_out)
-        new = [search for search in made if search is not typed]
-        if not new:
-            return direct
-        found = await self._retrieve(new, k, left_out)
-        lists = iter(found.lists)
-        return Retrieved(
-            [direct.lists[0] if search is typed else next(lists) for search in made],
-            direct.encode_ms + found.encode_ms,
-            direct.search_ms + found.search_ms,
+    def _setting(self) -> Setting:
+        return Setting(
+            self._retriever.encoder,
+            self._retriever.index.manifest.known_scores,
+            self._rewriters.gate,
+            rewrites=not self._rewriters.switched_off,
+            sees_pictures=self._rewriters.sees_pictures,
         )
 
-    def _decide(self, query: str, direct: list[Hit]) -> Decision:
-        best = direct[0].score if direct else None
-        known = self._retriever.index.manifest.known_scores
-        gate = self._rewriter.gate(choose_task(query).name)
-        return decide(query, GateInput(self._length(query), best, known), gate)
-
-    async def _gated(
-        self,
-        wanted: Wanted,
-        direct: Retrieved | None,
-        options: SearchOptions,
-        sampling: Sampling,
-        tell: Tell | None,
-    ) -> Outcome:
-        if wanted.query is None:
-            return Outcome("kept", "a picture without words", [])
-        if options.rewrite == "never":
-            return Outcome("kept", "not asked for", [])
-        if wanted.reference:  # the encoder knows no "the same but"
-            why = "a picture to be changed"
-            changed = await self._rewrite(wanted, COMPOSED, sampling, why, tell)
-            beside = options.fusion in ("auto", "interleave") and changed.rewrites
-            return await self._with_more_beside(changed, wanted) if beside else changed
-        # The gate looks at what the query finds as typed.
-        decision = self._decide(wanted.query, direct.lists[0]) if direct else _ASKED_FOR
-        known = not decision.rewrite
-        if known and options.rewrite == "auto":
-            return Outcome("kept", decision.reason, [])
-        why = decision.reason if options.rewrite == "auto" else "asked for"
-        if known:
-            why = f"asked for, and searched beside the query: {decision.reason}"
-        outcome = await self._rewrite(wanted, choose_task(wanted.query), sampling, why, tell)
-        return outcome._replace(known=known)
-
-    async def _rewrite(
-        self, wanted: Wanted, task: Task, sampling: Sampling, why: str, tell: Tell | None = None
-    ) -> Outcome:
-        if self._rewriter.switched_off:
-            return Outcome("kept", f"{why}, but this server has no rewriter", [])
-        questions = prompts(wanted, task, self._rewriter.sees_pictures)
-        if not questions:
-            unknown = "nothing says in words what the picture shows"
-            return Outcome("kept", f"{why}, but {unknown}", [])
-        if wanted.reference and not questions[0].picture:
-            why = f"{why}: {wanted.reference.caption}"
-        alone = len(questions) == 1
-        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell and alone else None
-        answers = await asyncio.gather(
-            *(self._rewriter.rewrite(prompt, sampling, on_text) for prompt in questions)
+    def _searched_texts(self, query: Query, plan: Plan) -> SearchedTexts:
+        texts = plan.texts or ([query.text] if query.text else [])
+        lengths = [self._length(text) for text in texts]
+        return SearchedTexts.model_construct(
+            status=plan.rewriting.status,
+            reason=plan.rewriting.reason,
+            texts=texts,
+            clip_tokens=[length.clip_tokens for length in lengths],
+            truncated=any(length.truncated for length in lengths),
+            parts=plan.parts,
+            fusion=plan.fusion,
+            adapter=plan.rewriting.adapter,
         )
-        written = [answer for answer in answers if answer.texts]
-        failed = next((answer for answer in answers if not answer.texts), None)
-        if failed and failed.cause:
-            self._metrics.fallback(failed.cause)
-        if not written:
-            return Outcome("fallback", f"{why}, but {answers[0].reason}", [])
-        if alone:
-            each = [tuple(self._read(text)) for text in written[0].texts]
-            return Outcome("rewritten", why, each, written[0].adapter)
-        if failed:
-            some = f"{len(answers) - len(written)} of {len(answers)} parts"
-            why = f"{why}, but {some} as typed: {failed.reason}"
-        said = [
-            text
-            for prompt, answer in zip(questions, answers, strict=True)
-            for text in answer.texts or [prompt.query]
-        ]
-        joined = tuple(part for text in said for part in self._read(text))
-        return Outcome("rewritten", why, [joined], written[0].adapter, len(questions))
-
-    async def _with_more_beside(self, outcome: Outcome, wanted: Wanted) -> Outcome:
-        """What a rewrite of a caption may have missed: English words that the encoder knows as they
-        are, else the picture.
-
-        Where the rewrite repeats the caption the change was left out, and the words join it.
-        """
-        reference = wanted.reference
-        assert reference
-        assert wanted.query
-        if reference.caption is None or (self._rewriter.sees_pictures and reference.picture):
-            return outcome
-        words = words_beside(wanted.query)
-        rewrites = [
-            (*texts, *words) if repeats(reference.caption, " ".join(texts)) else texts
-            for texts in outcome.rewrites
-        ]
-        beside = Search("picture", (reference.vector,))
-        if words and not (await self.decide(words[0])).rewrite:
-            beside = Search("words", words)
-        return outcome._replace(rewrites=rewrites, beside=beside)
-
-    def _read(self, text: str) -> list[str]:
-        """A rewrite as the encoder reads it to its end: a model may copy a line of Russian."""
-        return readable_parts(text, self._retriever.encoder)
 
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _direct_hits(self, typed: Search, direct: Retrieved, k: int) -> list[SearchHit]:
-        sources = found_by([typed], direct.lists)
-        return answered(self._retriever.index, direct.lists[0][:k], sources)
+    def _direct_hits(self, typed: Search, direct: list[list[Hit]], k: int) -> list[SearchHit]:
+        return answered(self._retriever.index, direct[0][:k], found_by([typed], direct))
 
-    def _count(self, status: Status, truncated: bool, timings: SearchTimings) -> None:
-        self._metrics.query(status, truncated)
-        if status != "kept":
+    def _count(self, result: SearchResult, rewriting: "_Rewriting") -> None:
+        if rewriting.failed and rewriting.failed.cause:
+            self._metrics.fallback(rewriting.failed.cause)
+        self._metrics.query(result.rewrite.status, result.rewrite.truncated)
+        timings = result.timings_ms
+        if result.rewrite.status != "kept":
             self._metrics.stage("rewrite", timings.rewrite)
         self._metrics.stage("encode", timings.encode)
         self._metrics.stage("search", timings.search)
         self._metrics.stage("total", timings.total)
+
+
+async def _carry_out(steps: Steps[Result], lookups: "_Lookups", rewriting: "_Rewriting") -> Result:
+    """Looks up what the steps need, one thing after the other, until they are done."""
+    given: Given = None
+    while True:
+        try:
+            need = steps.send(given)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+        if isinstance(need, BestScore):
+            given = await lookups.best_score(need.search)
+        else:
+            given = await rewriting.answers(need.prompts)
+
+
+class _Lookups:
+    """The lists of one query's searches; each search is made once."""
+
+    def __init__(self, retriever: Retriever, depth: int, left_out: Reference | None) -> None:
+        self._retriever = retriever
+        self._depth = depth
+        self._left_out = left_out.position if left_out else None
+        self._found: list[tuple[Search, list[Hit]]] = []
+        self.encode_ms = 0.0
+        self.search_ms = 0.0
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """One list for each search, without the picture that the query starts from."""
+        new = [search for search in searches if self._list(search) is None]
+        if new:
+            more = 0 if self._left_out is None else 1
+            groups = [search.parts for search in new]
+            found = await self._retriever.retrieve(groups, self._depth + more)
+            self.encode_ms += found.encode_ms
+            self.search_ms += found.search_ms
+            for search, hits in zip(new, found.lists, strict=True):
+                kept = [hit for hit in hits if hit.position != self._left_out]
+                self._found.append((search, kept[: self._depth]))
+        return [self._list(search) or [] for search in searches]
+
+    async def best_score(self, search: Search) -> float | None:
+        """The first hit's score; None if the index is empty."""
+        (hits,) = await self.find([search])
+        return hits[0].score if hits else None
+
+    def _list(self, search: Search) -> list[Hit] | None:
+        # By identity: parts hold vectors, which have no single truth value to compare by.
+        return next((hits for known, hits in self._found if known is search), None)
+
+
+class _Rewriting:
+    """Asks the rewriter for one query, and notes what it cost and what failed."""
+
+    def __init__(self, rewriters: Rewriters, sampling: Sampling, tell: Tell | None = None) -> None:
+        self._rewriters = rewriters
+        self._sampling = sampling
+        self._tell = tell
+        self.ms = 0.0
+        self.failed: Rewritten | None = None  # the first answer without a rewrite
+
+    async def answers(self, prompts: list[Prompt]) -> list[Rewritten]:
+        started = time.perf_counter()
+        tell = self._tell
+        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
+        streamed = on_text if len(prompts) == 1 else None  # several would be interleaved
+        answers = await asyncio.gather(
+            *(self._rewriters.rewrite(prompt, self._sampling, streamed) for prompt in prompts)
+        )
+        self.ms += (time.perf_counter() - started) * 1000
+        self.failed = next((answer for answer in answers if not answer.texts), None)
+        return answers
+
+
+def answered(
+    index: "ImageIndex", hits: list[Hit], sources: dict[int, list[str]]
+) -> list[SearchHit]:
+    """Hits as they go over the wire: with ids, ranks, metadata and the searches that found them."""
+    return [
+        SearchHit.model_construct(
+            id=index.ids[hit.position],
+            rank=rank,
+            score=round(hit.score, 6),
+            url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
+            metadata=index.metadata[hit.position],
+            found_by=sources[hit.position],
+        )
+        for rank, hit in enumerate(hits, start=1)
+    ]
+
+
+def _picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
+    """Where the picture is served; None for an index of vectors alone."""
+    return f"/images/{quote(picture_id)}" if "file" in metadata else None

@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from models.client.wire import DirectHits, ErrorBody, ErrorType, PartialRewrite, SearchResult
+from models.search.query import Query
 from service.api.disconnect import hung_up
 from service.search import Searcher, SearchOptions
-from service.wanted import Wanted
 
 log = logging.getLogger("grape")
 
@@ -31,7 +31,7 @@ def wants_events(request: Request) -> bool:
 def event_stream(
     request: Request,
     searcher: Searcher,
-    wanted: Wanted,
+    query: Query,
     options: SearchOptions,
     admitted: AbstractContextManager[None],
     to_json: Callable[[BaseModel], str],
@@ -44,7 +44,7 @@ def event_stream(
     request_id = request.state.request_id
     waiting: asyncio.Queue[BaseModel | None] = asyncio.Queue()
     admitted.__enter__()  # now, not when the first event is asked for: others are counted meanwhile
-    work = asyncio.ensure_future(searcher.search(wanted, options, request_id, waiting.put_nowait))
+    work = asyncio.ensure_future(searcher.search(query, options, request_id, waiting.put_nowait))
 
     def ended(_: asyncio.Future[SearchResult]) -> None:
         admitted.__exit__(None, None, None)

@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
+from fastapi import Query as QueryParameter
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from models.client.wire import (
@@ -21,18 +22,18 @@ from models.client.wire import (
 )
 from models.retriever.pictures import PictureError
 from models.rewriter.protocol import Sampling
-from models.rewriter.tasks import MULTILINGUAL
-from models.search.fusion import rewrites_to_draw
+from models.rewriter.tasks import MULTILINGUAL, TASKS
+from models.search.options import rewrites_to_draw
+from models.search.query import Query, Reference
 from service.api.disconnect import unless_gone
 from service.api.events import MEDIA_TYPE, event_stream, wants_events
 from service.api.images import MAX_SIZE, MIN_SIZE, picture_response
 from service.api.requests import RewriteRequest, SearchRequest
 from service.errors import ApiError
 from service.monitoring.logs import log_queries
-from service.reference import Limits, PictureTooLarge, Reference, from_index, from_request
+from service.reference import Limits, PictureTooLarge, from_index, from_request
 from service.runtime.service import Service
 from service.search import SearchOptions
-from service.wanted import Wanted
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
     if body.rerank:
         raise _not_available("rerank")
     searcher = service.searcher
-    wanted = await _wanted(body, service)
+    queries = await _queries(body, service)
     fusion = body.fusion or settings.fusion
     options = SearchOptions(
         k=body.k,
@@ -88,18 +89,18 @@ async def search(body: SearchRequest, request: Request) -> Response:
         if isinstance(body.query, list):
             raise _invalid("query: events tell of one query, not of a list")
         return event_stream(
-            request, searcher, wanted[0], options, service.admit(1),
+            request, searcher, queries[0], options, service.admit(1),
             lambda result: result.model_dump_json(exclude=_hidden(options)),
         )  # fmt: skip
-    with service.admit(len(wanted)):
+    with service.admit(len(queries)):
         if not isinstance(body.query, list):
-            work = searcher.search(wanted[0], options, request_id)
+            work = searcher.search(queries[0], options, request_id)
             # Only a rewrite takes long enough to be worth stopping for a client who left.
             quick = options.rewrite == "never"
             result = await work if quick else await unless_gone(request, work)
             return _json(result.model_dump_json(exclude=_hidden(options)))
         results = await unless_gone(
-            request, _all([searcher.search(one, options, request_id) for one in wanted])
+            request, _all([searcher.search(query, options, request_id) for query in queries])
         )
         answer = SearchResults.model_construct(results=results)
         return _json(answer.model_dump_json(exclude={"results": {"__all__": _hidden(options)}}))
@@ -114,12 +115,12 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
         raise _invalid("image: a query of task 'composed' is about a picture, and no other is")
     searcher = service.searcher
     reference = await _reference(body.image, None, service)
-    wanted = [Wanted(query, reference) for query in _checked(body.query, service)]
+    task = None if body.task in ("auto", "composed") else TASKS[body.task]
+    queries = [Query(text, reference, task) for text in _checked(body.query, service)]
     sampling = Sampling(body.n, body.temperature)
-    with service.admit(len(wanted)):
+    with service.admit(len(queries)):
         results = await unless_gone(
-            request,
-            _all([searcher.rewrite(one, body.task, sampling) for one in wanted]),
+            request, _all([searcher.rewrite(query, sampling) for query in queries])
         )
     answer = RewriteResponse(
         results=results,
@@ -137,7 +138,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
 def image(
     picture_id: str,
     request: Request,
-    size: Annotated[int, Query(ge=MIN_SIZE, le=MAX_SIZE, description="longer side")] = 512,
+    size: Annotated[int, QueryParameter(ge=MIN_SIZE, le=MAX_SIZE, description="longer side")] = 512,
 ) -> Response:
     """The picture, always as WebP: an SVG is rendered, never served as it is."""
     return picture_response(_service(request).retriever.index, picture_id, size, request)
@@ -202,15 +203,15 @@ def _service(request: Request) -> Service:
     return service
 
 
-async def _wanted(body: SearchRequest, service: Service) -> list[Wanted]:
+async def _queries(body: SearchRequest, service: Service) -> list[Query]:
     """Each query, with the picture that the search starts from."""
     if body.image is not None and body.image_id is not None:
         raise _invalid("image: a search starts from one picture; leave image or image_id out")
     if body.query is None and body.image is None and body.image_id is None:
         raise _invalid("query: a search needs a query, an image or an image_id")
-    queries = _checked(body.query, service) if body.query is not None else [None]
+    texts = _checked(body.query, service) if body.query is not None else [None]
     reference = await _reference(body.image, body.image_id, service)
-    return [Wanted(query, reference) for query in queries]
+    return [Query(text, reference) for text in texts]
 
 
 async def _reference(image: str | None, image_id: str | None, service: Service) -> Reference | None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from models.common.progress import say
 from models.rewriter.protocol import Sampling
-from models.search.fusion import rewrites_to_draw
-from models.search.options import Fusion
+from models.rewriter.tasks import TASKS
+from models.search.options import Fusion, rewrites_to_draw
+from models.search.query import Query
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
 from service.retrieval import Retriever
@@ -25,7 +26,6 @@ from service.runtime.loading import (
 )
 from service.search import Searcher, SearchOptions
 from service.settings import Settings
-from service.wanted import Wanted
 
 
 async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -44,11 +44,12 @@ async def _rewrite(
 ) -> dict[str, Any]:
     async with _searcher(retriever, settings, with_rewriter=True) as searcher:
         sampling = Sampling(body["n"], body["temperature"])
+        task = TASKS.get(body["task"])  # none for "auto"
         results = []
         for start in range(0, len(body["query"]), settings.max_queries):
             some = body["query"][start : start + settings.max_queries]
             results += await asyncio.gather(
-                *(searcher.rewrite(Wanted(query), body["task"], sampling) for query in some)
+                *(searcher.rewrite(Query(text, task=task), sampling) for text in some)
             )
         return {"results": [result.model_dump() for result in results]}
 
@@ -57,17 +58,17 @@ async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
     picture = body.get("image")
     reference = await from_request(retriever, picture, limits) if picture is not None else None
-    wanted = Wanted(body["query"], reference)
-    needed = body["rewrite"] != "never" and wanted.query is not None
-    if body["rewrite"] == "auto" and wanted.query and not reference:
+    query = Query(body["query"], reference)
+    needed = body["rewrite"] != "never" and query.text is not None
+    if body["rewrite"] == "auto" and query.text and not reference:
         # Before the language model is started for nothing.
         async with _searcher(retriever, settings, with_rewriter=False) as searcher:
-            needed = (await searcher.decide(wanted.query)).rewrite
+            needed = await searcher.needs_rewriter(query.text)
     fusion: Fusion = body["fusion"]
     n = rewrites_to_draw(fusion)
     options = SearchOptions(body["k"], body["rewrite"], fusion, n, compare=False)
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
-        result = await searcher.search(wanted, options, request_id="local")
+        result = await searcher.search(query, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
     return answer
 

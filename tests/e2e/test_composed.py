@@ -124,8 +124,8 @@ def test_many_long_texts_sampled_at_once_leave_the_engine_alive(server: Server) 
     assert len(results) == 32
     # What takes longer than the deadline is a fallback; what ends the engine is a fault.
     assert {result["reason"] for result in results} <= {
-        "asked for",
-        "asked for, but no rewrite within 10 s",
+        "requested",
+        "requested, but no rewrite within 10 s",
     }
     assert server.client.get("/readyz").is_success
     assert server.engine().pid == engine

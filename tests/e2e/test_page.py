@@ -93,7 +93,7 @@ def test_keyboard_alone(page: Page) -> None:
 def test_the_mode_is_chosen_and_kept_in_the_address(page: Page) -> None:
     page.goto("/?q=caballo&rewrite=never")
     expect(page.get_by_role("radio", name="never")).to_be_checked()
-    expect(page.locator("#why")).to_have_text("Not asked for.", timeout=20_000)
+    expect(page.locator("#why")).to_have_text("Not requested.", timeout=20_000)
     page.get_by_role("radio", name="always").check()
     expect(page.locator("#rewritten-text")).to_contain_text("horse", timeout=20_000)
     assert "rewrite=always" in page.url

@@ -251,7 +251,7 @@ async def test_a_picture_that_nothing_describes_is_searched_with_as_it_is(
     result = await search(client, image_id="1", query="but blue")
     assert (result.rewrite.status, result.degraded) == ("kept", False)
     assert result.rewrite.reason == (
-        "a picture to be changed, but nothing says in words what the picture shows"
+        "a picture to be changed, but no caption says what the picture shows"
     )
     assert result.hits[0].id == "2"
 

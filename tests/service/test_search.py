@@ -55,18 +55,18 @@ async def test_a_rewrite_of_what_the_encoder_knows_is_searched_beside_it(
     asked = await search(client, query=known, rewrite="always", k=5)
     assert (asked.rewrite.status, asked.rewrite.fusion) == ("rewritten", "mean")
     assert asked.rewrite.texts == ["a green square"]
-    assert "searched beside the query: plain English, and the encoder knows it" in (
+    assert "searched together with the query: plain English, and the encoder knows it" in (
         asked.rewrite.reason
     )
     assert asked.hits[0].found_by == ["mean"]
     mean = await search(client, query=known, rewrite="always", fusion="mean", k=5)
     assert [hit.id for hit in asked.hits] == [hit.id for hit in mean.hits]
     alone = await search(client, query=known, rewrite="always", fusion="rewrite")
-    assert (alone.rewrite.fusion, alone.rewrite.reason) == ("rewrite", "asked for")
+    assert (alone.rewrite.fusion, alone.rewrite.reason) == ("rewrite", "requested")
     assert alone.hits[0].id == "green.png"
     # What the encoder does not know has no part in the search.
     other = await search(client, query=GERMAN, rewrite="always")
-    assert (other.rewrite.fusion, other.rewrite.reason) == ("rewrite", "asked for")
+    assert (other.rewrite.fusion, other.rewrite.reason) == ("rewrite", "requested")
     assert other.hits[0].found_by == ["rewrite 1"]
     kept = await search(client, query=known)
     assert kept.rewrite.fusion == "original"
@@ -267,7 +267,7 @@ async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
     assert len(asked) == result.rewrite.parts > 2
     assert result.rewrite.status == "rewritten"
     failed = f"1 of {len(asked)} parts as typed: the rewriter wrote nothing usable"
-    assert result.rewrite.reason == f"asked for, but {failed}"
+    assert result.rewrite.reason == f"requested, but {failed}"
     assert result.rewrite.texts[0] == "a red square"
     assert "in the old house near the river." in result.rewrite.texts[1]
     told = (await client.get("/metrics")).text
@@ -291,7 +291,7 @@ async def test_rewrite_route(client: httpx.AsyncClient) -> None:
         "query": GERMAN,
         "task": "multilingual",
         "status": "rewritten",
-        "reason": "asked for",
+        "reason": "requested",
         "rewrites": [{"text": "a red square", "clip_tokens": 5, "truncated": False}],
         "parts": 1,
         "adapter": None,

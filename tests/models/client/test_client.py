@@ -37,7 +37,7 @@ def refusal(status: int, kind: str, retry_after: str | None = None) -> httpx.Res
 
 def rewritten(*queries: str) -> httpx.Response:
     results = [
-        {"query": query, "task": "multilingual", "status": "rewritten", "reason": "asked for",
+        {"query": query, "task": "multilingual", "status": "rewritten", "reason": "requested",
          "rewrites": [{"text": "a", "clip_tokens": 3, "truncated": False}], "adapter": None}
         for query in queries
     ]  # fmt: skip

@@ -1,54 +1,13 @@
-"""Fusion and batching."""
+"""Encoding and searching, batched over requests."""
 
 import asyncio
-from typing import get_args
 
 import numpy as np
 import pytest
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.retriever.types import Hit
-from models.search.fusion import Search, fuse, searches
-from models.search.options import Fusion
 from service.retrieval import Retriever
-
-
-def test_searches_of_every_fusion() -> None:
-    typed, both = Search("query", ("q",)), [("a",), ("b",)]
-    rewrites = [Search("rewrite 1", ("a",)), Search("rewrite 2", ("b",))]
-    assert searches("original", typed, both) == [typed]
-    assert searches("rewrite", typed, both) == rewrites
-    assert searches("rrf", typed, both) == [typed, *rewrites]
-    assert searches("mean", typed, both) == [Search("mean", ("q", "a", "b"))]
-    assert searches("self-consistency", typed, both) == [Search("mean", ("a", "b"))]
-    assert searches("self-consistency", typed, [("a",)]) == rewrites[:1]
-    assert searches("rewrite", typed, [("q",)]) == [typed]  # the query again
-    for fusion in get_args(Fusion):
-        assert searches(fusion, typed, []) == [typed]
-
-
-def test_searches_from_a_picture_keep_it_apart_from_the_words() -> None:
-    vector = np.ones(2, np.float32)
-    typed = Search("picture + query", (vector, "q"))
-    assert searches("rewrite", typed, [("q",)]) == [Search("rewrite 1", ("q",))]
-    fused = searches("rrf", typed, [("q",), ("a",)])
-    assert [search.name for search in fused] == ["picture + query", "rewrite 1", "rewrite 2"]
-    (both,) = searches("rewrite", typed, [("q", "a")])
-    assert both == Search("rewrite 1", ("q", "a"))
-    (mean,) = searches("mean", typed, [("q",), ("a",)])
-    assert mean.texts == ("q", "a")
-    assert mean.parts[0] is vector
-
-
-def test_reciprocal_rank_fusion() -> None:
-    first = [Hit(7, 0.9), Hit(3, 0.8)]
-    second = [Hit(3, 0.5), Hit(5, 0.4)]
-    assert fuse([first], 1) == [Hit(7, 0.9)]
-    fused = fuse([first, second], 10)
-    assert [hit.position for hit in fused] == [3, 7, 5]
-    assert fused[0].score == pytest.approx(1 / 61 + 1 / 62)
-    assert fuse([[], []], 5) == []
 
 
 @pytest.fixture

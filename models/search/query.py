@@ -1,0 +1,58 @@
+"""A query, as what was typed and as what the language model is asked."""
+
+from typing import NamedTuple
+
+from models.retriever.types import Vectors
+from models.rewriter.protocol import Prompt
+from models.rewriter.tasks import COMPOSED, Task, choose_task, composed_query
+from models.search.long_text import Measures, readable_parts, split_text
+from models.search.searches import Search
+
+
+class Reference(NamedTuple):
+    """The picture that a search starts from."""
+
+    vector: Vectors  # unit length, float32 [dim]
+    position: int | None  # in the index, if it is in there
+    caption: str | None  # its own, or that of the picture that looks most like it
+    picture: bytes | None  # the encoded file, for a model that reads pictures
+
+
+class Query(NamedTuple):
+    """What is searched for: a text, a picture, or a picture and how the wanted one differs."""
+
+    text: str | None
+    reference: Reference | None = None
+    task: Task | None = None  # named by the user; otherwise chosen from the text
+
+
+def as_typed(query: Query, encoder: Measures) -> Search:
+    """The search without rewriting: a long text in parts, together with the picture if any."""
+    texts = readable_parts(query.text, encoder) if query.text else []
+    if query.reference is None:
+        return Search("query", tuple(texts))
+    name = "picture + query" if texts else "picture"
+    return Search(name, (query.reference.vector, *texts))
+
+
+def task_of(query: Query) -> Task:
+    """The kind of query, which decides about its prompt."""
+    assert query.text
+    return COMPOSED if query.reference else query.task or choose_task(query.text)
+
+
+def prompts_for(query: Query, sees_pictures: bool) -> list[Prompt]:
+    """The prompts for the language model: a long query in as many parts as one prompt can show.
+
+    Empty if the model cannot know what the picture shows.
+    """
+    assert query.text
+    task = task_of(query)
+    if query.reference is None:
+        parts = split_text(query.text, lambda part: len(part) <= task.max_chars)
+        return [Prompt(task, part) for part in parts]
+    if sees_pictures and query.reference.picture:
+        return [Prompt(task, query.text, query.reference.picture)]
+    if query.reference.caption is None:
+        return []
+    return [Prompt(task, composed_query(query.reference.caption, query.text))]
