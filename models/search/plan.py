@@ -91,6 +91,11 @@ class Plan(NamedTuple):
     typed: Search  # the search without rewriting
     alternate: Search | None = None  # what is searched in turns with the rewrites
 
+    @classmethod
+    def of(cls, typed: Search, rewriting: Rewriting) -> "Plan":
+        """A query that is searched as typed."""
+        return cls([typed], "original", rewriting, typed)
+
     @property
     def texts(self) -> list[str]:
         """What is searched instead of the query; empty if the query is searched."""
@@ -113,9 +118,9 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
         typed: the search without rewriting, from :func:`as_typed`.
     """
     if query.text is None:
-        return _kept(typed, "a picture without words")
+        return Plan.of(typed, Rewriting("kept", "a picture without words"))
     if options.rewrite == "never":
-        return _kept(typed, "not requested")
+        return Plan.of(typed, Rewriting("kept", "not requested"))
     if query.reference:
         return (yield from _plan_change(query, typed, options, setting))
     decision = Decision(True, "requested")
@@ -123,7 +128,7 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
         decision = yield from gate_decision(query.text, typed, setting)
     known = not decision.rewrite  # the encoder knows the query as it was typed
     if known and options.rewrite == "auto":
-        return _kept(typed, decision.reason)
+        return Plan.of(typed, Rewriting("kept", decision.reason))
     why = decision.reason if options.rewrite == "auto" else "requested"
     if known:
         why = f"requested, and searched together with the query: {decision.reason}"
@@ -223,15 +228,11 @@ def _fusion(fusion: Fusion, known: bool, turns: bool = False) -> Fusion:
     return "interleave" if turns else "rewrite"
 
 
-def _kept(typed: Search, reason: str) -> Plan:
-    return Plan([typed], "original", Rewriting("kept", reason), typed)
-
-
 def _planned(
     typed: Search, rewriting: Rewriting, fusion: Fusion, alternate: Search | None = None
 ) -> Plan:
     if not rewriting.rewrites:
-        return Plan([typed], "original", rewriting, typed)
+        return Plan.of(typed, rewriting)
     searches = searches_for(fusion, typed, rewriting.rewrites, alternate)
     return Plan(searches, fusion, rewriting, typed, alternate)
 

@@ -1,38 +1,40 @@
-"""One system on all queries: asked, searched, counted, and kept for the next run."""
+"""One system on all queries: rewritten, searched, counted, and kept for the next run."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from models.common.errors import InputError
 from models.common.paths import merged_dir
-from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import ImageIndex
-from models.retriever.text_encoder import TextEncoder
-from models.retriever.types import Vectors
 from models.rewriter.adapter import Adapter, merge_adapter
-from models.rewriter.tasks import parse_rewrite
-from models.search.composed import repeats, words_beside
-from models.search.gate import Gate, GateInput, decide
-from models.search.long_text import readable_parts
+from models.rewriter.protocol import Prompt
+from models.rewriter.tasks import TASKS, parse_rewrite
+from models.search.gate import Gate, decide
+from models.search.plan import (
+    Answer,
+    Plan,
+    PlanOptions,
+    Rewriting,
+    Setting,
+    make_plans,
+    plan_search,
+)
+from models.search.query import Query, as_typed
+from models.search.searches import Search
 from training.data.rows import Row
+from training.evaluation.gallery import Gallery
 from training.evaluation.results import Cost
-from training.evaluation.retrieval import mean_vector, retrieve
+from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
-from training.evaluation.systems import By, SystemSpec, tasks_of, texts_of
-from training.rewards.ranking import Corpus
+from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples
 
-# What a list of pictures is searched with: a text, a picture by its position in the index, or the
-# mean vector of several.
-Part = str | int | tuple[str, ...]
-_FORMAT = 7  # of what is kept; another one is measured anew
+_FORMAT = 8  # of what is kept; another one is measured anew
 
 
 class Measured(BaseModel):
@@ -47,63 +49,12 @@ class Measured(BaseModel):
     cost: Cost
 
 
-class Gallery:
-    """An index with its encoder; remembers the vectors of texts."""
+class _Written(NamedTuple):
+    """The model's usable rewrites of one prompt, as the search plan takes them."""
 
-    def __init__(self, encoder: ClipEncoder | TextEncoder, index: ImageIndex, device: str) -> None:
-        self.encoder = encoder
-        self.index = index
-        self.corpus = Corpus.of(index.vectors(), device)
-        self._vectors: dict[Part, Vectors] = {}
-
-    def vectors(self, parts: Sequence[Part]) -> dict[Part, Vectors]:
-        """Encodes in one batch what was not encoded before; pictures are in the index already."""
-        groups = [part for part in dict.fromkeys(parts) if isinstance(part, tuple)]
-        single = [*parts, *(text for group in groups for text in group)]
-        new = [part for part in dict.fromkeys(single) if part not in self._vectors]
-        texts = [part for part in new if isinstance(part, str)]
-        pictures = [part for part in new if isinstance(part, int)]
-        if texts:
-            self._vectors.update(zip(texts, self.encoder.encode_texts(texts), strict=True))
-        known = self.corpus.vectors[pictures].cpu().numpy()
-        self._vectors.update(zip(pictures, known, strict=True))
-        for group in groups:
-            self._vectors[group] = mean_vector(np.stack([self._vectors[text] for text in group]))
-        return self._vectors
-
-    def positions(self, rows: Sequence[Row]) -> list[list[int]]:
-        return [self._places(row.targets) for row in rows]
-
-    def references(self, rows: Sequence[Row]) -> list[list[int]]:
-        """Of each row the picture that it refers to, where it does."""
-        named = [(row.reference,) if row.reference else () for row in rows]
-        return [self._places(pictures) for pictures in named]
-
-    def groups(self, rows: Sequence[Row]) -> list[list[int]] | None:
-        """Of each row the pictures of its group, where all rows have one."""
-        groups = [row.group for row in rows if row.group]
-        return [self._places(group) for group in groups] if len(groups) == len(rows) else None
-
-    def _places(self, pictures: Sequence[str]) -> list[int]:
-        found = [self.index.position(picture) for picture in pictures]
-        if None in found:
-            raise InputError("The data's pictures are not all in the index.")
-        return [position for position in found if position is not None]
-
-    def gate_inputs(self, queries: Sequence[str]) -> list[GateInput]:
-        """What the gate sees of each query."""
-        known = self.index.manifest.known_scores
-        vectors = self.vectors(queries)
-        found = self.index.search(np.stack([vectors[query] for query in queries]), 1)
-        return [
-            GateInput(self.encoder.text_length(query), hits[0].score if hits else None, known)
-            for query, hits in zip(queries, found, strict=True)
-        ]
-
-    @property
-    def identity(self) -> tuple[str, ...]:
-        manifest = self.index.manifest
-        return manifest.ids_sha256, manifest.encoder.weights_sha256, manifest.vectors_file
+    texts: list[str]
+    reason: str = "the rewriter wrote nothing usable"
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +69,7 @@ class Bench:
     engine: Engine
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
-        """From the work folder where the same was measured before."""
+        """From the work folder if the same was measured before."""
         path = self.settings.work / f"{self._key(spec, gallery)}.json"
         try:
             return Measured.model_validate_json(path.read_bytes())
@@ -138,57 +89,21 @@ class Bench:
             for row, gate_input in zip(self.rows, gate_inputs, strict=True)
         ]
 
-    def _named(self, gallery: Gallery) -> dict[str, tuple[str, ...]]:
-        """Changes whose English words the encoder knows, with those."""
-        changes = {row.query for row in self.rows if row.task == "composed"}
-        words = {change: words_beside(change) for change in sorted(changes)}
-        words = {change: said for change, said in words.items() if said}
-        gate_inputs = gallery.gate_inputs([said[0] for said in words.values()]) if words else []
-        return {
-            change: said
-            for (change, said), gate_input in zip(words.items(), gate_inputs, strict=True)
-            if not decide(said[0], gate_input, self.gate).rewrite
-        }
-
     def _measure(self, spec: SystemSpec, gallery: Gallery) -> Measured:
-        texts: list[tuple[Part, ...]] = [(row.query,) for row in self.rows]
-        references = gallery.references(self.rows)
-        if spec.cut:
-            texts = [tuple(readable_parts(row.query, gallery.encoder)) for row in self.rows]
-        prompt_tokens = written_tokens = seconds = 0.0
-        if spec.model == "oracle":
-            texts = [(row.english or row.query,) for row in self.rows]
-        elif spec.model != "none":
-            as_served = spec.gated or spec.beside
-            known = [not rewrites for rewrites in self.gated(gallery)] if as_served else []
-            asked = [n for n in range(len(self.rows)) if not (spec.gated and known[n])]
-            named = self._named(gallery) if as_served else {}
-            samples = self._samples(spec, [self.rows[place] for place in asked])
-            for place in asked:
-                row = self.rows[place]
-                written = (samples[row].greedy, *samples[row].drawn)
-                rewrites = [text for answer in written if (text := parse_rewrite(answer))]
-                texts[place] = texts_of(spec.with_original, row.query, rewrites)
-                if as_served:
-                    beside = named.get(row.query) or references[place]
-                    texts[place] = _as_served(row, rewrites, known[place], beside)
-                seconds += samples[row].seconds
-            prompt_tokens, written_tokens = self._tokens(spec, samples)
-        searched = _searched(spec.by, texts, references)
-        every = [part for group in searched for part in group]
-        found = retrieve(
-            gallery.corpus,
-            gallery.vectors(every),
-            searched,
-            gallery.positions(self.rows),
-            spec.combine,
-            references,
-            gallery.groups(self.rows),
-        )
+        samples: dict[Row, Samples] = {}
+        if spec.model in ("frozen", "tuned"):
+            plans = self._plans(spec, gallery, samples)
+        else:
+            typed = [self._without_model(spec, row, gallery) for row in self.rows]
+            plans = [Plan.of(search, Rewriting("kept", "not requested")) for search in typed]
+        searches = [self._searches(spec, plan, gallery) for plan in plans]
+        found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
+        prompt_tokens, written_tokens = self._tokens(spec, samples) if samples else (0, 0)
         count = len(self.rows)
-        names = gallery.index.ids
         return Measured(
-            texts=[tuple(_said(part, names) for part in group) for group in searched],
+            texts=[
+                _shown(own, row.reference) for row, own in zip(self.rows, searches, strict=True)
+            ],
             ranks=found.ranks.astype(int).tolist(),
             top=found.top,
             target_similarity=found.target_similarity,
@@ -197,10 +112,74 @@ class Bench:
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,
-                llm_seconds=seconds / count,
-                searches=len(every) / count if spec.combine in ("rrf", "interleave") else 1.0,
+                llm_seconds=sum(sample.seconds for sample in samples.values()) / count,
+                searches=sum(map(len, searches)) / count,
             ),
         )
+
+    def _plans(self, spec: SystemSpec, gallery: Gallery, samples: dict[Row, Samples]) -> list[Plan]:
+        """The search plan of each row, as serving makes it; fills in what the model wrote."""
+        known_scores = gallery.index.manifest.known_scores
+        setting = Setting(gallery.encoder, known_scores, lambda task: self.gate)
+        options = PlanOptions(spec.rewrite, spec.fusion)
+        steps = []
+        for row in self.rows:
+            query = Query(row.query, gallery.reference(row), TASKS[row.task])
+            steps.append(plan_search(query, as_typed(query, gallery.encoder), options, setting))
+
+        def answers(asked: dict[int, list[Prompt]]) -> dict[int, Sequence[Answer]]:
+            rows = {number: self._as_rows(number, prompts) for number, prompts in asked.items()}
+            every = list(dict.fromkeys(row for own in rows.values() for row in own))
+            samples.update(self._samples(spec, every))
+            return {n: [_written(samples[row]) for row in own] for n, own in rows.items()}
+
+        return make_plans(steps, gallery.best_scores, answers)
+
+    def _as_rows(self, number: int, prompts: list[Prompt]) -> list[Row]:
+        """The rows that put these prompts to the model: of a long query one for each part."""
+        row = self.rows[number]
+        if row.caption:
+            return [row]
+        return [row.model_copy(update={"query": prompt.query}) for prompt in prompts]
+
+    def _without_model(self, spec: SystemSpec, row: Row, gallery: Gallery) -> Search:
+        if spec.model == "oracle":
+            return Search("oracle", (row.english or row.query,))
+        if spec.by == "text" and not spec.cut:
+            return Search("query", (row.query,))  # cut by the encoder if it is too long
+        reference = None if spec.by == "text" else gallery.reference(row)
+        text = None if spec.by == "image" else row.query
+        return as_typed(Query(text, reference), gallery.encoder)
+
+    def _searches(self, spec: SystemSpec, plan: Plan, gallery: Gallery) -> list[Search]:
+        """The plan's searches; or what a system that is never served makes of the rewrites."""
+        rewrites = plan.rewriting.rewrites
+        if rewrites and spec.medoid:
+            vectors = gallery.vectors([Search("rewrite", rewrite) for rewrite in rewrites])
+            return [Search("rewrite", rewrites[medoid(vectors)])]
+        if rewrites and spec.by == "image+text":
+            (picture,) = (part for part in plan.typed.parts if not isinstance(part, str))
+            return [Search("picture + rewrite", (picture, *rewrites[0]))]
+        return plan.searches
+
+    def _questions(
+        self, plans: Sequence[Plan], searches: Sequence[Sequence[Search]], gallery: Gallery
+    ) -> list[Question]:
+        vectors = gallery.vectors([search for own in searches for search in own])
+        questions, start = [], 0
+        for row, plan, own in zip(self.rows, plans, searches, strict=True):
+            reference = (row.reference,) if row.reference else ()
+            questions.append(
+                Question(
+                    vectors[start : start + len(own)],
+                    plan.fusion,
+                    gallery.places(row.targets),
+                    gallery.places(reference),
+                    gallery.places(row.group),
+                )
+            )
+            start += len(own)
+        return questions
 
     def _samples(self, spec: SystemSpec, rows: Sequence[Row]) -> dict[Row, Samples]:
         assert self.base, "a system with a model is measured with one"
@@ -229,7 +208,7 @@ class Bench:
         return count(prompts), count(written)
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
-        """A hash of all that the outcome depends on."""
+        """A hash of everything that the outcome depends on."""
         parts: list[object] = [_FORMAT, spec, gallery.identity, self.settings.encoder_precision]
         parts += [row.model_dump_json() for row in self.rows]
         if spec.model in ("frozen", "tuned"):
@@ -238,7 +217,7 @@ class Bench:
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self.settings.n, self.settings.temperature] if spec.draws else []
             gate = (self.gate.model_dump(), gallery.index.manifest.known_scores)
-            parts += [gate] if spec.gated or spec.beside else []
+            parts += [gate] if "auto" in (spec.rewrite, spec.fusion) else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property
@@ -247,35 +226,17 @@ class Bench:
         return self.base.revision
 
 
-def _searched(
-    by: By, texts: Sequence[tuple[Part, ...]], references: Sequence[Sequence[int]]
-) -> list[tuple[Part, ...]]:
-    """What is searched for each query."""
-    if by == "text":
-        return list(texts)
-    words = texts if by == "image+text" else [()] * len(texts)
-    return [(*picture, *group) for picture, group in zip(references, words, strict=True)]
+def _written(sample: Samples) -> _Written:
+    parsed = [text for answer in (sample.greedy, *sample.drawn) if (text := parse_rewrite(answer))]
+    return _Written(list(dict.fromkeys(parsed)))
 
 
-def _as_served(
-    row: Row, rewrites: list[str], known: bool, beside: Sequence[Part]
-) -> tuple[Part, ...]:
-    """The lists that serving makes of a query's rewrite; see ``models.search.fusion.chosen``.
-
-    Args:
-        beside: what a composed query's rewrite is taken in turns with.
+def _shown(searches: Sequence[Search], reference: str | None) -> tuple[str, ...]:
+    """For people: the parts of a single search, or one text for each of several; a picture by its
+    id.
     """
-    if not rewrites:
-        return (row.query,)
-    if row.task != "composed":
-        return (texts_of(known, row.query, rewrites),)
-    left_out = repeats(row.caption or "", " ".join(rewrites))
-    words = words_beside(row.query) if left_out else ()
-    return ((*rewrites, *words), *beside)
-
-
-def _said(part: Part, names: Sequence[str]) -> str:
-    """For people; ``names`` are the pictures'."""
-    if isinstance(part, int):
-        return f"image {names[part]}"
-    return part if isinstance(part, str) else " + ".join(part)
+    parts = [
+        [part if isinstance(part, str) else f"image {reference}" for part in search.parts]
+        for search in searches
+    ]
+    return tuple(parts[0]) if len(parts) == 1 else tuple(" + ".join(own) for own in parts)

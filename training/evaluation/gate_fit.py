@@ -10,7 +10,7 @@ from models.common import paths
 from models.common.errors import InputError
 from models.retriever.manifest import read_manifest
 from models.search.gate import GATE_JSON, Gate, GateSignals, read_signals
-from training.evaluation.bench import Gallery
+from training.evaluation.gallery import Gallery
 from training.evaluation.queries import SHORT_ENGLISH, asked_rows
 from training.evaluation.results import Results
 from training.evaluation.run import evaluate

@@ -10,17 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from models.common.errors import InputError
 from models.common.progress import say, track
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.pictures import PictureError, decode_picture, read_picture
-from models.retriever.types import Hit, Vectors
-from models.search.fusion import Search, fuse, searches
-from models.search.long_text import readable_parts
+from models.retriever.types import Hit
+from models.search.fusion import FUSED_DEPTH, fuse
 from models.search.options import Fusion
+from models.search.query import Query, as_typed
+from models.search.searches import Search, search_vectors, searches_for
 from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:
@@ -123,25 +122,28 @@ class ServedModel:
         failures: list[str] = []
         for start in _shown(range(0, len(ids), step), f"Searching {step} at a time", encode_kwargs):
             batch = texts[start : start + step]
+            answers = self._searched_with(batch, failures)
             groups = [
-                searches(told.fusion, self._typed(text), told.rewrites)
-                for text, told in zip(batch, self._searched_with(batch, failures), strict=True)
+                searches_for(answer.fusion, self._typed(text), answer.rewrites)
+                for text, answer in zip(batch, answers, strict=True)
             ]
-            vectors = self._vectors([search.texts for own in groups for search in own])
-            lists = iter(index.search(vectors, top_k if top_ranked is None else len(index)))
-            for query_id, own in zip(ids[start : start + step], groups, strict=True):
+            parts = [search.parts for own in groups for search in own]
+            depth = len(index) if top_ranked is not None else max(top_k, FUSED_DEPTH)
+            lists = iter(index.search(search_vectors(parts, self._encoder), depth))
+            some = zip(ids[start : start + step], groups, answers, strict=True)
+            for query_id, own, answer in some:
                 found = list(islice(lists, len(own)))
                 if top_ranked is not None:
                     found = _only(found, {index.position(i) for i in top_ranked[query_id]})
-                hits = fuse(found, top_k)
-                results[query_id] = {index.ids[hit.position]: hit.score for hit in hits}
+                hits = fuse(found, top_k, answer.fusion)
+                results[query_id] = _scored(hits, index, answer.fusion)
         if failures:
             say(f"{len(failures)} of {len(ids)} queries were searched as typed: {failures[0]}.")
         return results
 
     def _typed(self, query: str) -> Search:
         """A query that is longer than the encoder reads is searched in parts, as serving does."""
-        return Search("query", tuple(readable_parts(query, self._encoder)))
+        return as_typed(Query(query), self._encoder)
 
     def _searched_with(self, queries: Sequence[str], failures: list[str]) -> list[SearchedWith]:
         """What the server makes of each query."""
@@ -152,12 +154,13 @@ class ServedModel:
         failures += [searched.reason for searched in found if searched.status == "fallback"]
         return found
 
-    def _vectors(self, groups: Sequence[Sequence[str]]) -> Vectors:
-        """One unit vector for each group of texts, their mean."""
-        vectors = iter(self._encoder.encode_texts([text for group in groups for text in group]))
-        means = np.stack([np.mean(list(islice(vectors, len(group))), axis=0) for group in groups])
-        unit: Vectors = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        return unit
+
+def _scored(hits: Sequence[Hit], index: ImageIndex, fusion: Fusion) -> dict[str, float]:
+    """mteb sorts by score; the scores of interleaved lists do not fall with the rank."""
+    return {
+        index.ids[hit.position]: 1 / rank if fusion == "interleave" else hit.score
+        for rank, hit in enumerate(hits, start=1)
+    }
 
 
 def _model_meta(info: ServerInfo, encoder: ClipEncoder, wishes: dict[str, Any]) -> "ModelMeta":

@@ -1,22 +1,32 @@
-"""Texts to ranks and to lists of pictures, for one text a query or for several."""
+"""Vectors to ranks and to lists of pictures, for one search a query or for several."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.retriever.types import Vectors
-from models.search.fusion import RRF_K
-from training.evaluation.systems import Combine
+from models.retriever.types import Hit, Vectors
+from models.search.fusion import FUSED_DEPTH, fuse
+from models.search.options import Fusion
 from training.rewards.ranking import TIE, Corpus, Floats, pad
 
-Text = TypeVar("Text", bound=Hashable)  # or whatever else names a vector to search with
 Positions = Sequence[Sequence[int]]  # of pictures, for each query
 
-DEPTH = 100  # of the lists that are kept
+DEPTH = FUSED_DEPTH  # of the lists that are kept
 _CHUNK_SCORES = 1 << 22
+_FUSED_TIE = 1e-12  # fused scores that are closer than this are equal
+
+
+class Question(NamedTuple):
+    """One query as it is searched, with its right answers."""
+
+    vectors: Vectors  # float32 [searches, dim]
+    fusion: Fusion
+    targets: Sequence[int]  # positions of the right pictures
+    left_out: Sequence[int] = ()  # not an answer to this query, and ranked nowhere
+    group: Sequence[int] = ()  # the few pictures that are ranked once more on their own
 
 
 class Found(NamedTuple):
@@ -24,112 +34,136 @@ class Found(NamedTuple):
 
     ranks: Floats  # of the best target in the whole corpus, ties against
     top: list[list[int]]  # positions of the first pictures, ties against the targets
-    target_similarity: list[float] | None  # None where several lists were fused
+    target_similarity: list[float] | None  # None if several lists were fused
     random_similarity: list[float] | None
     subset_ranks: list[int] | None  # of the best target in the query's group; None without groups
 
 
-def retrieve(
-    corpus: Corpus,
-    vectors: Mapping[Text, Vectors],
-    texts: Sequence[tuple[Text, ...]],
-    targets: Positions,
-    combine: Combine,
-    left_out: Positions | None = None,
-    groups: Positions | None = None,
-) -> Found:
-    """Searches each query's texts.
-
-    Args:
-        vectors: of every text, float32 ``[dim]``.
-        targets: for each query the positions of its right pictures.
-        left_out: pictures that are no answer to a query, ranked and listed nowhere; no targets.
-        groups: the few pictures, targets among them, that are ranked once more on their own.
-    """
-    left_out = left_out or [()] * len(texts)
-    if combine == "rrf" or (combine == "interleave" and max(map(len, texts)) > 1):
-        return _fused(corpus, vectors, texts, targets, combine, left_out, groups)
-    choose = _most_like_the_others if combine == "consistent" else mean_vector
-    queries = np.stack([choose(np.stack([vectors[text] for text in group])) for group in texts])
+def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
+    """Searches for each query, and fuses its lists as serving does."""
+    if any(len(question.vectors) > 1 for question in questions):
+        return _fused(corpus, questions)
+    queries = np.concatenate([question.vectors for question in questions])
+    targets = [question.targets for question in questions]
+    left_out = [question.left_out for question in questions]
     ranking = corpus.rank(queries, targets, left_out)
     top: list[list[int]] = []
     subset: list[int] = []
-    for chunk in _chunks(len(texts), len(corpus)):
-        scores = torch.from_numpy(queries[chunk]).to(corpus.vectors.device) @ corpus.vectors.T
-        scores = _lowered(scores, targets[chunk], left_out[chunk], TIE)
-        top += _top(scores)
-        subset += _ranks_in(groups[chunk], scores, targets[chunk]) if groups else []
+    grouped = all(question.group for question in questions)
+    for chunk in _chunks(len(questions), len(corpus)):
+        scores = _scores(corpus, queries[chunk])
+        lowered = _lowered(scores, targets[chunk], left_out[chunk])
+        top += [[hit.position for hit in hits] for hits in _top(lowered)]
+        if grouped:
+            groups = [question.group for question in questions[chunk]]
+            subset += _ranks_in(groups, lowered, targets[chunk])
     similar, random = ranking.positive.tolist(), ranking.random.tolist()
-    return Found(ranking.rank, top, similar, random, subset if groups else None)
+    return Found(ranking.rank, top, similar, random, subset if grouped else None)
 
 
-def _fused(
-    corpus: Corpus,
-    vectors: Mapping[Text, Vectors],
-    texts: Sequence[tuple[Text, ...]],
-    targets: Positions,
-    combine: Combine,
-    left_out: Positions,
-    groups: Positions | None,
-) -> Found:
-    """A list for each text over the whole corpus, by reciprocal rank or in turns."""
-    most = max(map(len, texts))
-    ranks: list[float] = []
+def _fused(corpus: Corpus, questions: Sequence[Question]) -> Found:
+    """Several lists for a query, of the depth that serving fuses."""
+    most = max(len(question.vectors) for question in questions)
+    ranks: list[int] = []
     top: list[list[int]] = []
     subset: list[int] = []
-    for chunk in _chunks(len(texts), len(corpus)):
-        fused = torch.zeros(len(texts[chunk]), len(corpus), dtype=torch.float64)
-        turn = torch.full_like(fused, -torch.inf)  # less the place that a picture is taken at
-        for place in range(max(map(len, texts[chunk]))):
-            having = [row for row, group in enumerate(texts[chunk]) if place < len(group)]
-            asked = np.stack([vectors[texts[chunk][row][place]] for row in having])
-            scores = torch.from_numpy(asked).to(corpus.vectors.device) @ corpus.vectors.T
-            right, out = ([part[chunk][row] for row in having] for part in (targets, left_out))
-            order = _lowered(scores, right, out, TIE).argsort(dim=1, descending=True)
-            places = torch.empty_like(order).scatter_(
-                1,
-                order,
-                torch.arange(1, len(corpus) + 1, device=order.device).expand_as(order).contiguous(),
-            )
-            fused[having] += 1 / (RRF_K + places.cpu().double())
-            turn[having] = turn[having].maximum(-(most * places.cpu().double() + place))
-        lowered = _lowered(
-            turn if combine == "interleave" else fused, targets[chunk], left_out[chunk], 1e-12
+    grouped = all(question.group for question in questions)
+    for chunk in _chunks(len(questions) * most, len(corpus) * most):
+        some = questions[chunk]
+        counts = [len(question.vectors) for question in some]
+        if not counts:
+            continue
+        repeated = [q for q, count in zip(some, counts, strict=True) for _ in range(count)]
+        scores = _lowered(
+            _scores(corpus, np.concatenate([question.vectors for question in some])),
+            [question.targets for question in repeated],
+            [question.left_out for question in repeated],
         )
-        others = lowered.clone()
-        others[_cells(targets[chunk])] = -torch.inf
-        ranks += (1 + (others >= _best(lowered, targets[chunk])).sum(1)).tolist()
-        top += _top(lowered)
-        subset += _ranks_in(groups[chunk], lowered, targets[chunk]) if groups else []
-    return Found(np.array(ranks, float), top, None, None, subset if groups else None)
+        lists = _top(scores)
+        for question, own in zip(some, torch.split(scores, counts), strict=True):
+            order = _Order.of(question, lists[: len(own)], own)
+            lists = lists[len(own) :]
+            ranks.append(order.rank())
+            top.append(order.fused[:DEPTH])
+            if grouped:
+                subset.append(order.rank_in(question.group))
+    return Found(np.array(ranks, float), top, None, None, subset if grouped else None)
 
 
-def mean_vector(group: Vectors) -> Vectors:
-    """Of vectors ``[n, dim]``, at unit length again; of one the vector as it is."""
-    mean: Vectors = group.mean(0)
-    if len(group) == 1:
-        return mean
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+class _Order:
+    """All pictures in one query's order: first those of the fused lists, then all others by their
+    best cosine in any of the searches.
+    """
+
+    def __init__(self, fused: list[int], best: Tensor, targets: Sequence[int]) -> None:
+        self.fused = fused
+        self._best = best  # [pictures]
+        self._targets = targets
+        self._places = {position: place for place, position in enumerate(fused)}
+
+    @classmethod
+    def of(cls, question: Question, lists: list[list[Hit]], scores: Tensor) -> "_Order":
+        right = set(question.targets)
+        hits = fuse(lists, sum(map(len, lists)), question.fusion)
+        if question.fusion != "interleave" and len(lists) > 1:  # ties count against the targets
+            hits.sort(key=lambda hit: -(hit.score - _FUSED_TIE * (hit.position in right)))
+        return cls([hit.position for hit in hits], scores.amax(0), question.targets)
+
+    def rank(self) -> int:
+        """Of the best target in the whole corpus."""
+        place, best = self._best_target
+        if place < len(self.fused):
+            return 1 + int(place)
+        others = self._best.clone()
+        others[[*self.fused, *self._targets]] = -torch.inf
+        return 1 + len(self.fused) + int((others >= best).sum())
+
+    def rank_in(self, group: Sequence[int]) -> int:
+        """Of the best target among its group's pictures alone."""
+        target = self._best_target
+        above = 0
+        for position in set(group) - set(self._targets):
+            place, best = self._place(position)
+            above += place < target[0] or (place == target[0] and best >= target[1])
+        return 1 + above
+
+    @property
+    def _best_target(self) -> tuple[float, float]:
+        return min(map(self._place, self._targets), key=lambda found: (found[0], -found[1]))
+
+    def _place(self, position: int) -> tuple[float, float]:
+        """Place in the fused list, infinite behind its end; and the best cosine."""
+        return self._places.get(position, float("inf")), float(self._best[position])
 
 
-def _most_like_the_others(group: Vectors) -> Vectors:
-    """Universal self-consistency without a second call: the medoid of the rewrites' vectors."""
-    chosen: Vectors = group[(group @ group.T).sum(1).argmax()]
-    return chosen
+def medoid(vectors: Vectors) -> int:
+    """Which of several vectors ``[n, dim]`` is most like the others.
+
+    Universal self-consistency without a second call of the language model.
+    """
+    return int((vectors @ vectors.T).sum(1).argmax())
 
 
-def _lowered(scores: Tensor, targets: Positions, left_out: Positions, by: float) -> Tensor:
+def _scores(corpus: Corpus, queries: Vectors) -> Tensor:
+    return torch.from_numpy(queries).to(corpus.vectors.device) @ corpus.vectors.T
+
+
+def _lowered(scores: Tensor, targets: Positions, left_out: Positions) -> Tensor:
     """Scores with the targets a tie lower, so that whatever scores alike comes before them."""
-    scores[_cells(targets)] -= by
+    scores[_cells(targets)] -= TIE
     scores[_cells(left_out)] = -torch.inf
     return scores
 
 
-def _top(scores: Tensor) -> list[list[int]]:
+def _top(scores: Tensor) -> list[list[Hit]]:
     """The first pictures; what is left out comes last and is cut off."""
     found = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
     counts = torch.isfinite(found.values).sum(1).tolist()
-    return [row[:count] for row, count in zip(found.indices.tolist(), counts, strict=True)]
+    rows = zip(found.indices.tolist(), found.values.tolist(), counts, strict=True)
+    return [
+        [Hit(p, s) for p, s in zip(places[:count], values[:count], strict=True)]
+        for places, values, count in rows
+    ]
 
 
 def _ranks_in(groups: Positions, lowered: Tensor, targets: Positions) -> list[int]:

@@ -14,7 +14,8 @@ from models.retriever.image_index import ImageIndex
 from models.rewriter.adapter import Adapter, open_adapter
 from models.search.gate import Gate
 from training.data.rows import Row, check_targets
-from training.evaluation.bench import Bench, Gallery, Measured
+from training.evaluation.bench import Bench, Measured
+from training.evaluation.gallery import Gallery
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import (
     SHORT_ENGLISH,

@@ -6,83 +6,81 @@ from typing import Literal, NamedTuple
 
 from models.rewriter.adapter import Adapter
 from models.rewriter.tasks import LONG, MULTILINGUAL, TASKS, Task
+from models.search.options import Fusion, RewriteMode
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
-Prompt = Literal["examples", "zero-shot", "describe", "adapter"]
-Combine = Literal["one", "rrf", "mean", "interleave", "consistent"]
+PromptStyle = Literal["examples", "zero-shot", "describe", "adapter"]
 By = Literal["text", "image", "image+text"]
 
 
 class SystemSpec(NamedTuple):
-    """How one system turns a query into searches."""
+    """How one system turns a query into searches.
+
+    A system with a language model runs the search plan that serving runs, with this ``rewrite`` and
+    ``fusion``.
+    """
 
     about: str
     model: Model = "none"
-    prompt: Prompt = "examples"
-    draws: bool = False  # several rewrites besides the greedy one
-    combine: Combine = "one"  # how several texts become one list of pictures
-    with_original: bool = False  # the query is one of the texts
-    gated: bool = False  # what the encoder knows is searched as typed
-    beside: bool = False  # what the encoder knows is searched beside its rewrite
-    by: By = "text"  # what is searched with: the row's reference picture is an image
-    cut: bool = False  # a query longer than the encoder reads is searched in parts
+    prompt: PromptStyle = "examples"
+    rewrite: RewriteMode = "always"
+    fusion: Fusion = "rewrite"
+    draws: bool = False  # several rewrites in addition to the greedy one
+    medoid: bool = False  # of several rewrites only the one that is most like the others
+    by: By = "text"  # the picture that a row refers to is an image
+    cut: bool = False  # a query that is longer than the encoder reads is searched in parts
 
 
 SYSTEMS = {
     "direct": SystemSpec("the query as typed"),
     "parts": SystemSpec(
-        "the query as typed; a longer one than the encoder reads by the mean vector of its parts",
-        combine="mean", cut=True,
+        "the query as typed; if the encoder cannot read it whole, by the mean vector of its parts",
+        cut=True,
     ),
     # The baselines of composed retrieval without training, as in Baldrati et al., 2023.
     "image": SystemSpec("the reference picture alone", by="image"),
     "image+text": SystemSpec(
-        "mean vector of the reference picture and the query as typed", combine="mean",
-        by="image+text",
+        "mean vector of the reference picture and the query as typed", by="image+text"
     ),
     "zero-shot": SystemSpec("frozen model, instruction alone", "frozen", "zero-shot"),
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
     "auto": SystemSpec(
-        "the adapter where the gate asks for it", "tuned", "adapter", combine="interleave",
-        gated=True,
+        "the adapter where the gate asks for it", "tuned", "adapter", rewrite="auto", fusion="auto"
     ),
     "always": SystemSpec(
-        "the adapter; beside its rewrite the query, where the gate would keep it", "tuned",
-        "adapter", combine="interleave", beside=True,
+        "the adapter; its rewrite is searched together with the query if the gate would keep that",
+        "tuned", "adapter", fusion="auto",
     ),
     "frozen+image": SystemSpec(
         "mean vector of the reference picture and the frozen model's rewrite", "frozen",
-        combine="mean", by="image+text",
+        by="image+text",
     ),
     "tuned+image": SystemSpec(
         "mean vector of the reference picture and the adapter's rewrite", "tuned", "adapter",
-        combine="mean", by="image+text",
+        by="image+text",
     ),
     "tuned-rrf": SystemSpec(
-        "the adapter's list and the query's, by reciprocal rank", "tuned", "adapter",
-        combine="rrf", with_original=True,
+        "the adapter's list and the query's, by reciprocal rank", "tuned", "adapter", fusion="rrf"
     ),
     "tuned-mean": SystemSpec(
-        "mean vector of the query and the adapter's rewrite", "tuned", "adapter",
-        combine="mean", with_original=True,
+        "mean vector of the query and the adapter's rewrite", "tuned", "adapter", fusion="mean"
     ),
     "n-best-rrf": SystemSpec(
-        "several rewrites of the adapter, by reciprocal rank", "tuned", "adapter",
-        draws=True, combine="rrf",
+        "several rewrites of the adapter, by reciprocal rank", "tuned", "adapter", draws=True
     ),
     "self-consistency": SystemSpec(
         "mean vector of several rewrites of the adapter", "tuned", "adapter",
-        draws=True, combine="mean",
+        fusion="self-consistency", draws=True,
     ),
     "n-best-medoid": SystemSpec(
         "of several rewrites of the adapter the one that is most like the others", "tuned",
-        "adapter", draws=True, combine="consistent",
+        "adapter", draws=True, medoid=True,
     ),
     "hyde": SystemSpec("the frozen model describes the picture", "frozen", "describe"),
     "multi-query": SystemSpec(
         "the query and several rewrites of the frozen model, by reciprocal rank", "frozen",
-        draws=True, combine="rrf", with_original=True,
+        fusion="rrf", draws=True,
     ),
     "oracle": SystemSpec("a perfect English query, where the data has one", "oracle"),
 }  # fmt: skip
@@ -97,7 +95,7 @@ _DESCRIBE = (
 )
 
 
-def tasks_of(prompt: Prompt, adapter: Adapter | None) -> Mapping[str, Task]:
+def tasks_of(prompt: PromptStyle, adapter: Adapter | None) -> Mapping[str, Task]:
     """The prompts that a system puts to its model, by the query's task."""
     if prompt == "adapter":
         assert adapter, "a tuned system without an adapter is refused before"
@@ -117,9 +115,3 @@ def tasks_of(prompt: Prompt, adapter: Adapter | None) -> Mapping[str, Task]:
             for task in (MULTILINGUAL, LONG)
         }
     return TASKS
-
-
-def texts_of(with_original: bool, query: str, rewrites: list[str]) -> tuple[str, ...]:
-    """What is searched for a query: each text once, the query where there is nothing else."""
-    texts = [query, *rewrites] if with_original else rewrites
-    return tuple(dict.fromkeys(texts)) or (query,)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Hit, Vectors
 from models.search.fusion import fuse
+from models.search.options import Fusion
 from tests.support.grape_server import GRAPE
 from tests.support.vectors import DIM, unit_vectors
 from training.data.rows import Row
@@ -25,24 +27,36 @@ from training.evaluation.metrics import per_query, scored
 from training.evaluation.queries import described, slices_of
 from training.evaluation.report.trec import write_all
 from training.evaluation.results import ALL, Results
-from training.evaluation.retrieval import retrieve
+from training.evaluation.retrieval import Found, Question, medoid, retrieve
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import compare, estimate, paired_p
-from training.evaluation.systems import SYSTEMS, tasks_of, texts_of
+from training.evaluation.systems import SYSTEMS, tasks_of
 from training.rewards.ranking import Corpus
 
 
-def vectors_of(texts: list[str], seed: int) -> dict[str, Vectors]:
-    return dict(zip(texts, unit_vectors(len(texts), seed), strict=True))
+def found_by(
+    pictures: Vectors,
+    queries: Sequence[Vectors],
+    targets: Sequence[Sequence[int]],
+    fusion: Fusion = "rrf",
+    left_out: Sequence[Sequence[int]] | None = None,
+) -> Found:
+    """What each query's vectors ``[searches, dim]`` find."""
+    left_out = left_out or [()] * len(queries)
+    questions = [
+        Question(vectors, fusion, right, out)
+        for vectors, right, out in zip(queries, targets, left_out, strict=True)
+    ]
+    return retrieve(Corpus.of(pictures), questions)
 
 
 def test_constant_scores_are_no_better_than_chance() -> None:
     """The pitfall: equal scores sorted stably put the right picture first."""
-    corpus = Corpus.of(np.repeat(unit_vectors(1), 200, axis=0))
-    texts, targets = [("a",)] * 50, [[place] for place in range(50)]
-    for combine in ("one", "rrf"):
-        found = retrieve(corpus, {"a": unit_vectors(1)[0]}, texts, targets, combine)
+    pictures, targets = np.repeat(unit_vectors(1), 200, axis=0), [[place] for place in range(50)]
+    for searches in (1, 2):
+        query = np.repeat(unit_vectors(1), searches, axis=0)
+        found = found_by(pictures, [query] * 50, targets)
         assert set(found.ranks.tolist()) == {200.0}
         assert per_query(found.top, targets)["R@10"].mean() == 0
 
@@ -51,11 +65,9 @@ def test_constant_scores_are_no_better_than_chance() -> None:
 @given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 3))
 def test_lists_and_ranks_tell_the_same(seed: int, size: int, most: int) -> None:
     rng = np.random.default_rng(seed)
-    corpus = Corpus.of(unit_vectors(size, seed))
-    vectors = vectors_of(["a", "b", "c"], seed + 1)
-    texts = [("a",), ("b",), ("c",)]
-    targets = [rng.choice(size, min(most, size), replace=False).tolist() for _ in texts]
-    found = retrieve(corpus, vectors, texts, targets, "one")
+    queries = np.split(unit_vectors(3, seed + 1), 3)
+    targets = [rng.choice(size, min(most, size), replace=False).tolist() for _ in queries]
+    found = found_by(unit_vectors(size, seed), queries, targets)
     for rank, top, wanted in zip(found.ranks, found.top, targets, strict=True):
         places = [place for place, position in enumerate(top, 1) if position in wanted]
         assert places[0] == rank
@@ -66,12 +78,11 @@ def test_lists_and_ranks_tell_the_same(seed: int, size: int, most: int) -> None:
 @given(st.integers(0, 2**31))
 def test_fused_lists_are_those_that_serving_fuses(seed: int) -> None:
     pictures = unit_vectors(30, seed)
-    corpus = Corpus.of(pictures)
-    vectors = vectors_of(["a", "b"], seed + 1)
-    found = retrieve(corpus, vectors, [("a", "b")], [[0]], "rrf")
+    query = unit_vectors(2, seed + 1)
+    found = found_by(pictures, [query], [[0]])
     lists = []
-    for text in ("a", "b"):
-        scores = pictures @ vectors[text]
+    for vector in query:
+        scores = pictures @ vector
         lists.append([Hit(int(p), float(scores[p])) for p in np.argsort(-scores)])
     served = fuse(lists, 30)
     scores = {hit.position: hit.score for hit in served}
@@ -84,15 +95,14 @@ def test_fused_lists_are_those_that_serving_fuses(seed: int) -> None:
 @given(st.integers(0, 2**31), st.integers(1, 3))
 def test_lists_in_turns_are_those_that_serving_makes(seed: int, most: int) -> None:
     pictures = unit_vectors(30, seed)
-    names = ["a", "b", "c"]
-    vectors = vectors_of(names, seed + 1)
-    groups = [tuple(names[:most]), ("a",), ("c", "a")]
+    a, _, c = vectors = unit_vectors(3, seed + 1)
+    queries = [vectors[:most], np.stack([a]), np.stack([c, a])]
     left_out = [[], [5], [7]]
-    found = retrieve(Corpus.of(pictures), vectors, groups, [[0], [1], [2]], "interleave", left_out)
-    for query, group in enumerate(groups):
+    found = found_by(pictures, queries, [[0], [1], [2]], "interleave", left_out)
+    for query, group in enumerate(queries):
         lists = []
-        for text in group:
-            scores = pictures @ vectors[text]
+        for vector in group:
+            scores = pictures @ vector
             order = [p for p in np.argsort(-scores) if p not in left_out[query]]
             lists.append([Hit(int(p), float(scores[p])) for p in order])
         served = [hit.position for hit in fuse(lists, 30, "interleave")]
@@ -100,16 +110,23 @@ def test_lists_in_turns_are_those_that_serving_makes(seed: int, most: int) -> No
         assert found.ranks[query] == 1 + served.index(query)
 
 
-def test_several_texts_become_one_vector() -> None:
-    corpus = Corpus.of(np.eye(DIM, dtype=np.float32))
+def test_the_medoid_is_the_one_that_is_most_like_the_others() -> None:
     axis = np.eye(DIM, dtype=np.float32)
     near = axis[0] + 0.1 * axis[1]
-    vectors = {"x": axis[0], "near x": near / np.linalg.norm(near), "y": axis[1]}
-    group = [("x", "near x", "y")]
-    consistent = retrieve(corpus, vectors, group, [[0]], "consistent")
-    assert consistent.target_similarity == pytest.approx([float(vectors["near x"][0])])
-    mean = retrieve(corpus, vectors, group, [[7]], "mean")
-    assert mean.top[0][:2] == [0, 1]
+    assert medoid(np.stack([axis[0], near / np.linalg.norm(near), axis[1]])) == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31))
+def test_behind_the_fused_lists_pictures_are_ranked_by_their_best_cosine(seed: int) -> None:
+    pictures, query = unit_vectors(300, seed), unit_vectors(2, seed + 1)
+    cosines = pictures @ query.T
+    fused = {int(p) for column in cosines.T for p in np.argsort(-column)[:100]}
+    behind = sorted(set(range(300)) - fused, key=lambda p: -cosines[p].max())
+    target = behind[len(behind) // 2]
+    found = found_by(pictures, [query], [[target]])
+    assert found.ranks.tolist() == [len(fused) + 1 + len(behind) // 2]
+    assert not set(found.top[0]) - fused
 
 
 def test_metrics_are_trec_evals() -> None:
@@ -202,8 +219,6 @@ def test_every_system_has_its_own_prompt() -> None:
         if spec.model == "frozen" and not spec.draws and spec.by == "text"
     }
     assert len(set(prompts.values())) == len(prompts) == 3
-    assert texts_of(True, "q", ["r"]) == ("q", "r")
-    assert texts_of(False, "q", []) == ("q",)
 
 
 def eval_command(*flags: str, **more: object) -> subprocess.CompletedProcess[str]:
