@@ -196,7 +196,7 @@ async def test_answers_say_what_a_browser_may_do_with_them(client: httpx.AsyncCl
 async def test_an_unforeseen_error_has_the_headers_too(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.decide", lambda *_: 1 / 0)
+    monkeypatch.setattr("models.search.plan.decide", lambda *_: 1 / 0)
     answer = await client.post("/search", json={"query": "a"})
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]

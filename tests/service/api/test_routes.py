@@ -130,7 +130,7 @@ async def test_an_unforeseen_error_is_500_without_details(
     def broken(*_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.search.decide", broken)
+    monkeypatch.setattr("models.search.plan.decide", broken)
     sentence = problem(await client.post("/search", json={"query": "a"}), 500, ErrorType.INTERNAL)
     assert "secret" not in sentence
 
