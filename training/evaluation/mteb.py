@@ -20,8 +20,8 @@ from models.retriever.pictures import PictureError, decode_picture, read_picture
 from models.retriever.types import Hit, Vectors
 from models.search.fusion import Search, fuse, searches
 from models.search.long_text import readable_parts
-from models.search.options import Fusion
-from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
+from models.search.options import Fusion, RewriteMode
+from training.evaluation.served import SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
