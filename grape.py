@@ -1,11 +1,18 @@
 """The `grape` program: finds the command and turns errors into one sentence.
 
-Nothing heavy is imported here, so that help and typing mistakes are answered at once. It stands
-above `service` and `training`, which never import each other.
+Nothing heavy is imported here, so that help and typing mistakes are answered at once. It may import
+`service` and `training`, which never import each other. Programs get the client here:
+`from grape import Client`.
 """
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.client import AsyncClient, Client, ClientError
+
+__all__ = ["AsyncClient", "Client", "ClientError", "main", "run"]
 
 COMMANDS = {
     "serve": ("service", "Serve", "the API and the web page"),
@@ -22,6 +29,16 @@ COMMANDS = {
         "fetches and converts what the embedded default needs",
     ),
 }
+# What to do about a missing package, for what can be asked of a server and for everything else.
+PASS_URL = "pass the address of a running server as --url, or run `make install` in a clone"
+INSTALL = "to serve, index or train, run `make install` in a clone, or use the container image"
+
+
+def __getattr__(name: str) -> object:
+    """Imports the client when it is first used."""
+    if name in ("AsyncClient", "Client", "ClientError"):
+        return getattr(importlib.import_module("models.client"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main() -> None:
@@ -66,12 +83,24 @@ def _run(name: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # an OSError that is no error: `grape rewrite ... | head -1`
         raise
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if "--debug" in arguments or missing in ("", "models", "service", "training"):
+            raise
+        print(f"grape {name}: {_not_installed(name, missing)}", file=sys.stderr)
+        return 1
     except (GrapeError, OSError) as error:
         if "--debug" in arguments:
             raise
         print(f"grape {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     return 0
+
+
+def _not_installed(name: str, package: str) -> str:
+    remedy = PASS_URL if name in ("search", "rewrite") else INSTALL
+    only_client = f"`pip install .` brings only the client: {remedy}."
+    return f"needs {package}, which is not installed. {only_client}"
 
 
 def _help(names: list[str] | None = None) -> str:

@@ -189,7 +189,7 @@ def _shown(key: SecretStr | None) -> str | None:
 
 
 def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
-    from models.client.client import Client
+    from models.client import Client
 
     with _exit_code_2_for_bad_input(), Client(url, api_key=key, timeout_s=120) as client:
         return client.ask(route, body)
@@ -197,7 +197,7 @@ def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> 
 
 @contextlib.contextmanager
 def _exit_code_2_for_bad_input() -> Iterator[None]:
-    from models.client.retry import ClientError
+    from models.client import ClientError
 
     try:
         yield

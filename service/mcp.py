@@ -19,29 +19,46 @@ from mcp_types import (
 )
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from models.client.client import AsyncClient, ClientError, SearchWishes
+from models.client import AsyncClient, ClientError
+from models.client.base import SearchParams
 from models.client.wire import RewriteResult, SearchedTexts, SearchHit
 from models.common.progress import say
 from models.search.options import RewriteMode
 
-SHOWN = 3  # pictures that come along as images; a model pays for each of them
+SHOWN = 3  # hits returned as images too; each costs the model tokens
 SHOWN_PIXELS = 256
 
 INSTRUCTIONS = (
-    "Searches one collection of pictures by what they show, in any language. Use search_images "
-    "with the user's own words; it rewrites them where the search would not understand them."
+    "Searches one collection of pictures by what they show, in any language. Pass the user's own "
+    "words to search_images; it rewrites those that the image search would not understand."
 )
 READS_ONLY = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
 Query = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1),
-    Field(description="What the picture shows, in the user's own words and language; one wish."),
+    Field(description="What the picture shows, in the user's own words and language."),
+]
+Count = Annotated[int, Field(ge=1, le=50, description="How many pictures to return.")]
+Rewrite = Annotated[
+    RewriteMode,
+    Field(
+        description="'auto' rewrites what the image search would not understand, such as other "
+        "languages and long descriptions; 'always' rewrites every query; 'never' searches for "
+        "exactly these words."
+    ),
+]
+Like = Annotated[
+    str | None,
+    Field(
+        description="Id of a picture from an earlier search; the query then says what should be "
+        "different, as in 'but blue'."
+    ),
 ]
 
 
 class FoundPictures(BaseModel):
-    """What `search_images` answers; of the metadata only what is no list or table."""
+    """The result of `search_images`; metadata values that are lists or tables are left out."""
 
     query: str
     rewrite: SearchedTexts
@@ -52,19 +69,19 @@ def serve(url: str, api_key: str | None = None) -> None:
     """Speaks MCP over standard input and output until the input ends.
 
     Raises:
-        ClientError: ``url`` is no address, or ``api_key`` no key. That nothing answers there is
-            told call by call: an agent may be started before the server.
+        ClientError: ``url`` is not a URL, or ``api_key`` cannot be a key. A server that cannot be
+            reached is reported by each call, because an agent may start before the server does.
     """
     server = create_server(AsyncClient(url, api_key=api_key))
-    # Ctrl-C would wait for the thread that reads standard input, and with it for a line.
+    # Python's own handler would wait for the thread that blocks on standard input.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdin.isatty():
-        say(f"Waiting for an MCP client on standard input, to search at {url}; Ctrl-C ends it.")
+        say(f"Waiting for an MCP client on standard input, to search {url}. Ctrl-C quits.")
     server.run("stdio")
 
 
 def create_server(client: AsyncClient) -> MCPServer[None]:
-    """The tools over this client, which is closed when the server ends."""
+    """Returns an MCP server whose tools use this client; it closes the client when it ends."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
@@ -79,44 +96,37 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
         log_level="WARNING",
         lifespan=lifespan,
     )
+    tools = _Tools(client)
+    server.add_tool(tools.search_images, title="Search images", annotations=READS_ONLY)
+    server.add_tool(tools.rewrite_query, title="Rewrite a query", annotations=READS_ONLY)
+    return server
 
-    @server.tool(title="Search images", annotations=READS_ONLY)
+
+class _Tools:
+    """The tools. Their signatures and docstrings are what an agent is shown."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
     async def search_images(
-        query: Query,
-        k: Annotated[int, Field(ge=1, le=50, description="How many pictures to return.")] = 5,
-        rewrite: Annotated[
-            RewriteMode,
-            Field(
-                description="'auto' rewrites what the image search would not understand, such as "
-                "other languages and descriptions; 'always' rewrites everything; 'never' searches "
-                "for exactly these words."
-            ),
-        ] = "auto",
-        like: Annotated[
-            str | None,
-            Field(
-                description="Id of a picture that was found before: the query then says what is "
-                "to be different about it, as in 'but blue'."
-            ),
-        ] = None,
+        self, query: Query, k: Count = 5, rewrite: Rewrite = "auto", like: Like = None
     ) -> Annotated[CallToolResult, FoundPictures]:
-        """Finds the pictures of the collection that best show what the query says.
+        """Finds the pictures of the collection that best match the query.
 
-        Takes any language: ask in the user's words instead of translating first. Returns the k
-        best as hits, best first, each with id, url (the picture as WebP; ?size=N sets the longer
-        side) and metadata such as name and file; the first three follow as small images.
-        `rewrite.texts` is what was really searched for, `rewrite.status` is 'fallback' when the
-        query could not be rewritten. There are hits even when no picture fits, and
-        scores compare only among what one search found: look at the images before you say what
-        was found.
+        Accepts any language: pass the user's words instead of translating them. Returns the k best
+        hits, best first. Each has an id, a url (the picture as WebP; ?size=N sets the longer side
+        in pixels) and metadata such as name and file. The first three also follow as small images.
+        `rewrite.texts` is what was really searched for. `rewrite.status` is 'fallback' if the query
+        could not be rewritten. There are hits even when no picture matches, and scores can only be
+        compared within one search: look at the images before you say what was found.
         """
-        wishes: SearchWishes = {"k": k, "rewrite": rewrite}
+        params: SearchParams = {"k": k, "rewrite": rewrite}
         if like:
-            wishes["image_id"] = like
-        found = await client.search(query, **wishes)
+            params["image_id"] = like
+        found = await self._client.search(query, **params)
         hits = [_flat(hit) for hit in found.hits]
         answer = FoundPictures(query=query, rewrite=found.rewrite, hits=hits)
-        shown = await asyncio.gather(*(_shown(client, hit) for hit in hits[:SHOWN]))
+        shown = await asyncio.gather(*(_shown(self._client, hit) for hit in hits[:SHOWN]))
         return CallToolResult(
             content=[
                 TextContent(text=answer.model_dump_json()),
@@ -125,21 +135,18 @@ def create_server(client: AsyncClient) -> MCPServer[None]:
             structured_content=answer.model_dump(mode="json"),
         )
 
-    @server.tool(title="Rewrite a query", annotations=READS_ONLY)
-    async def rewrite_query(query: Query) -> RewriteResult:
-        """Shows how a query would be put for the image search, without searching.
+    async def rewrite_query(self, query: Query) -> RewriteResult:
+        """Shows how a query is rewritten for the image search, without searching.
 
-        Returns `rewrites`, the short English text that would be searched for, with `status`
-        'rewritten', or with 'fallback' or 'kept' and the reason when the query stays as it is.
-        search_images does this by itself; use this to find out why it found what it found.
+        Returns `rewrites`, short English texts that would be searched for, with `status`
+        'rewritten'; or with 'fallback' or 'kept' and the reason if the query stays as it is.
+        search_images does this by itself; use this tool to find out why it found what it found.
         """
-        return await client.rewrite(query)
-
-    return server
+        return await self._client.rewrite(query)
 
 
 class _Server(MCPServer[None]):
-    """Tells the agent what failed in one sentence, without the library's words around it."""
+    """Reports a failed call in one sentence, without the text that the library adds."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -163,7 +170,7 @@ def _first_reason(error: ValidationError) -> str:
 
 
 def _flat(hit: SearchHit) -> SearchHit:
-    """The hit without nested metadata: the demo's names in 14 languages would fill a context."""
+    """Drops nested metadata: the demo's names in 14 languages would fill a model's context."""
     metadata = {
         key: value for key, value in hit.metadata.items() if not isinstance(value, dict | list)
     }
@@ -171,13 +178,13 @@ def _flat(hit: SearchHit) -> SearchHit:
 
 
 async def _shown(client: AsyncClient, hit: SearchHit) -> list[ContentBlock]:
-    """The picture and a line that says which it is; nothing when there is no such file."""
+    """A caption and the picture; nothing if the file no longer exists."""
     if hit.url is None:
         return []
     try:
         picture = await client.picture(hit.id, SHOWN_PIXELS)
     except ClientError as error:
-        if error.error_type == "not_found":  # it is still a hit
+        if error.error_type == "not_found":  # the hit itself remains valid
             return []
         raise
     image = Image(data=picture, format="webp").to_image_content()

@@ -1,90 +1,48 @@
-"""Asks a running GRAPE server: `Client`, and `AsyncClient` for asyncio.
+"""Calls a running GRAPE server: `Client`, and `AsyncClient` for asyncio.
 
-Needs httpx and pydantic, no model and no server: `models/client/retry.py` has how a call goes.
+Needs neither a model nor torch. `models/client/base.py` builds the requests and reads the answers.
 """
 
-import asyncio
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, TypedDict, Unpack
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
-from pydantic import BaseModel, ConfigDict
+from tenacity import AsyncRetrying, Retrying
 
-from models.client.retry import (
-    ClientError,
-    Outcome,
-    RetryPolicy,
-    as_json,
-    checked,
+from models.client.base import (
+    BATCH,
+    DEFAULT_URL,
+    BaseClient,
+    Call,
+    RewriteParams,
+    SearchParams,
     key_headers,
-    parsed,
-    request,
-    settled,
 )
-from models.client.wire import (
-    Readiness,
-    RewriteResponse,
-    RewriteResult,
-    SearchResult,
-    SearchResults,
-)
-from models.search.options import Fusion, RewriteMode
+from models.client.retry import RetryPolicy
+from models.client.wire import Info, Readiness, RewriteResult, SearchResult
 
-__all__ = ["AsyncClient", "Client", "ClientError", "Info", "RewriteWishes", "SearchWishes"]
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-BATCH = 64  # the server's `max_queries`, unless it was set otherwise
+Answer = TypeVar("Answer")
 
 
-class SearchWishes(TypedDict, total=False):
-    """What a search may ask for; the server decides what is left out."""
+class Client(BaseClient):
+    """A connection to one server; close it, or use it in a ``with`` block.
 
-    k: int
-    rewrite: RewriteMode
-    fusion: Fusion
-    n: int
-    compare: bool
-    image: str  # base64; the query says what is to be different about it, or is left out
-    image_id: str  # the same of a picture of the index
-    with_reference: bool
+    No call changes anything on the server. So a call is tried again when the server is overloaded
+    (429), still loading (503) or cannot be reached, at growing intervals and never before the
+    server's ``Retry-After``. Every method raises `ClientError`. URLs of pictures are absolute.
 
+    Args:
+        url: the server's URL.
+        api_key: the server's API key, if it requires one; by default ``GRAPE_API_KEY``.
+        attempts: how often a call is tried in all.
+        timeout_s: seconds after which no attempt is started any more.
+        transport: an httpx transport, for tests and proxies.
 
-class RewriteWishes(TypedDict, total=False):
-    """What a rewrite may ask for; the server decides what is left out."""
-
-    task: Literal["auto", "multilingual", "long", "composed"]
-    image: str  # of task composed
-    n: int
-    temperature: float
-
-
-class Info(BaseModel):
-    """What ``GET /info`` tells; a newer server may tell more."""
-
-    model_config = ConfigDict(extra="allow")
-
-    versions: dict[str, str]
-    llm: str
-    llm_endpoint: str | None
-    adapter: str | None
-    rewrite: RewriteMode
-    fusion: Fusion
-    clip_token_limit: int
-    index: dict[str, Any]
-    limits: dict[str, int]
-
-
-class Client:
-    """A connection to one server, to be closed or used in a ``with`` block.
-
-    No call changes anything on the server, so each is tried again when the server is overloaded
-    (429), still loading (503) or cannot be reached: ``attempts`` times in all, at growing
-    intervals that are never shorter than its ``Retry-After``, for ``timeout_s`` seconds at most.
-    Every method raises `ClientError`. The addresses of pictures are made absolute. Without
-    ``api_key`` the variable ``GRAPE_API_KEY`` has the server's key, where it asks for one.
+    Raises:
+        ClientError: ``url`` is not a URL, or ``api_key`` cannot be a key.
     """
+
+    _http: httpx.Client
 
     def __init__(
         self,
@@ -95,9 +53,7 @@ class Client:
         timeout_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = checked(url)
-        self._attempts = attempts
-        self._timeout_s = timeout_s
+        super().__init__(url, RetryPolicy(attempts, timeout_s))
         self._http = httpx.Client(
             base_url=self.url, transport=transport, headers=key_headers(api_key)
         )
@@ -109,79 +65,65 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Closes the connections."""
         self._http.close()
 
-    def search(self, query: str | None = None, **wishes: Unpack[SearchWishes]) -> SearchResult:
-        """Searches once, with words, a picture, or both."""
-        answer = self.ask("/search", {"query": query, **wishes})
-        return _absolute(parsed(answer, SearchResult, self.url), self.url)
+    def search(self, query: str | None = None, **params: Unpack[SearchParams]) -> SearchResult:
+        """Searches by text, by a picture, or by both."""
+        return self._send(self._search(query, params))
 
     def search_many(
-        self, queries: Sequence[str], batch: int = BATCH, **wishes: Unpack[SearchWishes]
+        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
-        """Searches with each query, ``batch`` of them in one request; results in their order."""
-        found: list[SearchResult] = []
-        for some in _batches(queries, batch):
-            answer = self.ask("/search", {"query": some, **wishes})
-            found += parsed(answer, SearchResults, self.url).results
-        return [_absolute(result, self.url) for result in found]
+        """Searches for each query, ``batch`` queries in a request; results in the same order."""
+        calls = self._search_batches(queries, batch, params)
+        return [result for call in calls for result in self._send(call)]
 
-    def rewrite(self, query: str, **wishes: Unpack[RewriteWishes]) -> RewriteResult:
-        """Rewrites once, plain English too."""
-        answer = self.ask("/rewrite", {"query": query, **wishes})
-        return parsed(answer, RewriteResponse, self.url).results[0]
+    def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
+        """Rewrites a query, even one in plain English."""
+        return self._send(self._rewrite(query, params))
 
     def rewrite_many(
-        self, queries: Sequence[str], batch: int = BATCH, **wishes: Unpack[RewriteWishes]
+        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
-        """Rewrites each query, ``batch`` of them in one request; results in their order."""
-        rewritten: list[RewriteResult] = []
-        for some in _batches(queries, batch):
-            answer = self.ask("/rewrite", {"query": some, **wishes})
-            rewritten += parsed(answer, RewriteResponse, self.url).results
-        return rewritten
+        """Rewrites each query, ``batch`` queries in a request; results in the same order."""
+        calls = self._rewrite_batches(queries, batch, params)
+        return [result for call in calls for result in self._send(call)]
 
     def info(self) -> Info:
-        """Versions, models, adapter, index and limits of the server."""
-        return parsed(as_json(self._send("GET", "/info"), self.url), Info, self.url)
+        """Returns versions, models, adapter, index and limits of the server."""
+        return self._send(self._info())
 
     def ready(self) -> Readiness:
-        """Whether rewriter, encoder and index can be used, and why not; asks once."""
-        response = self._send("GET", "/readyz", attempts=1, accepted=(200, 503))
-        return parsed(as_json(response, self.url), Readiness, self.url)
+        """Returns whether rewriter, encoder and index can be used, and why not. Never retries."""
+        return self._send(self._ready(), RetryPolicy(1, self.policy.timeout_s))
 
     def picture(self, picture_id: str, size: int = 512) -> bytes:
-        """A picture of the index as WebP, its longer side ``size`` pixels."""
-        return self._send("GET", _picture_path(picture_id, size)).content
+        """Returns a picture of the index as WebP, its longer side ``size`` pixels."""
+        return self._send(self._picture(picture_id, size))
 
     def ask(self, route: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """The answer to ``POST route`` as it comes, for what the other methods do not cover."""
-        return as_json(self._send("POST", route, body), self.url)
+        """Returns the JSON answer to ``POST route``, for what the other methods do not cover."""
+        return self._send(self._ask(route, body))
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, object] | None = None,
-        attempts: int | None = None,
-        accepted: tuple[int, ...] = (200,),
-    ) -> httpx.Response:
-        policy = RetryPolicy(attempts or self._attempts, self._timeout_s)
-        while True:
-            outgoing = request(self._http, method, path, body, policy.left_s)
-            outcome: Outcome
-            try:
-                outcome = self._http.send(outgoing)
-            except httpx.RequestError as error:
-                outcome = error
-            pause = policy.pause(outcome)
-            if pause is None:
-                return settled(outcome, accepted, self.url)
-            time.sleep(pause)
+    def _send(self, call: Call[Answer], policy: RetryPolicy | None = None) -> Answer:
+        policy = policy or self.policy
+        deadline = policy.deadline()
+
+        def attempt() -> httpx.Response:
+            return self._http.send(self._request(call, deadline))
+
+        try:
+            response = Retrying(**policy.options())(attempt)
+        except httpx.RequestError as error:
+            raise self._no_answer(error) from error
+        return self._answer(call, response)
 
 
-class AsyncClient:
-    """`Client` for asyncio: the same methods, to be awaited."""
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: the same arguments, and the same methods to be awaited."""
+
+    _http: httpx.AsyncClient
 
     def __init__(
         self,
@@ -192,9 +134,7 @@ class AsyncClient:
         timeout_s: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.url = checked(url)
-        self._attempts = attempts
-        self._timeout_s = timeout_s
+        super().__init__(url, RetryPolicy(attempts, timeout_s))
         self._http = httpx.AsyncClient(
             base_url=self.url, transport=transport, headers=key_headers(api_key)
         )
@@ -206,89 +146,58 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        """Closes the connections."""
         await self._http.aclose()
 
     async def search(
-        self, query: str | None = None, **wishes: Unpack[SearchWishes]
+        self, query: str | None = None, **params: Unpack[SearchParams]
     ) -> SearchResult:
-        """Searches once, with words, a picture, or both."""
-        answer = await self.ask("/search", {"query": query, **wishes})
-        return _absolute(parsed(answer, SearchResult, self.url), self.url)
+        """Searches by text, by a picture, or by both."""
+        return await self._send(self._search(query, params))
 
     async def search_many(
-        self, queries: Sequence[str], batch: int = BATCH, **wishes: Unpack[SearchWishes]
+        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
-        """Searches with each query, ``batch`` of them in one request; results in their order."""
-        found: list[SearchResult] = []
-        for some in _batches(queries, batch):
-            answer = await self.ask("/search", {"query": some, **wishes})
-            found += parsed(answer, SearchResults, self.url).results
-        return [_absolute(result, self.url) for result in found]
+        """Searches for each query, ``batch`` queries in a request; results in the same order."""
+        calls = self._search_batches(queries, batch, params)
+        return [result for call in calls for result in await self._send(call)]
 
-    async def rewrite(self, query: str, **wishes: Unpack[RewriteWishes]) -> RewriteResult:
-        """Rewrites once, plain English too."""
-        answer = await self.ask("/rewrite", {"query": query, **wishes})
-        return parsed(answer, RewriteResponse, self.url).results[0]
+    async def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
+        """Rewrites a query, even one in plain English."""
+        return await self._send(self._rewrite(query, params))
 
     async def rewrite_many(
-        self, queries: Sequence[str], batch: int = BATCH, **wishes: Unpack[RewriteWishes]
+        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
-        """Rewrites each query, ``batch`` of them in one request; results in their order."""
-        rewritten: list[RewriteResult] = []
-        for some in _batches(queries, batch):
-            answer = await self.ask("/rewrite", {"query": some, **wishes})
-            rewritten += parsed(answer, RewriteResponse, self.url).results
-        return rewritten
+        """Rewrites each query, ``batch`` queries in a request; results in the same order."""
+        calls = self._rewrite_batches(queries, batch, params)
+        return [result for call in calls for result in await self._send(call)]
 
     async def info(self) -> Info:
-        """Versions, models, adapter, index and limits of the server."""
-        return parsed(as_json(await self._send("GET", "/info"), self.url), Info, self.url)
+        """Returns versions, models, adapter, index and limits of the server."""
+        return await self._send(self._info())
 
     async def ready(self) -> Readiness:
-        """Whether rewriter, encoder and index can be used, and why not; asks once."""
-        response = await self._send("GET", "/readyz", attempts=1, accepted=(200, 503))
-        return parsed(as_json(response, self.url), Readiness, self.url)
+        """Returns whether rewriter, encoder and index can be used, and why not. Never retries."""
+        return await self._send(self._ready(), RetryPolicy(1, self.policy.timeout_s))
 
     async def picture(self, picture_id: str, size: int = 512) -> bytes:
-        """A picture of the index as WebP, its longer side ``size`` pixels."""
-        return (await self._send("GET", _picture_path(picture_id, size))).content
+        """Returns a picture of the index as WebP, its longer side ``size`` pixels."""
+        return await self._send(self._picture(picture_id, size))
 
     async def ask(self, route: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """The answer to ``POST route`` as it comes, for what the other methods do not cover."""
-        return as_json(await self._send("POST", route, body), self.url)
+        """Returns the JSON answer to ``POST route``, for what the other methods do not cover."""
+        return await self._send(self._ask(route, body))
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, object] | None = None,
-        attempts: int | None = None,
-        accepted: tuple[int, ...] = (200,),
-    ) -> httpx.Response:
-        policy = RetryPolicy(attempts or self._attempts, self._timeout_s)
-        while True:
-            outgoing = request(self._http, method, path, body, policy.left_s)
-            outcome: Outcome
-            try:
-                outcome = await self._http.send(outgoing)
-            except httpx.RequestError as error:
-                outcome = error
-            pause = policy.pause(outcome)
-            if pause is None:
-                return settled(outcome, accepted, self.url)
-            await asyncio.sleep(pause)
+    async def _send(self, call: Call[Answer], policy: RetryPolicy | None = None) -> Answer:
+        policy = policy or self.policy
+        deadline = policy.deadline()
 
+        async def attempt() -> httpx.Response:
+            return await self._http.send(self._request(call, deadline))
 
-def _batches(queries: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(queries), size):
-        yield list(queries[start : start + size])
-
-
-def _absolute(result: SearchResult, url: str) -> SearchResult:
-    for hit in [*result.hits, *(result.original_hits or [])]:
-        hit.url = hit.url and url + hit.url
-    return result
-
-
-def _picture_path(picture_id: str, size: int) -> str:
-    return f"/images/{quote(picture_id)}?size={size}"
+        try:
+            response: httpx.Response = await AsyncRetrying(**policy.options())(attempt)
+        except httpx.RequestError as error:
+            raise self._no_answer(error) from error
+        return self._answer(call, response)

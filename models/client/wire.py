@@ -1,34 +1,34 @@
-"""What the server answers, as it goes over the wire: the service writes it, the client reads it."""
+"""The server's answers as they go over the wire: the service writes them, the client reads them."""
 
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.rewriter.tasks import TaskName
-from models.search.options import Fusion
+from models.search.options import Fusion, RewriteMode
 
 Status = Literal["rewritten", "kept", "fallback"]
 
 
 class ErrorType(StrEnum):
-    """All that ``error_type`` can be."""
+    """Every value of ``error_type``."""
 
-    VALIDATION = "validation"  # the request is not what the route takes
-    NOT_AVAILABLE = "not_available"  # asked for correctly, but this version cannot do it yet
-    UNAUTHORIZED = "unauthorized"  # no API key, or a wrong one
+    VALIDATION = "validation"  # the request does not match what the route takes
+    NOT_AVAILABLE = "not_available"  # a valid request that this version cannot serve yet
+    UNAUTHORIZED = "unauthorized"  # no API key, or an invalid one
     NOT_FOUND = "not_found"
-    CONFLICT = "conflict"  # not while the server is in the state that it is in
-    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or nothing proves it
+    CONFLICT = "conflict"  # not possible in the server's current state
+    ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or is not proven to work
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_LARGE = "too_large"
-    OVERLOADED = "overloaded"  # come back after Retry-After seconds
-    UNAVAILABLE = "unavailable"  # a part that the request needs is not ready
+    OVERLOADED = "overloaded"  # try again after Retry-After seconds
+    UNAVAILABLE = "unavailable"  # a component that the request needs is not ready
     INTERNAL = "internal"
 
 
 class ErrorBody(BaseModel):
-    """What every answer of 400 and above looks like."""
+    """The body of every answer with status 400 or above."""
 
     error: str
     error_type: ErrorType
@@ -37,8 +37,8 @@ class ErrorBody(BaseModel):
 
 class RewriteText(BaseModel):
     text: str
-    clip_tokens: int = Field(description="the encoder's tokens, marks included")
-    truncated: bool = Field(description="whether the encoder would not read it to its end")
+    clip_tokens: int = Field(description="encoder tokens, start and end tokens included")
+    truncated: bool = Field(description="whether the encoder cuts off its end")
 
 
 class RewriteResult(BaseModel):
@@ -49,8 +49,8 @@ class RewriteResult(BaseModel):
     rewrites: list[RewriteText]
     parts: int = Field(
         1,
-        description="how many parts a long query was cut into; the rewrites are then those of the "
-        "parts, in turn",
+        description="how many parts a long query was split into; `rewrites` then has one for each "
+        "part, in order",
     )
     adapter: str | None
 
@@ -65,14 +65,15 @@ class SearchedTexts(BaseModel):
     status: Status
     reason: str
     texts: list[str] = Field(
-        description="what was searched with instead of the query, or the query"
+        description="the texts searched for: the rewrites, or the query itself"
     )
-    clip_tokens: list[int] = Field(description="the encoder's tokens of each text")
-    truncated: bool = Field(description="whether any text was longer than the encoder reads")
+    clip_tokens: list[int] = Field(description="encoder tokens of each text")
+    truncated: bool = Field(description="whether the encoder cut off the end of any text")
     parts: int = Field(
-        description="how many parts a query was cut into that was longer than what reads it"
+        description="how many parts a query was split into because it was too long for the encoder "
+        "or the language model"
     )
-    fusion: Fusion = Field(description="how they were searched; 'original' without a rewrite")
+    fusion: Fusion = Field(description="how the texts were combined; 'original' without a rewrite")
     adapter: str | None
 
 
@@ -80,9 +81,9 @@ class SearchHit(BaseModel):
     id: str
     rank: int
     score: float = Field(
-        description="similarity in the search that found it; of lists that were fused by 'rrf' the "
-        "sum of reciprocal ranks. Lists that were taken in turns ('interleave') keep their own: "
-        "the scores do not fall with the rank"
+        description="similarity in the search that found it. With 'rrf' it is the sum of "
+        "reciprocal ranks. With 'interleave' each hit keeps the similarity of its own search, so "
+        "scores do not fall with the rank"
     )
     url: str | None
     metadata: dict[str, Any]
@@ -100,7 +101,7 @@ class SearchTimings(BaseModel):
 
 
 class SearchResult(BaseModel):
-    query: str | None = Field(description="None where a picture alone was searched with")
+    query: str | None = Field(description="null for a search by a picture alone")
     rewrite: SearchedTexts
     hits: list[SearchHit]
     original_hits: list[SearchHit] | None = None
@@ -111,13 +112,13 @@ class SearchResult(BaseModel):
 
 
 class DirectHits(BaseModel):
-    """An event: what the query finds as typed, before any rewriting."""
+    """A server-sent event: the hits of the query as typed, before any rewriting."""
 
     hits: list[SearchHit]
 
 
 class PartialRewrite(BaseModel):
-    """An event: the rewrite as far as it is written."""
+    """A server-sent event: the rewrite generated so far."""
 
     text: str
 
@@ -136,3 +137,19 @@ class Readiness(BaseModel):
     rewriter: PartHealth
     encoder: PartHealth
     index: PartHealth
+
+
+class Info(BaseModel):
+    """The answer to ``GET /info``; a newer server may return more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    versions: dict[str, str]
+    llm: str
+    llm_endpoint: str | None
+    adapter: str | None
+    rewrite: RewriteMode
+    fusion: Fusion
+    clip_token_limit: int
+    index: dict[str, Any] = Field(description="the index's manifest")
+    limits: dict[str, int]

@@ -9,11 +9,10 @@ import io
 import math
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from models.retriever.pictures import decode_picture
+if TYPE_CHECKING:  # `grape search --url` reads a constant here and works without Pillow
+    from PIL import Image
 
 # Marks such as <|image_pad|> or [IMG] stand for a picture in a prompt; a query must not hold one.
 _MARKS = str.maketrans(dict.fromkeys('<>[]|"', " "))
@@ -60,7 +59,7 @@ SEEN = SeenTask(
 )
 
 
-def picture_to_show(data: bytes, max_pixels: int) -> Image.Image:
+def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
     """Decodes a picture for a model that sees it: RGB, upright, at most ``max_pixels`` pixels.
 
     Shrunk here and not by each model's own processor, so that a prompt's length is bounded for
@@ -69,6 +68,10 @@ def picture_to_show(data: bytes, max_pixels: int) -> Image.Image:
     Raises:
         PictureError: see :func:`models.retriever.pictures.decode_picture`.
     """
+    from PIL import Image
+
+    from models.retriever.pictures import decode_picture
+
     picture = decode_picture(data)
     scale = math.sqrt(max_pixels / (picture.width * picture.height))
     if scale >= 1:
@@ -89,7 +92,7 @@ def messages(shown: dict[str, Any], query: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [shown, {"type": "text", "text": SEEN.prompt(query)}]}]
 
 
-def image_url(picture: Image.Image) -> dict[str, Any]:
+def image_url(picture: "Image.Image") -> dict[str, Any]:
     """The picture inside the message, for a server: PNG, so that it sees what was decoded here."""
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=1)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,39 @@ def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
     monkeypatch.setenv("GRAPE_K", "7")
     told = Search(query="x")
     assert (told.as_json, told.k) == (True, 7)
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "remedy"),
+    [
+        ("uvicorn", ["serve"], "to serve, index or train, run `make install` in a clone"),
+        ("numpy", ["search", "x"], "pass the address of a running server as --url"),
+        ("numpy", ["rewrite", "x"], "pass the address of a running server as --url"),
+        ("PIL", ["index", "build", ".", "--out", "x"], "or use the container image."),
+        ("numpy", ["train", "--index", "x", "--out", "y"], "or use the container image."),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_sentence(
+    missing: str, arguments: list[str], remedy: str
+) -> None:
+    program = (
+        f"import sys, grape; sys.modules[{missing!r}] = None; sys.exit(grape.run({arguments}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert f"needs {missing}, which is not installed. `pip install .` brings only" in done.stderr
+    assert remedy in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_missing_module_of_our_own_is_a_bug_with_a_traceback() -> None:
+    program = "import sys, grape; sys.modules['service.settings'] = None; grape.run(['serve'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" in done.stderr
 
 
 def test_failed_work_is_exit_code_1() -> None:

@@ -16,7 +16,7 @@ from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult, ImageContent, TextContent
 from PIL import Image
 
-from models.client.client import AsyncClient
+from models.client import AsyncClient
 from models.rewriter.protocol import RewriterDown
 from service.mcp import create_server
 from tests.support.app import FakeRewriter
@@ -193,7 +193,7 @@ def test_the_command_speaks_the_protocol_alone_and_ends_at_once() -> None:
     ("prepare", "arguments", "code", "told"),
     [
         ("pass", ["mcp"], 0, ""),  # the input is over before it began
-        ("pass", ["mcp", "--url", "8000"], 2, "grape mcp: '8000' is no address of a server"),
+        ("pass", ["mcp", "--url", "8000"], 2, "grape mcp: '8000' is not a server address"),
         ("sys.modules['mcp'] = None", ["mcp"], 1, "install GRAPE with its extra 'mcp'."),
     ],
 )

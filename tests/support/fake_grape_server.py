@@ -28,6 +28,7 @@ class FakeServer:
             "adapter": None,
             "rewrite": "auto",
             "fusion": "rewrite",
+            "clip_token_limit": 77,
             "index": {"encoder": encoder.fingerprint.model_dump(), "count": 5},
             "limits": {"max_queries": 3, "max_in_flight": 256},
         }
@@ -37,26 +38,38 @@ class FakeServer:
             rewriter = {"ready": not self.not_ready, "reason": self.not_ready}
             loaded = {"ready": True, "reason": ""}
             parts = {"encoder": loaded, "index": loaded, "rewriter": rewriter}
-            return (503 if self.not_ready else 200), parts, {}
+            return (503 if self.not_ready else 200), {"ready": not self.not_ready, **parts}, {}
         if route == "/info":
             return 200, self.info, {}
         self.searches.append(body)
         if self.overloaded:
             self.overloaded -= 1
-            return 429, {"error": "too much"}, {"Retry-After": "7"}
-        return (
-            200,
-            {"results": [{"rewrite": self.searched_with(q, body)} for q in body["query"]]},
-            {},
-        )
+            return 429, refusal("too much", "overloaded"), {"Retry-After": "7"}
+        return 200, {"results": [self.result(query, body) for query in body["query"]]}, {}
+
+    def result(self, query: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "query": query,
+            "rewrite": self.searched_with(query, body),
+            "hits": [],
+            "timings_ms": dict.fromkeys(("rewrite", "encode", "search", "total"), 0.0),
+            "index": "pictures",
+            "degraded": False,
+            "request_id": "r-1",
+        }
 
     def searched_with(self, query: str, body: dict[str, Any]) -> dict[str, Any]:
         texts = self.rewrites.get(query)
+        answer = {"clip_tokens": [3], "truncated": False, "adapter": None}
         if texts:
-            told = {"status": "rewritten", "reason": "not plain English", "texts": texts}
-            return told | {"parts": self.parts, "fusion": body["fusion"]}
-        status = "kept" if texts is None else "fallback"
-        return {"status": status, "reason": "because", "texts": [query]}
+            answer |= {"status": "rewritten", "reason": "not plain English", "texts": texts}
+            return answer | {"parts": self.parts, "fusion": body["fusion"]}
+        answer |= {"status": "kept" if texts is None else "fallback", "reason": "because"}
+        return answer | {"texts": [query], "parts": 1, "fusion": "rewrite"}
+
+
+def refusal(sentence: str, error_type: str) -> dict[str, str]:
+    return {"error": sentence, "error_type": error_type, "request_id": "r-1"}
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from models.retriever.image_index import ImageIndex
 from models.retriever.pictures import PictureError, decode_picture, read_picture
 from models.retriever.types import Hit
 from models.search.fusion import FUSED_DEPTH, fuse
-from models.search.options import Fusion
+from models.search.options import Fusion, RewriteMode
 from models.search.query import Query, as_typed
 from models.search.searches import Search, search_vectors, searches_for
-from training.evaluation.served import RewriteMode, SearchedWith, Served, ServerInfo
+from training.evaluation.served import SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

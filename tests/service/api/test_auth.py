@@ -11,8 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.routing import Mount, Route
 
-from models.client.client import AsyncClient
-from models.client.retry import ClientError
+from models.client import AsyncClient, ClientError
 from models.client.wire import ErrorType
 from models.common.errors import InputError
 from service.api.auth import COOKIE, OPEN_PATHS

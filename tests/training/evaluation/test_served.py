@@ -1,5 +1,7 @@
 """Asking a running server what it searches with: patience, and one sentence for what goes wrong."""
 
+import json
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -7,9 +9,13 @@ import pytest
 
 from models.common.errors import GrapeError, InputError
 from models.retriever.clip_encoder import ClipEncoder
-from tests.support.fake_grape_server import fake_server
+from tests.support.fake_grape_server import fake_server, refusal
 from training.evaluation import served
 from training.evaluation.served import Served
+
+
+def refused(sentence: str, error_type: str) -> bytes:
+    return json.dumps(refusal(sentence, error_type)).encode()
 
 
 @pytest.fixture
@@ -22,12 +28,13 @@ def test_an_overloaded_server_is_asked_again_when_it_says(
     server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(served.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     server.fake.overloaded, server.fake.rewrites = 2, {"Uhr": ["clock"]}
     found = Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
     assert found[0].rewrites == [("clock",)]
-    assert pauses == [7, 7]
-    monkeypatch.setattr(served, "_COME_BACK_FOR_S", 5.0)
+    assert len(pauses) == 2
+    assert all(7 < pause < 8 for pause in pauses)
+    monkeypatch.setattr(served, "_OVERLOADED_FOR_S", 5.0)
     server.fake.overloaded = 1
     with pytest.raises(GrapeError, match="/search: too much") as raised:
         Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
@@ -38,11 +45,13 @@ def test_an_overloaded_server_is_asked_again_when_it_says(
 @pytest.mark.parametrize(
     ("answer", "error", "sentence"),
     [
-        ((422, b'{"error": "n: at most 16"}'), InputError, "/search: n: at most 16"),
-        ((500, b'{"error": "Internal error."}'), GrapeError, "/search: Internal error."),
-        ((502, b"<html>"), GrapeError, "/search: status 502"),
-        ((200, b"<html>"), InputError, "did not answer as a GRAPE server"),
-        ((200, b'{"results": [{}]}'), InputError, "did not answer as a GRAPE server"),
+        ((422, refused("n: at most 16", "validation")), InputError, "/search: n: at most 16"),
+        ((500, refused("Internal error.", "internal")), GrapeError, "/search: Internal error."),
+        ((503, refused("No index.", "unavailable")), GrapeError, "/search: No index."),
+        ((502, b"<html>"), GrapeError, "answered 502, but not as a GRAPE server"),
+        ((404, b"<html>"), InputError, "answered 404, but not as a GRAPE server"),
+        ((200, b"<html>"), InputError, "answered 200, but not as a GRAPE server"),
+        ((200, b'{"results": [{}]}'), InputError, "answered 200, but not as a GRAPE server"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(
@@ -56,8 +65,11 @@ def test_what_goes_wrong_is_one_sentence(
 
 
 def test_no_server_is_one_sentence(server: SimpleNamespace) -> None:
-    for url in ("http://127.0.0.1:9", "127.0.0.1:9", "http://[", ""):
+    for url in ("http://127.0.0.1:9", "http://["):
         with pytest.raises(InputError, match=r"cannot be reached .*: start a server with"):
+            Served(url)
+    for url in ("127.0.0.1:9", ""):
+        with pytest.raises(InputError, match=r"is not a server address; write it like http://"):
             Served(url)
     server.fake.not_ready = "still loading"
     with pytest.raises(InputError, match=r"is not ready \(still loading\): try again when"):

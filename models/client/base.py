@@ -1,0 +1,226 @@
+"""What both clients share: the URL, the key, building requests and reading answers."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from models.client.errors import ClientError
+from models.client.retry import RetryPolicy
+from models.client.wire import (
+    ErrorBody,
+    Info,
+    Readiness,
+    RewriteResponse,
+    RewriteResult,
+    SearchResult,
+    SearchResults,
+)
+from models.search.options import Fusion, RewriteMode
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+BATCH = 64  # queries in one request: the server's default `max_queries`
+
+Answer = TypeVar("Answer")
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class SearchParams(TypedDict, total=False):
+    """Parameters of a search; the server chooses what is left out."""
+
+    k: int
+    rewrite: RewriteMode
+    fusion: Fusion
+    n: int
+    compare: bool
+    image: str  # base64; a query then says how the result should differ from it
+    image_id: str  # a picture of the index instead of ``image``
+    with_reference: bool
+
+
+class RewriteParams(TypedDict, total=False):
+    """Parameters of a rewrite; the server chooses what is left out."""
+
+    task: Literal["auto", "multilingual", "long", "composed"]
+    image: str  # base64, for the task ``composed``
+    n: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """One request, and how its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], Answer]
+    body: Mapping[str, object] | None = None
+    accepted: tuple[int, ...] = (200,)
+
+
+class BaseClient:
+    """Makes calls and reads answers. Subclasses send, wait and name the public methods.
+
+    Attributes:
+        url: the server's URL, without a slash at the end.
+        policy: which calls are tried again; may be replaced between calls.
+    """
+
+    _http: httpx.Client | httpx.AsyncClient
+
+    def __init__(self, url: str, policy: RetryPolicy) -> None:
+        self.url = _checked(url)
+        self.policy = policy
+
+    def _search(self, query: str | None, params: SearchParams) -> Call[SearchResult]:
+        def read(response: httpx.Response) -> SearchResult:
+            return self._with_absolute_urls(self._parsed(response, SearchResult))
+
+        return Call("POST", "/search", read, {"query": query, **params})
+
+    def _search_batches(
+        self, queries: Sequence[str], batch: int, params: SearchParams
+    ) -> Iterator[Call[list[SearchResult]]]:
+        def read(response: httpx.Response) -> list[SearchResult]:
+            results = self._parsed(response, SearchResults).results
+            return [self._with_absolute_urls(result) for result in results]
+
+        for some in _batches(queries, batch):
+            yield Call("POST", "/search", read, {"query": some, **params})
+
+    def _rewrite(self, query: str, params: RewriteParams) -> Call[RewriteResult]:
+        def read(response: httpx.Response) -> RewriteResult:
+            return self._parsed(response, RewriteResponse).results[0]
+
+        return Call("POST", "/rewrite", read, {"query": query, **params})
+
+    def _rewrite_batches(
+        self, queries: Sequence[str], batch: int, params: RewriteParams
+    ) -> Iterator[Call[list[RewriteResult]]]:
+        def read(response: httpx.Response) -> list[RewriteResult]:
+            return self._parsed(response, RewriteResponse).results
+
+        for some in _batches(queries, batch):
+            yield Call("POST", "/rewrite", read, {"query": some, **params})
+
+    def _info(self) -> Call[Info]:
+        return Call("GET", "/info", lambda response: self._parsed(response, Info))
+
+    def _ready(self) -> Call[Readiness]:
+        def read(response: httpx.Response) -> Readiness:
+            return self._parsed(response, Readiness)
+
+        return Call("GET", "/readyz", read, accepted=(200, 503))
+
+    def _picture(self, picture_id: str, size: int) -> Call[bytes]:
+        path = f"/images/{quote(picture_id)}?size={size}"
+        return Call("GET", path, lambda response: response.content)
+
+    def _ask(self, route: str, body: Mapping[str, object]) -> Call[dict[str, Any]]:
+        return Call("POST", route, self._json, body)
+
+    def _request(self, call: Call[Any], deadline: float) -> httpx.Request:
+        timeout_s = max(deadline - time.monotonic(), 0.001)  # httpx rejects 0
+        if call.body is None:
+            return self._http.build_request(call.method, call.path, timeout=timeout_s)
+        # json.dumps escapes what UTF-8 cannot encode, such as one half of a surrogate pair.
+        return self._http.build_request(
+            call.method,
+            call.path,
+            content=json.dumps(call.body),
+            headers={"Content-Type": "application/json"},
+            timeout=timeout_s,
+        )
+
+    def _answer(self, call: Call[Answer], response: httpx.Response) -> Answer:
+        """Reads the response.
+
+        Raises:
+            ClientError: the server reported an error, or the answer is not one of GRAPE's.
+        """
+        if response.status_code in call.accepted:
+            return call.read(response)
+        try:
+            problem = ErrorBody.model_validate_json(response.content)
+        except ValidationError as error:
+            raise self._not_grape(response) from error
+        raise ClientError(
+            problem.error_type, problem.error, problem.request_id, response.status_code
+        )
+
+    def _no_answer(self, error: httpx.RequestError) -> ClientError:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(
+            error, httpx.ConnectTimeout
+        ):
+            return ClientError(
+                "timeout",
+                f"{self.url} did not answer in time; send fewer queries at once, or wait longer.",
+            )
+        return ClientError(
+            "unreachable",
+            f"{self.url} cannot be reached ({error}): start a server with `grape serve`, or give "
+            "the address of one that is running.",
+        )
+
+    def _not_grape(self, response: httpx.Response) -> ClientError:
+        return ClientError(
+            "not_grape",
+            f"{self.url} answered {response.status_code}, but not as a GRAPE server of this "
+            "version would; is it the right address?",
+            status=response.status_code,
+        )
+
+    def _parsed(self, response: httpx.Response, shape: type[Shape]) -> Shape:
+        try:
+            return shape.model_validate_json(response.content)
+        except ValidationError as error:
+            raise self._not_grape(response) from error
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            content = response.json()
+        except ValueError as error:
+            raise self._not_grape(response) from error
+        if not isinstance(content, dict):
+            raise self._not_grape(response)
+        return content
+
+    def _with_absolute_urls(self, result: SearchResult) -> SearchResult:
+        for hit in [*result.hits, *(result.original_hits or [])]:
+            hit.url = hit.url and self.url + hit.url
+        return result
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """The header with the API key, by default the one in ``GRAPE_API_KEY``; empty without a key."""
+    key = (api_key or os.environ.get("GRAPE_API_KEY", "")).strip()
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()):
+        raise ClientError(
+            "key", "The API key contains characters that no key has; was it copied correctly?"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _checked(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ClientError(
+            "address", f"{url!r} is not a server address; write it like {DEFAULT_URL}."
+        )
+    return url.rstrip("/")
+
+
+def _batches(queries: Sequence[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(queries), size):
+        yield list(queries[start : start + size])
