@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tests.docker.report import say, timed
 
 if TYPE_CHECKING:
-    from tests.docker.run import Stack
+    from tests.docker.cpu_image import Stack
 
 # Little of everything: that it is taught at all is the point, not what.
 CONFIG = {

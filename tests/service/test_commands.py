@@ -55,6 +55,7 @@ def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
     assert (told.as_json, told.k) == (True, 7)
 
 
+@pytest.mark.heavy
 def test_failed_work_is_exit_code_1() -> None:
     done = grape("search", "x", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
@@ -62,6 +63,7 @@ def test_failed_work_is_exit_code_1() -> None:
     assert "Traceback" in grape("search", "x", "--url", "http://127.0.0.1:9", "--debug").stderr
 
 
+@pytest.mark.heavy
 def test_a_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
     config = tmp_path / "grape.yaml"
     config.write_text("index: /from/file\nunknwon: 1\n")
