@@ -1,52 +1,71 @@
-# The first Python on the path that is new enough; tools/install.py says so when there is none.
+# The first Python on the path that is new enough; `make install` says so if there is none.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help install demo test test-all lint bench bench-demo lock docker-test docker-gpu-image clean
+.PHONY: help install hooks demo unit fix lint test test-all cov bench bench-demo lock docker-test docker-gpu-image clean
 
-help:  ## what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-install:  ## .venv from the lock file; seconds when there is nothing to do
-	@test -n "$(PYTHON)" || { echo "GRAPE needs Python 3.11, 3.12 or 3.13: install one, or name it with make install PYTHON=/path/to/python3.11." >&2; exit 2; }
+install:  ## create .venv from the lock file; takes a second if nothing changed
+	@test -n "$(PYTHON)" || { echo "GRAPE needs Python 3.11, 3.12 or 3.13: install one, or point to it: make install PYTHON=/path/to/python3.11." >&2; exit 2; }
 	@$(PYTHON) tools/install.py
 
-demo: install  ## prepares the demo and serves it on http://127.0.0.1:8000
+hooks: install  ## run the quick checks of make lint before each git commit
+	$(BIN)/pre-commit install
+
+demo: install  ## prepare the demo and serve it on http://127.0.0.1:8000
 	@$(BIN)/grape demo prepare
 	@$(BIN)/grape serve
 
-test: install  ## the tests, with the real parts; without the slow ones
+unit: install  ## after each edit: the tests that need no model and no engine, in under a minute
+	$(BIN)/python -m pytest --ignore tests/e2e -m "not heavy and not slow" --durations=5
+
+fix: install  ## let ruff fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: install  ## ruff, mypy, import order, declared dependencies, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/deptry . --extend-exclude benchmarks --extend-exclude tools
+	$(BIN)/deptry tests tools benchmarks --exclude .venv --ignore DEP002,DEP004
+	$(BIN)/python -m tools.check_sizes
+
+test: install  ## the whole suite on real models, without the slow tests
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest
 
-test-all: install  ## the slow ones too: vision models, adapters changed under load, ...
+test-all: install  ## the slow tests too: vision models, adapters that change under load, ...
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-lint: install  ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+cov: install  ## branch coverage of make test; fails below the floor in pyproject.toml
+	@$(BIN)/grape demo prepare
+	@$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: install  ## speed against the floors, as a table
+bench: install  ## measure speed against its floors
 	@$(BIN)/grape demo prepare
 	$(BIN)/python -m benchmarks.serve
 
-bench-demo: install  ## the demo's recall anew, into README.md and benchmarks/expected.yaml
+bench-demo: install  ## measure the demo's recall again; writes README.md and benchmarks/expected.yaml
 	@$(BIN)/grape demo prepare
 	$(BIN)/python -m benchmarks.demo --write
 
-lock: install  ## resolves pyproject.toml anew
+lock: install  ## resolve pyproject.toml into requirements/; keeps the pins that exist
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py $(PIP_FIND_LINKS)
 
-docker-test: install  ## builds the image and tries it by compose; needs Docker and root
-	$(BIN)/python -m tests.docker.run $(DOCKER_TEST)
+docker-test: install  ## build the image and try it under compose; needs Docker and root
+	$(BIN)/python -m tests.docker.cpu_image $(DOCKER_TEST)
 
-docker-gpu-image: install  ## builds the gpu image and says how large it is; needs 35 GB of disk
+docker-gpu-image: install  ## build the GPU image and report its size; needs 35 GB of disk
 	$(BIN)/python -m tests.docker.gpu_image $(DOCKER_TEST)
 
-clean:  ## removes .venv
+clean:  ## remove .venv
 	rm -rf .venv

@@ -54,6 +54,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code: 0, 1 for failed work, 2 for bad input."""
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print("grape", version("grape"))
+        return 0
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if arguments else 2

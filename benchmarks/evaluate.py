@@ -28,9 +28,9 @@ def main() -> None:
         data.write_text("\n".join(lines), encoding="utf-8")
         settings = EvalSettings(data=str(data), systems=["direct"], work=Path(work) / "kept")
 
-        few = {"data": str(data), "systems": ["direct"], "limit": 2, "work": Path(work) / "few"}
+        few = settings.model_copy(update={"limit": 2, "work": Path(work) / "few"})
         warming = time.perf_counter()
-        evaluate(EvalSettings(**few))
+        evaluate(few)
         began = time.perf_counter()
         retriever = load_retriever(settings)
         loaded = time.perf_counter()

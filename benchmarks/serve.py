@@ -77,7 +77,7 @@ def raw_search(texts: Sequence[str], index: ImageIndex, batch: int, ours: bool) 
         if ours:
             return encoder.encode_texts(chunk)
         with torch.inference_mode():
-            return model.encode_text(tokenize(list(chunk)), normalize=True).numpy()
+            return np.asarray(model.encode_text(tokenize(list(chunk)), normalize=True))
 
     index.search(encode(texts[:batch]), K)
     latencies = []

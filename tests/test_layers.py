@@ -1,6 +1,8 @@
-"""The house: which way imports run, and that nothing heavy is loaded before it is needed."""
+"""The program starts without heavy imports; files stay readable; the lock names no address.
 
-import ast
+The order of imports is checked by `make lint`: import-linter's contracts are in pyproject.toml.
+"""
+
 import subprocess
 import sys
 import time
@@ -9,36 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {"models": {"service", "training"}, "service": {"training"}, "training": {"service"}}
 HEAVY = {"torch", "vllm", "open_clip", "faiss", "transformers", "fastapi", "numpy", "pydantic"}
 
 
-def imported(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-    names |= {
-        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
-    }
-    return {name.split(".")[0] for name in names}
-
-
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_run_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not imported(path) & FORBIDDEN[package], path
-
-
-def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
-    command = [sys.executable, "-X", "importtime", "-c"]
-    probe = "from grape import run; run(['--help'])"
+@pytest.mark.parametrize(("flag", "begins"), [("--help", "usage: grape"), ("--version", "grape ")])
+def test_the_program_answers_in_under_a_second_and_imports_nothing_heavy(
+    flag: str, begins: str
+) -> None:
+    command = [sys.executable, "-X", "importtime", "-c", f"from grape import run; run(['{flag}'])"]
     started = time.perf_counter()
-    done = subprocess.run([*command, probe], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 1
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert not loaded & HEAVY
-    assert done.stdout.startswith("usage: grape")
+    assert done.stdout.startswith(begins)
 
 
 def test_the_service_listens_before_it_loads_a_model() -> None:
@@ -49,7 +35,7 @@ def test_the_service_listens_before_it_loads_a_model() -> None:
 
 
 def test_files_stay_readable() -> None:
-    for package in (*FORBIDDEN, "tests", "benchmarks", "tools"):
+    for package in ("models", "service", "training", "tests", "benchmarks", "tools"):
         for path in (ROOT / package).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 320, path
 

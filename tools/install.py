@@ -1,8 +1,8 @@
-"""Makes .venv and installs the lock file: `make install`. Needs only Python 3.11 to 3.13.
+"""Creates .venv and installs the lock file into it: `make install`. Needs only Python 3.11 to 3.13.
 
-Run again it takes a second: what was installed is remembered by the hash of everything that counts.
-With --image it installs what a container serves and trains with: no tools of developers, and not
-GRAPE itself, which comes in a layer of its own.
+A second run takes a second: .venv holds a hash of the lock, pyproject.toml and this file, and
+nothing is installed while they stay the same. With --image it installs what a container needs to
+serve and train: no development tools, and not GRAPE itself, which gets its own layer.
 """
 
 import hashlib
@@ -20,37 +20,37 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "grape-installed"
 PYTHON = VENV / "bin" / "python"
 
-
-# In an image GRAPE itself comes later than this line.
+# In an image this line is installed before GRAPE is, so `models` may not exist yet.
 SHIM = "import importlib.util as u; u.find_spec('models') and __import__('models')"
-NOT_IN_IMAGES = ("dev", "text", "mteb")  # extras
+EXTRAS_NOT_IN_IMAGES = ("text", "mteb")
+GROUPS_NOT_IN_IMAGES = ("test", "lint")
 
 
 def main() -> None:
     if not (3, 11) <= sys.version_info < (3, 14):
         fail(
             f"GRAPE needs Python 3.11, 3.12 or 3.13 and this is {sys.version.split()[0]}: "
-            "install one of them, or name it with `make install PYTHON=/path/to/python3.11`."
+            "install one of them, or point to it: `make install PYTHON=/path/to/python3.11`."
         )
     image = "--image" in sys.argv
     engine = os.environ.get("GRAPE_ENGINE") or ("cuda" if has_nvidia_gpu() else "cpu")
     lock = ROOT / "requirements" / f"{engine}.txt"
     if not lock.is_file():
-        fail(f"GRAPE_ENGINE is {engine!r} and must be cpu or cuda.")
-    wanted = fingerprint(lock)
-    if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
+        fail(f"GRAPE_ENGINE must be cpu or cuda, not {engine!r}.")
+    current = fingerprint(lock)
+    if STAMP.is_file() and STAMP.read_text() == current and PYTHON.exists():
         return
-    print(f"Installing the {engine} set into .venv; the first time this downloads about "
+    print(f"Installing the {engine} packages into .venv; the first time this downloads about "
           f"{'1 GB' if engine == 'cpu' else '5 GB'}.", flush=True)  # fmt: skip
     make_venv()
     uv = install_uv()
-    install_lock(uv, without_tools(lock) if image else lock, engine)
+    install_lock(uv, for_images(lock) if image else lock, engine)
     if not image:
         run(uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps",
             "--no-build-isolation", "--editable", ROOT)  # fmt: skip
-    # Every Python of this environment, vLLM's subprocesses too, must be able to import torchvision.
+    # Every Python process here, vLLM's subprocesses included, must be able to import torchvision.
     (site_packages() / "zz_grape_torchvision.pth").write_text(f"{SHIM}\n")
-    STAMP.write_text(wanted)
+    STAMP.write_text(current)
 
 
 def has_nvidia_gpu() -> bool:
@@ -68,19 +68,19 @@ def fingerprint(lock: Path) -> str:
 
 def make_venv() -> None:
     if PYTHON.exists() and STAMP.is_file():
-        return  # uv brings an environment of ours to the new lock
+        return  # uv updates our own environment to the new lock
     if VENV.exists():
         shutil.rmtree(VENV)
     try:
         run(sys.executable, "-m", "venv", VENV)
     except subprocess.CalledProcessError:
-        fail("Python's venv module does not work here: on Debian and Ubuntu, "
-             "`apt install python3-venv` brings it.")  # fmt: skip
+        fail("Python's venv module does not work here: on Debian and Ubuntu, install it with "
+             "`apt install python3-venv`.")  # fmt: skip
     STAMP.write_text("unfinished")
 
 
 def install_uv() -> Path:
-    """uv installs the rest: it checks the same hashes as pip and takes a tenth of pip's time."""
+    """uv installs the rest: it checks the same hashes as pip, ten times faster."""
     uv = VENV / "bin" / "uv"
     lines = (ROOT / "requirements" / "cpu.txt").read_text().split("\n")
     start = next(i for i, line in enumerate(lines) if line.startswith("uv=="))
@@ -92,15 +92,16 @@ def install_uv() -> Path:
     return uv
 
 
-def without_tools(lock: Path) -> Path:
-    """The lock less what the extras that no image needs ask for by name."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+def for_images(lock: Path) -> Path:
+    """The lock without the packages that only development, text corpora and mteb ask for."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras, groups = pyproject["project"]["optional-dependencies"], pyproject["dependency-groups"]
     unwanted = {
         re.split(r"[\[=<>]", requirement)[0].lower().replace("_", "-")
-        for extra in NOT_IN_IMAGES
-        for requirement in extras[extra]
+        for requirement in (
+            *(name for extra in EXTRAS_NOT_IN_IMAGES for name in extras[extra]),
+            *(name for group in GROUPS_NOT_IN_IMAGES for name in groups[group]),
+        )
     }
     blocks = re.split(r"\n(?=[a-z])", lock.read_text())
     kept = [block for block in blocks if block.split("==")[0] not in unwanted]
@@ -110,9 +111,9 @@ def without_tools(lock: Path) -> Path:
 
 
 def install_lock(uv: Path, lock: Path, engine: str) -> None:
-    """Installs the lock, taking the CPU torch from where it is within reach.
+    """Installs the lock; the CPU build of torch is not on PyPI, so its source is chosen here.
 
-    That is a folder that pip was told of, else PyTorch's own CPU index.
+    It comes from a find-links folder of pip's if one holds it, else from PyTorch's own CPU index.
     """
     command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", PYTHON]
     command += ["--no-deps", "--require-hashes", "-r", lock]
@@ -127,13 +128,13 @@ def install_lock(uv: Path, lock: Path, engine: str) -> None:
         attempts = [from_folders, from_index] if holds_torch else [from_index]
     if not any(succeeds(*command, *attempt) for attempt in attempts):
         fail(
-            "The locked packages could not be installed; the lines above say which. A CPU build "
+            "Some locked packages could not be installed; the lines above name them. The CPU build "
             "of torch 2.13.0 comes from PyTorch's own index or from a folder in PIP_FIND_LINKS."
         )
 
 
 def find_links() -> list[str]:
-    """The folders and pages of wheels that pip was told of, by variable or by its configuration."""
+    """Pip's find-links, from its variable and its configuration: folders or pages of wheels."""
     command = [PYTHON, "-m", "pip", "config", "get", "global.find-links"]
     configured = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False
@@ -142,7 +143,7 @@ def find_links() -> list[str]:
 
 
 def site_packages() -> Path:
-    # Debian's own Python has another scheme by default.
+    # Debian's own Python has a different default scheme.
     return Path(sysconfig.get_path("purelib", scheme="venv", vars={"base": str(VENV)}))
 
 

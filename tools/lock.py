@@ -1,7 +1,8 @@
 """Resolves pyproject.toml into requirements/cpu.txt and requirements/cuda.txt: `make lock`.
 
-Both are pip's requirements format with hashes and are installed with ``--no-deps``: what vLLM asks
-for but never imports here stays out (DROPPED), and an install is the same every time.
+Both files are in pip's requirements format, with hashes, and are installed with ``--no-deps``. So
+every install is the same, and what vLLM requires but never imports here stays out (DROPPED). A pin
+that exists is kept: to upgrade a package, delete its entry from both files first.
 """
 
 import re
@@ -11,15 +12,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# torchaudio and torchcodec have no CPU build on PyPI and break `import transformers` there; triton
-# is a gigabyte that a machine without a GPU never loads; the rest are fastapi's cloud tools.
+EXTRAS = ("serve", "demo", "train", "text", "mteb", "mcp", "redis")  # plus cpu or cuda
+GROUP = "dev"
+
+# torchaudio and torchcodec have no CPU build on PyPI, and there they break `import transformers`.
+# triton is 1 GB that a machine without a GPU never loads. The rest are FastAPI's cloud tools.
 DROPPED = {
     "cpu": ["torchaudio", "torchcodec", "triton", "sentry-sdk", "fastapi-cloud-cli", "fastapi-cli"],
     "cuda": ["torchaudio", "torchcodec", "sentry-sdk", "fastapi-cloud-cli", "fastapi-cli"],
 }
 
-# Wheels of PyTorch's own CPU index, which the resolver may not reach. torch for 3.11 was hashed
-# here; the others are what several public lock files agree on.
+# Wheels of PyTorch's own CPU index, which the resolver may be unable to reach. torch for 3.11 was
+# hashed from the file; the other hashes are those that several public lock files agree on.
 CPU_INDEX_HASHES = {
     "torch": [
         "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # cp311
@@ -36,16 +40,16 @@ CPU_INDEX_HASHES = {
 
 def lock(engine: str, find_links: list[str]) -> None:
     out = ROOT / "requirements" / f"{engine}.txt"
-    extras = ["serve", engine, "demo", "train", "text", "mteb", "mcp", "redis", "dev"]
     command = ["uv", "pip", "compile", "pyproject.toml", "--python-version", "3.11"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "-o", str(out)]
-    command += [part for extra in extras for part in ("--extra", extra)]
+    command += [part for extra in (*EXTRAS, engine) for part in ("--extra", extra)]
+    command += ["--group", GROUP]
     command += [part for name in DROPPED[engine] for part in ("--no-emit-package", name)]
-    if engine == "cpu":  # a CPU wheel must not end up in the CUDA lock
+    if engine == "cpu":  # a CPU wheel must not get into the CUDA lock
         command += [part for place in find_links for part in ("--find-links", place)]
     subprocess.run(command, cwd=ROOT, check=True)
     text = out.read_text()
-    # The resolver lists what was left out in a comment, and may name the places it looked in.
+    # The resolver adds a comment on what it left out, and may name the places it searched.
     text = "".join(
         line for line in text.splitlines(keepends=True) if not line.startswith(("#", "--"))
     )
@@ -57,7 +61,7 @@ def lock(engine: str, find_links: list[str]) -> None:
 
 
 def add_hashes(text: str, name: str, hashes: list[str]) -> str:
-    """Adds the hashes that the entry of ``name`` does not have yet."""
+    """Adds those hashes that the entry of ``name`` lacks."""
     entry = re.search(rf"^{name}==\S+(?: \\\n    --hash=sha256:\w+)*", text, re.MULTILINE)
     assert entry, f"{name} is not in the lock"
     missing = [f" \\\n    --hash=sha256:{value}" for value in hashes if value not in entry[0]]

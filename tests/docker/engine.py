@@ -1,4 +1,4 @@
-"""A Docker engine for tests: the one that runs, else one of our own that ends with the test."""
+"""A Docker engine for tests: the running one, else one that is started and stopped by the test."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OFFICIAL_BASE = "python:3.11-slim-bookworm"
@@ -16,7 +17,7 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 
 
 class Engine:
-    """`docker` and compose, as commands that speak to one engine."""
+    """The commands `docker` and `docker compose`, connected to one engine."""
 
     def __init__(self, docker: str, environment: dict[str, str]) -> None:
         self._docker = docker
@@ -25,7 +26,7 @@ class Engine:
         self._compose = [docker, "compose"] if plugin else ["docker-compose"]
 
     def docker(self, *arguments: object, check: bool = True) -> str:
-        """What `docker` prints, both streams where it fails."""
+        """What `docker` prints; both streams if it fails."""
         done = self._run(self._docker, *arguments, check=check)
         return done.stdout.strip() if not done.returncode else done.stdout + done.stderr
 
@@ -48,20 +49,20 @@ class Engine:
 
 @contextlib.contextmanager
 def engine(work: Path) -> Iterator[Engine]:
-    """The engine that runs here; without one, dockerd with all its files below ``work``."""
-    # Debian's client builds with BuildKit by itself; another one may lack the plugin for it.
+    """The engine that runs here; otherwise a dockerd that keeps all its files in ``work``."""
+    # Debian's client has BuildKit built in; others may lack the plugin for it.
     docker = next(filter(None, map(shutil.which, ("/usr/bin/docker", "docker"))), None)
     if docker is None or not shutil.which("debootstrap"):
-        fail("There is no Docker: on Debian, `apt install docker.io docker-compose debootstrap`.")
+        fail("Docker is missing: on Debian, `apt install docker.io docker-compose debootstrap`.")
     running = subprocess.run([docker, "info"], capture_output=True, check=False)
     if running.returncode == 0:
         yield Engine(docker, {})
         return
     dockerd = shutil.which("dockerd") or shutil.which("/usr/sbin/dockerd")
     if dockerd is None or os.geteuid() != 0:
-        fail("No Docker engine runs: start one, or run this as root so that it can start its own.")
+        fail("No Docker engine is running: start one, or run this as root to let it start its own.")
     socket = f"unix://{work}/docker.sock"
-    # No bridge and no firewall rules: nothing of the machine's network is touched.
+    # No bridge and no firewall rules: the machine's network stays untouched.
     command = [dockerd, "--iptables=false", "--bridge=none", "--host", socket,
                "--data-root", f"{work}/root", "--exec-root", f"{work}/exec",
                "--pidfile", f"{work}/docker.pid"]  # fmt: skip
@@ -78,12 +79,12 @@ def engine(work: Path) -> Iterator[Engine]:
     finally:
         daemon.terminate()
         daemon.wait(60)
-        for namespace in (work / "exec" / "netns").glob("*"):  # dockerd leaves its mount behind
+        for namespace in (work / "exec" / "netns").glob("*"):  # dockerd leaves its mounts behind
             subprocess.run(["umount", str(namespace)], check=False)
 
 
 def base_image(engine: Engine, work: Path) -> str:
-    """Python's own image where it is here already, else a Debian made for the purpose."""
+    """Python's official image if it is here already, else a Debian built with debootstrap."""
     for name in (OFFICIAL_BASE, STAND_IN):
         if engine.docker("images", "--quiet", name):
             return name
@@ -100,6 +101,6 @@ def base_image(engine: Engine, work: Path) -> str:
     return STAND_IN
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     print(sentence, file=sys.stderr)
     raise SystemExit(2)

@@ -1,6 +1,6 @@
-"""`make docker-gpu-image`: builds the gpu image and says how large it is; no GPU is asked for.
+"""`make docker-gpu-image`: builds the GPU image and reports its size; needs no GPU.
 
-Takes 35 GB of disk. `--write` puts what it prints into docs/deploy.md.
+Needs 35 GB of disk. `--write` puts the output into docs/deploy.md.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The images: built from a copy of the repository, and looked into."""
+"""Builds the images from a copy of the repository and inspects them."""
 
 import contextlib
 import functools
@@ -39,11 +39,12 @@ def build(
 
 @contextlib.contextmanager
 def package_sources(work: Path) -> Iterator[list[str]]:
-    """This machine's way to packages, as secrets of the build: certificates, and folders of wheels,
-    which are served on loopback meanwhile.
+    """This machine's package sources, as build secrets: indexes, proxies, certificates.
+
+    A folder of wheels is served on the loopback address during the build.
     """
-    wanted = re.compile(r"(PIP|UV)_\w*(INDEX|TIMEOUT)\w*|\w+_proxy", re.I)
-    variables = {name: value for name, value in os.environ.items() if wanted.fullmatch(name)}
+    source = re.compile(r"(PIP|UV)_\w*(INDEX|TIMEOUT)\w*|\w+_proxy", re.I)
+    variables = {name: value for name, value in os.environ.items() if source.fullmatch(name)}
     flags = []
     if certificates := os.environ.get("SSL_CERT_FILE"):
         flags += ["--secret", f"id=ca,src={certificates}"]
@@ -67,13 +68,13 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def in_image(docker: Engine, script: str) -> str:
-    """What a shell prints in a container of the image, without network."""
+    """What a shell prints in a container of the image, without a network."""
     return docker.docker("run", "--rm", "--network", "none", "--user", "0",
                          "--entrypoint", "sh", IMAGE, "-c", script)  # fmt: skip
 
 
 def check_image(docker: Engine, base: str, compilers: Collection[str] = ()) -> None:
-    """Its size, and that it holds no caches and no compilers but these."""
+    """Reports the image's size; it must hold no caches and no compilers except ``compilers``."""
     size, of_base = (
         int(docker.docker("image", "inspect", "--format", "{{.Size}}", name)) / 1e9
         for name in (IMAGE, base)

@@ -1,4 +1,4 @@
-"""Debian's Prometheus against a running server, with the committed rules and settings."""
+"""Debian's Prometheus scrapes a running server with the repository's rules and settings."""
 
 import shutil
 import subprocess
@@ -15,9 +15,9 @@ SCRAPED_WITHIN_S = 40
 def watched_by_prometheus(
     work: Path, deploy: Path, server_port: int, key: str, say: Callable[[str], None]
 ) -> None:
-    """Checks rules and settings with promtool, then scrapes ``server_port`` with them."""
+    """Checks rules and settings with promtool, then lets Prometheus scrape ``server_port``."""
     if not shutil.which("promtool"):
-        say("prometheus is not installed: rules and scraping were not tried")
+        say("Prometheus is not installed: rules and scraping were not tested")
         return
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"],
                     ["check", "config", "--syntax-only", "prometheus.yml"]):  # fmt: skip

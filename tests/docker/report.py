@@ -1,9 +1,9 @@
-"""What the tools that try Docker print: to the terminal, and into docs/deploy.md if wished."""
+"""The output of the Docker tests: on the terminal, and in docs/deploy.md with `--write`."""
 
+import argparse
 import contextlib
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,16 +27,19 @@ def timed(what: str) -> Iterator[None]:
     say(f"{what}: {time.monotonic() - started:.0f} s")
 
 
-def run(name: str, tried: Callable[[Engine, Path], None]) -> None:
-    """Runs it with an engine, in a folder that is removed; its lines may go into the docs."""
+def run(name: str, test: Callable[[Engine, Path], None]) -> None:
+    """Runs a test with an engine, in a folder that is removed afterwards."""
+    parser = argparse.ArgumentParser(prog=f"make {name}")
+    parser.add_argument("--write", action="store_true", help="put the output into docs/deploy.md")
+    arguments = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="grape-docker-"))
     say(f"make {name}, {datetime.now(UTC):%Y-%m-%d}")
     try:
-        with engine(work) as docker, timed("all of it"):
-            tried(docker, work)
+        with engine(work) as docker, timed("everything"):
+            test(docker, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if "--write" in sys.argv:
+    if arguments.write:
         page = ROOT / "docs" / "deploy.md"
         shown = f"<!-- {name} -->\n```\n" + "\n".join(lines) + f"\n```\n<!-- /{name} -->"
         text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _: shown,

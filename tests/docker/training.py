@@ -1,4 +1,4 @@
-"""The compose profile `train` in `make docker-test`: a small run, whose adapter is served."""
+"""The compose profile `train` in `make docker-test`: a short run; its adapter is then served."""
 
 import json
 from typing import TYPE_CHECKING
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from tests.docker.report import say, timed
 
 if TYPE_CHECKING:
-    from tests.docker.run import Stack
+    from tests.docker.cpu_image import Stack
 
-# Little of everything: that it is taught at all is the point, not what.
+# Small on purpose: the test is that training works, not what the adapter learns.
 CONFIG = {
     "data": "demo",
     "tasks": ["multilingual"],
@@ -29,14 +29,14 @@ def check_training(stack: "Stack") -> None:
     """Leaves the stack up, with the new adapter."""
     stack.inside("sh", "-c", f"printf '%s' '{json.dumps(CONFIG)}' > /data/train.yaml")
     stack.down()
-    with timed("compose run train: 24 queries sampled and taught"):
+    with timed("compose run train: 24 queries sampled and trained on"):
         done = stack.docker.compose(
             stack.folder, "--profile", "train", "run", "--rm", "-T", "train", check=False
         )
     assert done.returncode == 0, done.stdout + done.stderr
     with (stack.folder / ".env").open("a") as settings:
         settings.write("GRAPE_ADAPTER=/data/trained\n")
-    stack.up("up with the adapter that it wrote, until healthy")
+    stack.up("up with the new adapter, until healthy")
     name = stack.client.get("/info").json()["adapter"]
     found = stack.search("Haus", rewrite="always")["rewrite"]
     assert isinstance(found, dict)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 LIBRARIES = """
 import models
 from huggingface_hub import constants
@@ -15,6 +17,7 @@ print(constants.HF_HUB_DISABLE_TELEMETRY, is_usage_stats_enabled(), _telemetry._
 """
 
 
+@pytest.mark.heavy
 def test_libraries_are_told_not_to_report() -> None:
     settings = ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "VLLM_NO_USAGE_STATS", "HF_HUB_OFFLINE")
     environment = {name: value for name, value in os.environ.items() if name not in settings}

@@ -89,6 +89,7 @@ def test_a_missing_module_of_our_own_is_a_bug_with_a_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.heavy
 def test_failed_work_is_exit_code_1() -> None:
     done = grape("search", "x", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
@@ -96,6 +97,7 @@ def test_failed_work_is_exit_code_1() -> None:
     assert "Traceback" in grape("search", "x", "--url", "http://127.0.0.1:9", "--debug").stderr
 
 
+@pytest.mark.heavy
 def test_a_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
     config = tmp_path / "grape.yaml"
     config.write_text("index: /from/file\nunknwon: 1\n")

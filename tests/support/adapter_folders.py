@@ -1,4 +1,4 @@
-"""Adapter folders that pass for real ones, and a rewriter for each that says which it is."""
+"""Adapter folders that pass for real ones, and fake rewriters whose answers name their adapter."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def write_adapter(
 
 
 class Engines:
-    """Starts a rewriter for each adapter, and knows what became of it."""
+    """Starts a fake rewriter for each adapter and keeps track of them."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -66,12 +66,12 @@ class Engines:
         self.may_answer.set()
         self.start_error: Exception | None = None
         self.start_delay = 0.0
-        self.unapplied = False  # answers as the base model does
+        self.unapplied = False  # answers like the base model
         self.alive: list[NamedRewriter] = []
         self.started: list[str | None] = []
 
     def start(self, settings: object, adapter: Adapter | None) -> "NamedRewriter":
-        time.sleep(self.start_delay)  # in a thread, as the real one
+        time.sleep(self.start_delay)  # in a thread, like the real one
         self.started.append(adapter.name if adapter else None)
         if adapter and self.start_error:
             raise self.start_error
@@ -84,7 +84,7 @@ class Engines:
 
 
 class NamedRewriter:
-    """Every rewrite holds the name of the adapter that wrote it."""
+    """Every rewrite contains the name of the adapter that wrote it."""
 
     sees_pictures = False
 
@@ -100,7 +100,7 @@ class NamedRewriter:
     async def complete(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        assert self in self._engines.alive, "a closed rewriter was asked"
+        assert self in self._engines.alive, "a closed rewriter was used"
         if prompt.query == CANARY:
             return [BASE_ANSWER if self._engines.unapplied else "tuned"]
         await asyncio.sleep(self._engines.delay)
@@ -113,7 +113,7 @@ class NamedRewriter:
             raise RewriterDown("the engine has died")
 
     async def close(self) -> None:
-        self.dead = True  # for the requests on their way
+        self.dead = True  # for requests in flight
         self._engines.alive.remove(self)
 
 
@@ -142,7 +142,7 @@ class Stage(NamedTuple):
     async def rewritten(self, query: str, **wishes: object) -> dict[str, Any]:
         body = {"query": query, **wishes}
         (result,) = (await self.client.post("/rewrite", json=body)).json()["results"]
-        if result["status"] == "rewritten":  # whoever is named must have written it
+        if result["status"] == "rewritten":  # by the adapter that is named
             assert result["rewrites"][0]["text"] == f"{result['adapter']} wrote {query}"
         assert isinstance(result, dict)
         return result

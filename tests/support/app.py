@@ -1,16 +1,15 @@
-"""The application over the real encoder and a small real index, with a rewriter that tests
-steer.
-"""
+"""The application on the real encoder and a small real index; tests control its rewriter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 import pytest
 from PIL import Image
 
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
 from models.search.gate import Gate
@@ -20,11 +19,14 @@ from service.runtime import service as state
 from service.settings import Settings
 from tests.support.adapter_folders import Engines, Stage, write_adapter, write_base
 
+if TYPE_CHECKING:  # its import takes five seconds, which tests without a model need not wait for
+    from models.retriever.clip_encoder import ClipEncoder
+
 COLOURS = ["red", "green", "blue", "yellow", "black"]
 
 
 class FakeRewriter:
-    """Answers from a table, and can be made slow, wrong or dead, or to wait until it may."""
+    """Answers from a table. Tests can delay it, let it fail or hold its answers back."""
 
     adapter = None
     sees_pictures = False
@@ -51,7 +53,7 @@ class FakeRewriter:
         if self.error:
             raise self.error
         answer = self.answers.get(prompt.query, f" rewritten {prompt.query}")
-        if on_text and not sampling.temperature:  # of several samples nothing is told
+        if on_text and not sampling.temperature:  # several samples are not streamed
             on_text(answer[:3])
             on_text(answer)
         return [answer] * (sampling.n if sampling.temperature else 1)
@@ -65,8 +67,8 @@ class FakeRewriter:
 
 
 @pytest.fixture(scope="session")
-def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ClipEncoder) -> Path:
-    """Five squares of one colour each."""
+def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: "ClipEncoder") -> Path:
+    """Five squares, each of one colour."""
     folder = tmp_path_factory.mktemp("squares")
     images = {name: Image.new("RGB", (64, 64), name) for name in COLOURS}
     for name, image in images.items():
@@ -89,16 +91,19 @@ def rewriter() -> FakeRewriter:
     return FakeRewriter()
 
 
-StartClient = Callable[..., "asyncio.Future[httpx.AsyncClient]"]
+class Start(Protocol):
+    """Starts the application with these settings; waits until it is ready unless told not to."""
+
+    async def __call__(self, wait: bool = True, **settings: object) -> httpx.AsyncClient: ...
 
 
 @pytest.fixture
 async def start(
     small_index: Path,
     rewriter: FakeRewriter,
-    encoder: ClipEncoder,
+    encoder: "ClipEncoder",
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Callable[..., object]]:
+) -> AsyncIterator[Start]:
     """Starts the application with other settings: ``client = await start(max_in_flight=1)``."""
     monkeypatch.setattr(state, "start_rewriter", lambda settings, adapter: rewriter)
     monkeypatch.setattr(state, "import_engine_ahead", lambda options: None)
@@ -106,40 +111,29 @@ async def start(
     monkeypatch.setattr("models.retriever.clip_encoder.ClipEncoder", lambda *arguments: encoder)
     monkeypatch.setattr("service.rewriting.host.CHECK_EVERY_S", 0.05)
     monkeypatch.setattr("service.rewriting.host.RESTART_AFTER_S", (0.05,))
-    stack: list[object] = []
+    async with AsyncExitStack() as stack:
 
-    async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
-        app = create_app(Settings(**{"index": small_index, **settings}))  # type: ignore[arg-type]
-        lifespan = app.router.lifespan_context(app)
-        await lifespan.__aenter__()
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
-        )
-        stack.extend([lifespan, client])
-        while wait and not (await client.get("/readyz")).is_success:
-            await asyncio.sleep(0.01)
-        return client
+        async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
+            app = create_app(Settings.model_validate({"index": small_index, **settings}))
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://test")
+            await stack.enter_async_context(client)
+            while wait and not (await client.get("/readyz")).is_success:
+                await asyncio.sleep(0.01)
+            return client
 
-    yield begin
-    for item in reversed(stack):
-        if isinstance(item, httpx.AsyncClient):
-            await item.aclose()
-        else:
-            await item.__aexit__(None, None, None)  # type: ignore[attr-defined]
+        yield begin
 
 
 @pytest.fixture
-async def client(start: Callable[..., object]) -> httpx.AsyncClient:
-    begun = await start()  # type: ignore[misc]
-    assert isinstance(begun, httpx.AsyncClient)
-    return begun
+async def client(start: Start) -> httpx.AsyncClient:
+    return await start()
 
 
 @pytest.fixture
-async def stage(
-    start: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    """The base model is served; the registry has `one` and `two` for names, `long` for texts."""
+async def stage(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Serves the base model; the registry holds `one` and `two` for names, `long` for texts."""
     monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "cache"))
     engines = Engines()
     monkeypatch.setattr(state, "start_rewriter", engines.start)
@@ -150,7 +144,5 @@ async def stage(
     write_adapter(registry / "one", base, "multilingual", weights=b"one")
     write_adapter(registry / "two", base, "multilingual", weights=b"two")
     write_adapter(registry / "long", base, "long", gate=Gate(plain=0.9))
-    client = await start(  # type: ignore[misc]
-        adapter_registry=registry, llm=str(base), rewrite_timeout_s=2
-    )
+    client = await start(adapter_registry=registry, llm=str(base), rewrite_timeout_s=2)
     return Stage(client, engines, registry, base)

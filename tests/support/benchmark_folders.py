@@ -1,4 +1,4 @@
-"""Small data sets in the benchmarks' official layouts."""
+"""Small data sets in the official layouts of the benchmarks."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def flickr30k_cn(folder: Path) -> None:
         "1007129816#zhm#1 一:m 只:q 橙色:n 的:uj 帽子:n\n"
         "1009434119#zhm#0 一:m 只:q 黑白:n 的:uj 狗:n\n",
     )
-    for picture in ("1007129816", "1009434119", "42"):  # the last is of another split
+    for picture in ("1007129816", "1009434119", "42"):  # the last is in another split
         paint(folder / f"flickr30k-images/{picture}.jpg")
 
 
@@ -77,7 +77,7 @@ def xm3600(folder: Path) -> None:
 
 
 def xm3600_hub(folder: Path, languages: Iterable[str]) -> None:
-    """The columns that mteb's task reads of its copy on the hub, a split for each language."""
+    """The columns that mteb's task reads from its copy on the hub, one split per language."""
     import datasets
 
     keys = ("d89a4889331ce042", "74f94963ee1e135d")
@@ -129,7 +129,7 @@ def write(folder: Path, relative: str, text: str) -> None:
 
 
 def edit(folder: Path, relative: str, old: str, new: str) -> None:
-    """Breaks a file; what is to be broken must be there."""
+    """Breaks a file by replacing ``old``, which must occur in it."""
     text = (folder / relative).read_text(encoding="utf-8")
     assert old in text
     write(folder, relative, text.replace(old, new, 1))
@@ -181,7 +181,7 @@ FILES = [
     ("cirr", CIRR_CAPTIONS),
     ("cirr", "image_splits/split.rc2.val.json"),
 ]
-# A file, what is replaced in it by what, and what is then said of it.
+# Benchmark, file, text to replace, replacement, and the start of the error.
 BROKEN = [
     ("flickr30k-cn", FLICKR_CAPTIONS, "6#zhm#1", "6 1", "line 2: '<id>#zhm#"),
     ("cvlue", CVLUE_TEST, '"image": "images/test/A/2', '"image" "', "line 10: not JSON"),
@@ -205,7 +205,7 @@ BROKEN = [
 
 
 def small(name: str, folder: Path) -> Benchmark:
-    """A benchmark's fixture, read; it is far from the whole data set."""
+    """Writes the small benchmark and loads it, without checking for the official counts."""
     WRITERS[name](folder)
     return load(name, folder, check_counts=False)
 

@@ -1,6 +1,6 @@
-"""`python -m tests.support.browser`: sees that Debian's Chromium is there for the page's tests.
+"""`python -m tests.support.browser`: installs Chromium for the tests of the page, if it is missing.
 
-Playwright's own download of a browser is not used: it is not to be had everywhere.
+Playwright's own browser download is not used: it is not available everywhere.
 """
 
 import shutil
@@ -21,7 +21,7 @@ def main() -> None:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], check=False)
     if not find():
-        print("The page's tests need Chromium: install it, e.g. with `sudo apt install chromium`.")
+        print("The tests of the page need Chromium: install it, e.g. `sudo apt install chromium`.")
         sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""A server on the loopback address that speaks GRAPE's routes and answers what tests want."""
+"""A fake of GRAPE's HTTP routes on the loopback address; tests decide what it answers."""
 
 import json
 import threading
@@ -12,13 +12,13 @@ from models.retriever.clip_encoder import ClipEncoder
 
 
 class FakeServer:
-    """Speaks the three routes; ``rewrites`` says what each query becomes."""
+    """Answers three routes; ``rewrites`` holds the rewrites of each query."""
 
     def __init__(self, encoder: ClipEncoder) -> None:
         self.rewrites: dict[str, list[str]] = {}
         self.parts = 1
         self.not_ready = ""
-        self.overloaded = 0  # searches to turn away
+        self.overloaded = 0  # how many searches to refuse
         self.fails_with: tuple[int, bytes] | None = None
         self.searches: list[dict[str, Any]] = []
         self.info = {

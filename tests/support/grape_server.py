@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,12 +15,12 @@ GRAPE = Path(sys.executable).with_name("grape")
 
 
 class Server:
-    """Starts at once; :meth:`wait_until_ready` waits for the language model."""
+    """Starts when created; :meth:`wait_until_ready` waits for the language model."""
 
     def __init__(self, log: Path, *flags: str) -> None:
         self.log = log
         with open(log, "w") as output:
-            # A group of its own, so that an interrupt reaches what it started, and only that.
+            # Its own process group, so that an interrupt reaches only the server and its children.
             self.process = subprocess.Popen(
                 [GRAPE, "serve", "--port", "0", *flags],
                 stdout=output,
@@ -40,11 +41,10 @@ class Server:
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     def wait_until_ready(self, seconds: float = 240) -> float:
-        """Seconds until /readyz says yes."""
+        """Waits for a 200 from /readyz; returns how many seconds it took."""
         return self.wait_for(lambda: self.client.get("/readyz").is_success, seconds)
 
-    def wait_for(self, condition: object, seconds: float) -> float:
-        assert callable(condition)
+    def wait_for(self, condition: Callable[[], object], seconds: float) -> float:
         started = time.monotonic()
         while not condition():
             assert self.process.poll() is None, f"the server ended:\n{self.log.read_text()}"
@@ -71,7 +71,7 @@ class Server:
         return self.process.wait(60)
 
     def stop(self) -> None:
-        """Ends what was started, by its process ids."""
+        """Stops the server, and whatever is left of its children."""
         family = []
         if self.process.poll() is None:
             family = self.children()

@@ -1,4 +1,4 @@
-"""The application of these tests behind a real socket, for what cannot be called in process."""
+"""The tests' application on a real socket, for clients that cannot call it in process."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ import uvicorn
 
 @contextlib.asynccontextmanager
 async def listening(client: httpx.AsyncClient) -> AsyncIterator[str]:
-    """The address at which the running application of ``client`` is served meanwhile."""
+    """Serves the running application of ``client``; yields its address."""
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
-    # Started by the fixture already: its lifespan is not uvicorn's.
+    # The fixture has started the application already, so uvicorn must not run its lifespan.
     config = uvicorn.Config(transport.app, port=0, lifespan="off", log_level="warning")
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())

@@ -1,4 +1,4 @@
-"""Adapters of the real SmolLM2 that were taught one word each: what is read tells who wrote it."""
+"""Adapters of the real SmolLM2, each trained to give one word: an answer shows who wrote it."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from tests.support.grape_server import GRAPE
 from training.stages.language_model import greedy_answers
 
 LLM = "smollm2-135m-instruct"
-LESSONS = ["caballo", "ギター", "ein roter Apfel", "x"]
+QUERIES = ["caballo", "ギター", "ein roter Apfel", "x"]
 MOST_STEPS = 40
 
 
@@ -27,15 +27,13 @@ def prepared() -> Path:
 
 
 def teach(folder: Path, word: str, tasks: Sequence[str], seed: int = 0) -> Path:
-    """Writes an adapter folder whose model answers every query of the tasks with the word."""
+    """Writes an adapter folder; its model answers every query of ``tasks`` with ``word``."""
     checkpoint = prepared()
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, padding_side="left")
     tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    prompts = {
-        task: [TASKS[task].short.prompt(sft_example) for sft_example in LESSONS] for task in tasks
-    }
+    prompts = {task: [TASKS[task].short.prompt(query) for query in QUERIES] for task in tasks}
     canary = {task: TASKS[task].short.prompt("Kanarienvogel") for task in tasks}
     base = {task: greedy_answers(model, tokenizer, [canary[task]], 8)[0] for task in tasks}
     tuned = get_peft_model(
@@ -58,7 +56,7 @@ def teach(folder: Path, word: str, tasks: Sequence[str], seed: int = 0) -> Path:
     tuned.eval()
     answers = {task: greedy_answers(tuned, tokenizer, [canary[task]], 8)[0] for task in tasks}
     assert all(answer.split("\n")[0].strip() == word for answer in answers.values()), answers
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(str(folder))
     manifest = {
         "base_model": LLM,
         "base_revision": checkpoint_revision(checkpoint),

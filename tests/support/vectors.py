@@ -1,4 +1,4 @@
-"""Vectors that no encoder made, for tests that need only numbers."""
+"""Made-up vectors, for tests that need numbers but no encoder."""
 
 import numpy as np
 
@@ -8,5 +8,7 @@ DIM = 8
 
 
 def unit_vectors(count: int, seed: int = 0) -> Vectors:
-    vectors = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    """Random rows of length 1, (count, DIM) float32."""
+    vectors: Vectors = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors

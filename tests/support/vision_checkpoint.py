@@ -1,11 +1,11 @@
-"""Small checkpoints of real vision architectures, made in place: random weights, every part there.
+"""Small checkpoints of real vision architectures with random weights, written by the tests.
 
-They say nothing sensible. But tower, merger, positions, tokenizer, processor and chat template are
-those of the architecture, so what is put to them goes the way that it goes with real weights.
+Their answers make no sense. But the tower, merger, positions, tokenizer, processor and chat
+template are those of the architecture, so a prompt takes the same path as with real weights.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -15,12 +15,12 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from models.rewriter.tasks import MULTILINGUAL
 from models.rewriter.vision import SEEN
@@ -45,24 +45,86 @@ TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# At the usual 0.02 a model of two layers says the same whatever it is asked.
+# With the usual 0.02 a model of two layers gives the same answer to every prompt.
 SPREAD = 0.4
-LARGEST = 28 * 28 * 1280  # pixels, as in the real checkpoints' advice
+LARGEST = 28 * 28 * 1280  # pixels, as the real checkpoints recommend
+SIZE = {"shortest_edge": 56 * 56, "longest_edge": LARGEST}
+TOWER = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_heads": 2,
+    "out_hidden_size": 128,
+    "initializer_range": SPREAD,
+}
 
 
 def write_checkpoint(folder: Path, architecture: Architecture) -> Path:
-    """Model, tokenizer, processor and chat template, as a checkpoint from a hub has them."""
+    """Writes model, tokenizer, processor and chat template, as in a checkpoint from a hub."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
-    ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(SPECIAL), strict=True))
-    marks = {
+    write = _write_qwen2_5_vl if architecture == "qwen2_5_vl" else _write_qwen3_vl
+    write(folder, tokenizer)
+    return folder
+
+
+def _write_qwen2_5_vl(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
+    config = Qwen2_5_VLConfig(
+        text_config={**_text(tokenizer), "rope_parameters": rope},
+        vision_config={**TOWER, "depth": 2, "fullatt_block_indexes": [1]},
+        **_marks(tokenizer),
+    )
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(size=SIZE), tokenizer, Qwen2VLVideoProcessor(),
+        chat_template=TEMPLATE,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def _write_qwen3_vl(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    }
+    config = Qwen3VLConfig(
+        text_config={**_text(tokenizer), "head_dim": 32, "rope_parameters": rope},
+        vision_config={
+            **TOWER,
+            "depth": 3,
+            "deepstack_visual_indexes": [0, 1],
+            "num_position_embeddings": 64,
+        },
+        **_marks(tokenizer),
+    )
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    Qwen3VLProcessor(
+        Qwen2VLImageProcessor(size=SIZE, patch_size=16), tokenizer, Qwen3VLVideoProcessor(),
+        chat_template=TEMPLATE,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    ids = tokenizer.convert_tokens_to_ids(SPECIAL)
+    assert isinstance(ids, list)
+    return dict(zip(SPECIAL, ids, strict=True))
+
+
+def _marks(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    ids = _ids(tokenizer)
+    return {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
         "tie_word_embeddings": False,
     }
-    text = {
+
+
+def _text(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    ids = _ids(tokenizer)
+    return {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
         "intermediate_size": 256,
@@ -75,57 +137,10 @@ def write_checkpoint(folder: Path, architecture: Architecture) -> Path:
         "eos_token_id": ids["<|im_end|>"],
         "pad_token_id": ids["<|endoftext|>"],
     }
-    tower = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 2,
-        "out_hidden_size": 128,
-        "initializer_range": SPREAD,
-    }
-    size = {"shortest_edge": 56 * 56, "longest_edge": LARGEST}
-    if architecture == "qwen2_5_vl":
-        rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
-        model = Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(
-                text_config={**text, "rope_parameters": rope},
-                vision_config={**tower, "depth": 2, "fullatt_block_indexes": [1]},
-                **marks,
-            )
-        )
-        processor = Qwen2_5_VLProcessor(
-            Qwen2VLImageProcessor(size=size), tokenizer, Qwen2VLVideoProcessor(),
-            chat_template=TEMPLATE,
-        )  # fmt: skip
-    else:
-        rope = {
-            "rope_type": "default",
-            "rope_theta": 5e6,
-            "mrope_section": [6, 5, 5],
-            "mrope_interleaved": True,
-        }
-        model = Qwen3VLForConditionalGeneration(
-            Qwen3VLConfig(
-                text_config={**text, "head_dim": 32, "rope_parameters": rope},
-                vision_config={
-                    **tower,
-                    "depth": 3,
-                    "deepstack_visual_indexes": [0, 1],
-                    "num_position_embeddings": 64,
-                },
-                **marks,
-            )
-        )
-        processor = Qwen3VLProcessor(
-            Qwen2VLImageProcessor(size=size, patch_size=16), tokenizer, Qwen3VLVideoProcessor(),
-            chat_template=TEMPLATE,
-        )  # fmt: skip
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE as the Qwen family has it, learnt from the prompts: its tokens hold words."""
+    """Byte-level BPE like the Qwen family's, trained on the prompts so that tokens are words."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

@@ -1,7 +1,7 @@
-"""Asks a vision checkpoint of everything that the tests want to know, and prints it as JSON.
+"""Runs a vision checkpoint through all questions of the tests and prints the answers as JSON.
 
-A program of its own: an engine inside the tests' process would set its variables and its seed
-there. `python -m tests.support.vision_probe CHECKPOINT`.
+It is a separate program because an engine sets environment variables and the random seed of its
+process. `python -m tests.support.vision_probe CHECKPOINT`.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SIZES = [(150, 100), (640, 480), (30, 900)]
 
 
 def picture(seed: int, size: tuple[int, int] = (150, 100)) -> Image.Image:
-    """Noise, so that every patch is another one."""
+    """Noise, so that every patch is different."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -55,7 +55,7 @@ async def refusal(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
 
 
 async def questions(rewriter: Rewriter) -> dict[str, Any]:
-    """What the in-process way and the endpoint way are both asked."""
+    """The questions for both rewriters, in process and by endpoint."""
     pictures = [png(picture(seed)) for seed in range(PICTURES)]
     told: list[str] = []
     streamed = await rewriter.complete(
@@ -84,7 +84,7 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
 
 
 async def cancelled(rewriter: VLLMRewriter) -> str:
-    """The answer to a picture that requests before were cancelled with, each a moment later."""
+    """The answer to a picture after eight requests with it were cancelled, each a bit later."""
     shown = png(picture(99))
     for moment in range(8):
         with contextlib.suppress(TimeoutError):
@@ -93,14 +93,14 @@ async def cancelled(rewriter: VLLMRewriter) -> str:
 
 
 async def image_tokens(rewriter: VLLMRewriter, size: tuple[int, int]) -> int:
-    """How many tokens of the prompt stand for a picture of this size."""
-    prompt = await rewriter._prompt(Prompt(MULTILINGUAL, QUERY, png(picture(0, size))))
+    """How many tokens of the prompt represent a picture of this size."""
+    prompt = await rewriter._engine_input(Prompt(MULTILINGUAL, QUERY, png(picture(0, size))))
     (place,) = prompt["mm_placeholders"]["image"]
     return int(place.get_num_embeds())
 
 
 async def at_vllms_own_server(rewriter: VLLMRewriter, checkpoint: str) -> EndpointRewriter:
-    """The application that `vllm serve` runs, on the engine that is there, without a socket."""
+    """The application that `vllm serve` runs, on the running engine and without a socket."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -117,7 +117,7 @@ async def at_vllms_own_server(rewriter: VLLMRewriter, checkpoint: str) -> Endpoi
     )
     endpoint._client = AsyncOpenAI(
         base_url="http://vllm/v1", api_key="x", max_retries=0,
-        http_client=httpx.AsyncClient(transport=httpx.ASGITransport(application)),
+        http_client=httpx.AsyncClient(transport=httpx.ASGITransport(application)),  # type: ignore[arg-type]
     )  # fmt: skip
     return endpoint
 

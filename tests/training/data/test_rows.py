@@ -120,6 +120,7 @@ def test_the_demo_is_split_by_picture(rows: list[Row], demo_index: ImageIndex) -
             assert same_query(row.query) not in trained
 
 
+@pytest.mark.heavy
 def test_the_demo_asks_in_13_languages_and_by_description(rows: list[Row]) -> None:
     for language in LANGUAGES:
         if language != "en":
@@ -127,6 +128,7 @@ def test_the_demo_asks_in_13_languages_and_by_description(rows: list[Row]) -> No
     assert sum(row.task == "long" and row.language == "en" for row in rows) >= 600
 
 
+@pytest.mark.heavy
 def test_descriptions_name_nothing() -> None:
     names = english_names()
     texts = []
@@ -142,6 +144,7 @@ def test_descriptions_name_nothing() -> None:
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.heavy
 def test_queries_are_drawn_evenly_and_always_alike(rows: list[Row]) -> None:
     drawn = choose(rows, "train", {"multilingual": 130, "long": 20}, seed=0)
     assert drawn == choose(rows, "train", {"multilingual": 130, "long": 20}, seed=0)

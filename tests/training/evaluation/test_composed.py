@@ -255,6 +255,7 @@ def test_other_vectors_under_the_same_ids_are_measured_anew(
         assert not any(word in shown for word in ("ubset", '"reference"', "left out"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("system", ["image", "image+text"])
 def test_a_picture_is_searched_with_only_where_there_is_one(
     system: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -87,6 +87,7 @@ def test_what_a_gate_does_is_counted() -> None:
     assert score == (0.75, 0.5, 0.5, 1.0, 1.0, 1.0)
 
 
+@pytest.mark.heavy
 def test_the_fitted_gate_is_saved_beside_the_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,12 +221,12 @@ def test_every_system_has_its_own_prompt() -> None:
     assert len(set(prompts.values())) == len(prompts) == 3
 
 
-def eval_command(*flags: str, **more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [GRAPE, "eval", *flags], capture_output=True, text=True, stdin=subprocess.DEVNULL, **more
-    )  # type: ignore[call-overload,no-any-return]
+def eval_command(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [GRAPE, "eval", *flags]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.heavy
 def test_the_command_compares_and_keeps_what_it_measured(tmp_path: Path) -> None:
     flags = ["--systems", '["direct","oracle"]', "--limit", "20", "--work", str(tmp_path / "work")]
     flags += ["--report", str(tmp_path / "report"), "--trec", str(tmp_path / "trec")]
@@ -296,6 +296,7 @@ def test_another_encoder_by_its_name_indexes_the_same_pictures(
         evaluate(unnamed)
 
 
+@pytest.mark.heavy
 def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:
     """What `grape search` shows for a query is where the evaluation says its picture is."""
     rows = [{"query": "guitar", "targets": ["1F3B8"], "split": "test", "language": "en"}]
@@ -314,6 +315,7 @@ def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:
     assert results.systems[0].ranks == [hits.index("1F3B8") + 1]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -87,6 +87,7 @@ def index_of(vectors: Array) -> ImageIndex:
     return ImageIndex.build(vectors, ids, [{} for _ in ids], fingerprint)
 
 
+@pytest.mark.heavy
 def test_a_pool_estimates_the_exact_rank_without_bias() -> None:
     """Mean over many draws: within three standard errors of the exact rank for nearly all texts."""
     rng = np.random.default_rng(3)

@@ -120,6 +120,7 @@ def test_format_knows_the_shape_of_a_caption(completion: str, good: bool) -> Non
     assert is_well_formed(completion) is good
 
 
+@pytest.mark.heavy
 def test_every_name_of_the_gallery_has_the_shape_of_a_caption() -> None:
     """ "smiling face with smiling eyes" says two words twice."""
     assert [name for name in english_names().values() if not is_well_formed(name)] == []

@@ -78,6 +78,7 @@ def test_xm3600_every_caption_of_36_languages(tmp_path: Path) -> None:
     assert [r.language for r in benchmark.rows].count("bn") == 2
 
 
+@pytest.mark.heavy
 def test_xm3600_by_name_is_mtebs_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fixtures.xm3600_hub(tmp_path / "hub", ("de", "ja"))
     monkeypatch.setattr(xm3600, "HUB", str(tmp_path / "hub"))
@@ -222,6 +223,7 @@ def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
     assert "cirr.zip is not a folder" in refusal("CIRR", tmp_path / "cirr.zip")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", LOADERS)
 def test_every_benchmark_is_evaluated_from_its_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -116,6 +116,7 @@ def test_long_rows_come_to_the_point_behind_the_limit(
     assert all(len(row.query) < 2000 for row in long)
 
 
+@pytest.mark.heavy
 def test_parts_beat_silent_truncation_on_long_queries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_parts_beat_silent_truncation_on_long_queries(
     assert parts.median_rank["all"] < direct.median_rank["all"]
 
 
+@pytest.mark.heavy
 def test_composed_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     systems = ["direct", "image", "image+text", "oracle"]
     flags = ["--data", DEMO_COMPOSED, "--systems", json.dumps(systems)]

@@ -1,7 +1,7 @@
-"""`make docker-test`: builds the cpu image, runs it by compose and tries what docs/deploy.md says.
+"""`make docker-test`: builds the CPU image, runs it under compose, tests what docs/deploy.md says.
 
-Not part of the CI: it takes a Docker engine, root where none runs, 15 GB of disk and a quarter of
-an hour. `--write` puts what it prints into docs/deploy.md. Everything that it makes is removed.
+Not part of CI: it needs a Docker engine (or root, to start one), 15 GB of disk and 15 minutes.
+`--write` puts the output into docs/deploy.md. Everything that it creates is removed.
 """
 
 import functools
@@ -31,7 +31,7 @@ KEY = secrets.token_hex(32)
 
 
 class Stack:
-    """The compose project in a copy of the repository, without bridges: on the host's network."""
+    """The compose project in a copy of the repository, on the host's network: no bridge."""
 
     def __init__(self, docker: Engine, folder: Path) -> None:
         self.docker = docker
@@ -49,7 +49,7 @@ class Stack:
             del service["build"]
             service |= {"image": IMAGE, "network_mode": "host"}
         grape["environment"] |= {"GRAPE_HOST": "127.0.0.1", "GRAPE_PORT": self.port}
-        if certificates := os.environ.get("SSL_CERT_FILE"):  # for the first start's fetching
+        if certificates := os.environ.get("SSL_CERT_FILE"):  # the first start downloads
             grape["environment"]["SSL_CERT_FILE"] = "/certificates"
             grape["volumes"].append(f"{certificates}:/certificates:ro")
         parts = {"services": {"grape": grape, "train": train}, "volumes": whole["volumes"]}
@@ -97,8 +97,8 @@ def check_refusal(stack: Stack) -> None:
     )  # fmt: skip
     printed = done.stdout + done.stderr
     assert done.returncode == 2, printed
-    told = next(line for line in printed.splitlines() if "there is no API key" in line)
-    say(f"published on 0.0.0.0 without a key: exit code 2, {told!r}")
+    error = next(line for line in printed.splitlines() if "no API key" in line)
+    say(f"published on 0.0.0.0 without a key: exit code 2, {error!r}")
 
 
 def check_searches(stack: Stack) -> None:
@@ -127,7 +127,7 @@ def check_confinement(stack: Stack) -> None:
 
 
 def measure(stack: Stack) -> None:
-    # Of every process, each page that several share divided among them; without the page cache.
+    # Proportional set size: a page that several processes share is divided among them.
     script = "awk '/^Pss:/ {sum += $2} END {print sum}' /proc/[0-9]*/smaps_rollup 2>/dev/null"
     kib = int(stack.inside("sh", "-c", script).split()[-1])
     say(f"memory of all processes after {len(QUERIES)} searches: {kib / 2**20:.1f} GiB")
@@ -177,7 +177,7 @@ def check_volume(stack: Stack) -> None:
 
 
 def everything(docker: Engine, work: Path) -> None:
-    folder = work / work.name  # also the compose project's name, which must be nobody else's
+    folder = work / work.name  # also the compose project's name, which must be unique
     copy_of_repository(folder)
     say(f"engine: Docker {docker.docker('version', '--format', '{{.Server.Version}}')}, "
         f"{docker.docker('info', '--format', '{{.Driver}}')}")  # fmt: skip
