@@ -1,15 +1,13 @@
 """What a search is for: words, a picture, or a picture and how it is to be different."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from models.retriever.types import Encoder
 from models.rewriter.protocol import Prompt
 from models.rewriter.tasks import Task, composed_query
 from models.search.fusion import Search
 from models.search.long_text import readable_parts, split_text
 from service.reference import Reference
-
-if TYPE_CHECKING:
-    from models.retriever.clip_encoder import ClipEncoder
 
 
 class Wanted(NamedTuple):
@@ -19,7 +17,7 @@ class Wanted(NamedTuple):
     reference: Reference | None = None
 
 
-def as_typed(wanted: Wanted, encoder: "ClipEncoder") -> Search:
+def as_typed(wanted: Wanted, encoder: Encoder) -> Search:
     """The search without rewriting: of a long text the parts, and the picture beside it."""
     texts = readable_parts(wanted.query, encoder) if wanted.query else []
     if wanted.reference is None:

@@ -11,11 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from models.common.errors import InputError
 from models.common.paths import merged_dir
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.retriever.text_encoder import TextEncoder
-from models.retriever.types import Vectors
-from models.rewriter.adapter import Adapter, merge_adapter
+from models.retriever.types import Encoder, Vectors
+from models.rewriter.adapter import Adapter
+from models.rewriter.merge import merge_adapter
 from models.rewriter.tasks import parse_rewrite
 from models.search.composed import repeats, words_beside
 from models.search.gate import Gate, GateInput, decide
@@ -50,7 +49,7 @@ class Measured(BaseModel):
 class Gallery:
     """An index with its encoder; remembers the vectors of texts."""
 
-    def __init__(self, encoder: ClipEncoder | TextEncoder, index: ImageIndex, device: str) -> None:
+    def __init__(self, encoder: Encoder, index: ImageIndex, device: str) -> None:
         self.encoder = encoder
         self.index = index
         self.corpus = Corpus.of(index.vectors(), device)

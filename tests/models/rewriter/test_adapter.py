@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedToken
 from models.common.errors import InputError
 from models.rewriter.adapter import (
     Canary,
-    checkpoint_revision,
-    merge_adapter,
     open_adapter,
     unapplied_canaries,
 )
+from models.rewriter.base_model import checkpoint_revision
+from models.rewriter.merge import merge_adapter
 from models.rewriter.tasks import MULTILINGUAL
 
 CANARIES = [

@@ -6,9 +6,8 @@ import huggingface_hub
 import pytest
 
 from models.common.errors import InputError
-from models.rewriter.adapter import checkpoint_revision
-from models.rewriter.base_model import hub_checkpoint
-from service.runtime import live
+from models.rewriter.base_model import checkpoint_revision, find_checkpoint
+from service.runtime.loading import model_path
 from service.settings import Settings
 from training.stages.language_model import LanguageModel
 
@@ -31,21 +30,21 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_training_and_serving_compare_the_same_weights(snapshot: Path) -> None:
-    assert hub_checkpoint(NAME) == snapshot
+    assert find_checkpoint(NAME) == snapshot
     trained = LanguageModel.named(NAME)
     assert (trained.name, Path(trained.path)) == (NAME, snapshot)
-    served = live.model_path(Settings(llm=NAME, adapter="mine"))
+    served = model_path(Settings(llm=NAME, adapter="mine"))
     assert trained.revision == checkpoint_revision(Path(served)) == checkpoint_revision(snapshot)
 
 
 def test_without_an_adapter_the_engine_fetches_by_itself() -> None:
     for adapter in ("auto", "none"):
-        assert live.model_path(Settings(llm=NAME, adapter=adapter)) == NAME
+        assert model_path(Settings(llm=NAME, adapter=adapter)) == NAME
 
 
 @pytest.mark.usefixtures("snapshot")
-def test_a_model_that_is_not_to_be_had() -> None:
-    with pytest.raises(InputError, match="someone/other is not to be had: "):
-        hub_checkpoint("someone/other")
-    with pytest.raises(InputError, match="no/such/name is not to be had: "):
-        hub_checkpoint("no/such/name")
+def test_a_model_that_cannot_be_found() -> None:
+    with pytest.raises(InputError, match="someone/other cannot be found: "):
+        find_checkpoint("someone/other")
+    with pytest.raises(InputError, match="no/such/name cannot be found: "):
+        find_checkpoint("no/such/name")
