@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.retriever.types import Hit, Vectors
+from models.retriever.types import Encoder, Hit, Vectors
 from models.search.searches import Part, search_vectors
 
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
     from PIL.Image import Image
 
-    from models.retriever.clip_encoder import ClipEncoder
     from models.retriever.image_index import ImageIndex
 
 MAX_BATCH = 256  # texts
@@ -39,7 +38,7 @@ class Retriever:
     waits for nobody.
     """
 
-    def __init__(self, encoder: "ClipEncoder", index: "ImageIndex") -> None:
+    def __init__(self, encoder: Encoder, index: "ImageIndex") -> None:
         self.encoder = encoder
         self.index = index
         self._thread = ThreadPoolExecutor(1, "retriever", encoder.set_text_threads)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from models.common.errors import InputError
 from models.common.progress import say
-from models.rewriter.adapter import merge_adapter, merge_weights, open_adapter
+from models.rewriter.adapter import open_adapter
+from models.rewriter.merge import merge_adapter, merge_weights
 from models.rewriter.tasks import TASKS, Task
 from training.data.rows import Row, check_leakage, check_targets, choose, load_rows
 from training.evaluation.slices import gain_interval, ranks_of, slices

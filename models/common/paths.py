@@ -1,4 +1,4 @@
-"""Where the demo's parts lie. Imports nothing heavy: the command line asks before it starts."""
+"""Where the demo's parts are. Light to import: the command line needs it before it starts."""
 
 import functools
 import hashlib
@@ -13,7 +13,8 @@ ENCODER_DIR = _DEMO / "encoder"
 ENCODER = f"local-dir:{ENCODER_DIR}"
 ADAPTER = _DEMO / "adapter"  # trained for this gallery, on DEFAULT_LLM
 DEFAULT_LLM = "gemma3-270m"
-_GALLERY = 2  # raised when the same encoder's index is made otherwise
+DEMO_LLM_NAMES = (DEFAULT_LLM, "smollm2-135m-instruct")  # models/demo/llm.py prepares them
+_GALLERY = 2  # increased when the index changes although the encoder does not
 
 
 def cache_dir() -> Path:
@@ -22,12 +23,12 @@ def cache_dir() -> Path:
 
 
 def demo_dir() -> Path:
-    """Everything that `grape demo prepare` makes."""
+    """The folder of everything that `grape demo prepare` makes."""
     return cache_dir() / "demo"
 
 
 def index_dir() -> Path:
-    """The gallery's index. Another encoder in the repository means another folder."""
+    """The gallery's index. A new encoder in the repository gets a new folder."""
     return demo_dir() / f"index-{_encoder_sha256()[:12]}-{_GALLERY}"
 
 
@@ -43,10 +44,10 @@ def pictures_dir() -> Path:
 
 
 def checkpoint_dir(llm: str) -> Path:
-    """Where a demo language model's converted checkpoint lies once it is prepared."""
+    """Where a demo language model's converted checkpoint is, once prepared."""
     return demo_dir() / "llm" / llm
 
 
 def merged_dir() -> Path:
-    """Checkpoints with an adapter merged into them, which is how a CPU serves one."""
+    """Checkpoints with a merged adapter, which is how a CPU serves one."""
     return cache_dir() / "merged"

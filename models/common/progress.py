@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -11,12 +11,12 @@ _PLAIN_EVERY_S = 5.0
 
 
 def say(line: str) -> None:
-    """A line for the person who waits; on stderr, so that output can be piped."""
+    """Prints a line for the person who waits, on stderr so that output can be piped."""
     print(line, file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Passes items through and shows how far it is."""
+    """Passes items through and shows the progress."""
     if total is None:
         assert isinstance(items, Sequence)
         total = len(items)

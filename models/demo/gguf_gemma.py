@@ -1,9 +1,9 @@
-"""Gemma 3 from GGUF to a checkpoint that transformers, PEFT and vLLM load.
+"""Converts Gemma 3 from GGUF to a checkpoint that transformers, PEFT and vLLM load.
 
-transformers converts the weights too, but parses the file three times (two minutes on two cores),
-and it reads the tokenizer as unigram, which gives other tokens than Gemma was trained on. Here the
-file is parsed once, and the tokenizer is what Gemma's own is: BPE with byte fallback and <bos> in
-front.
+transformers can convert the weights too, but it parses the file three times (two minutes on two
+cores). It also reads the tokenizer as unigram, which gives tokens that Gemma was not trained on.
+Here the file is parsed once, and the tokenizer is like Gemma's own: BPE with byte fallback and a
+leading <bos>.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ from tokenizers import AddedToken
 from transformers import Gemma3TextConfig, GemmaTokenizer
 from transformers.convert_slow_tokenizer import generate_merges
 
-_GLOBAL_ATTENTION_EVERY = 6  # layers; the others look back over the sliding window only
+_GLOBAL_ATTENTION_EVERY = 6  # layers; the others attend to the sliding window only
 
-# GGUF name inside a block -> transformers name inside a layer
+# GGUF name in a block -> transformers name in a layer
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -38,7 +38,7 @@ _LAYER_NAMES = {
 
 
 def convert_gemma(gguf: Path, out: Path) -> None:
-    """Writes config, tokenizer and bfloat16 weights of a Gemma 3 text model into ``out``."""
+    """Writes config, tokenizer and bfloat16 weights of a Gemma 3 text model to ``out``."""
     reader = GGUFReader(str(gguf))
     out.mkdir(parents=True, exist_ok=True)
     _config(reader).save_pretrained(out)
@@ -94,9 +94,9 @@ def _tokenizer(reader: GGUFReader) -> GemmaTokenizer:
         for token, score, kind in zip(tokens, scores, types, strict=True)
         if kind == TokenType.NORMAL
     }
-    # Scores are the merges' ranks, negated: a piece of two known halves is merged in that order.
-    # Marked tokens are matched whole, before any merging.
-    marked = [
+    # A score is the negated rank of a merge, which gives the order of the merges. Added tokens are
+    # matched as a whole before any merge.
+    added = [
         AddedToken(token, normalized=False, special=kind == TokenType.CONTROL)
         for token, kind in zip(tokens, types, strict=True)
         if kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
@@ -104,8 +104,8 @@ def _tokenizer(reader: GGUFReader) -> GemmaTokenizer:
     tokenizer = GemmaTokenizer(
         vocab=vocab, merges=generate_merges(vocab, written), add_bos_token=True
     )
-    tokenizer.add_tokens(marked)
-    tokenizer.update_post_processor()
+    tokenizer.add_tokens(added)
+    tokenizer.update_post_processor()  # type: ignore[no-untyped-call]
     return tokenizer
 
 
@@ -121,5 +121,5 @@ def _hf_name(name: str) -> str:
 def _weights(tensor: ReaderTensor) -> torch.Tensor:
     values = dequantize(tensor.data, tensor.tensor_type)
     if tensor.name.endswith("_norm.weight"):
-        values = values - 1  # GGUF stores 1 + weight, which is what the norm multiplies by
+        values = values - 1  # GGUF stores 1 + weight, the factor that the norm applies
     return torch.from_numpy(np.ascontiguousarray(values)).to(torch.bfloat16)

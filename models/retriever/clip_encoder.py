@@ -1,8 +1,8 @@
-"""ClipEncoder: a frozen open_clip model that turns texts and pictures into unit vectors."""
+"""ClipEncoder: a frozen open_clip model that turns texts and images into unit vectors."""
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from itertools import islice
@@ -26,8 +26,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TOKENIZER_CACHE = 100_000  # words
 _LONG_RUN = regex.compile(r"(\p{L}{200})(?=\p{L})")
-_TEXTS_KEPT = 4096  # whose tokens are remembered
-_SHORT = 400  # characters; the tokens of longer texts are not kept
+_TEXTS_KEPT = 4096  # texts in the cache of token ids
+_SHORT = 400  # characters; longer texts are not cached
 _SMALL_TOWER = 2_000_000  # weights
 _TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
 
@@ -37,12 +37,12 @@ class ClipEncoder:
 
     Args:
         name: an open_clip model (``ViT-B-32``), ``hf-hub:org/repo`` or ``local-dir:/folder``.
-        pretrained: open_clip's tag of the weights; only with a plain model name.
+        pretrained: open_clip's tag of the weights, for a plain model name.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: what the matrix products are computed in; vectors are float32 always.
+        precision: dtype of the matrix products. Vectors are always float32.
 
     Raises:
-        InputError: the model or its weights are not to be had.
+        InputError: the model or its weights are not available.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class ClipEncoder:
     ) -> None:
         if ":" not in name and not pretrained:
             raise InputError(
-                f"The encoder {name!r} needs --pretrained, the tag of its weights: an encoder with "
-                "random weights finds nothing. open_clip.list_pretrained() lists them."
+                f"The encoder {name!r} needs --pretrained, the tag of its weights: without them it "
+                "is random and finds nothing. open_clip.list_pretrained() lists the tags."
             )
         try:
             self._model, self._preprocess = open_clip.create_model_from_pretrained(
@@ -64,6 +64,8 @@ class ClipEncoder:
             self._tokenizer = open_clip.get_tokenizer(name)
             if isinstance(self._tokenizer, SimpleTokenizer):
                 self._tokenizer.encode = _remembering(self._tokenizer.encode)
+            else:  # truncation is a setting of the tokenizer, and counting needs another one
+                self._counter = copy.deepcopy(self._tokenizer.tokenizer)
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(
                 f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
@@ -74,7 +76,7 @@ class ClipEncoder:
         self._dtype = _DTYPES[precision]
         weights_sha256 = _weights_hash(self._model)
         self._model.to(self._device)
-        self._shortened: dict[int, Any] = {}  # by the positions that they compute
+        self._shortened: dict[int, Any] = {}  # by the number of positions that they compute
         self.context_length = int(self._tokenizer.context_length)
         self.dim = self._encode_text_batch(["a"]).shape[1]
         self.fingerprint = EncoderFingerprint(
@@ -91,10 +93,10 @@ class ClipEncoder:
         return TextLength(len(self._token_ids(text)), self.context_length)
 
     def set_text_threads(self) -> None:
-        """Has the calling thread encode texts with as many threads as are worth waking.
+        """Gives the calling thread as many CPU threads as speed up encoding a text.
 
-        A small tower is done before a second one has: with two the demo's .6 M weights took 1.6
-        times as long for 8 texts, while 8 M took two thirds.
+        A small tower finishes before a second thread has started. Two threads took 1.6 times as
+        long for 8 texts with the demo's 0.6 M weights, but two thirds of the time with 8 M.
         """
         tower = getattr(self._model, "text", self._model)
         weights = sum(weight.numel() for weight in tower.transformer.parameters())
@@ -110,7 +112,7 @@ class ClipEncoder:
         )
 
     def encode_images(self, images: Iterable[Image.Image], batch_size: int = 64) -> Vectors:
-        """Unit vectors of RGB pictures: float32 ``[n, dim]``, in the same order."""
+        """Unit vectors of RGB images: float32 ``[n, dim]``, in the same order."""
         self._assert_frozen()
         return self._stack(
             self._encode_image_batch(batch) for batch in _batches(images, batch_size)
@@ -120,7 +122,7 @@ class ClipEncoder:
     def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
         if isinstance(self._tokenizer, SimpleTokenizer):
             texts = [_split_long_runs(text) for text in texts]
-            if len(self._tokenizer.cache) > _TOKENIZER_CACHE:  # open_clip lets it grow for ever
+            if len(self._tokenizer.cache) > _TOKENIZER_CACHE:  # open_clip never limits it
                 self._tokenizer.cache.clear()
         tokens: Tensor = self._tokenizer(list(texts))
         with self._autocast():
@@ -135,11 +137,11 @@ class ClipEncoder:
         return functional.normalize(features.float(), dim=-1)
 
     def _text_features(self, tokens: Tensor) -> Tensor:
-        """Runs the text tower on the positions in use only, where that changes nothing.
+        """Runs the text tower on the used positions only, if that changes nothing.
 
-        CLIP's tower is causal and reads its answer at the end mark, the highest token number. What
-        is padded behind it has no part in it: a 10-token query costs an eighth of the 77 positions
-        that open_clip computes.
+        CLIP's tower is causal and reads its output at the end mark, which has the highest token id.
+        The padding after it has no influence. A 10-token query then costs an eighth of the 77
+        positions that open_clip computes.
         """
         used = int(tokens.argmax(dim=1).max()) + 1
         text_tower = getattr(self._model, "text", None)
@@ -155,16 +157,16 @@ class ClipEncoder:
         return features
 
     def _token_ids(self, text: str) -> list[int]:
-        """All tokens of a text with their marks, nothing cut."""
+        """All tokens of a text with both marks, nothing cut."""
         if isinstance(self._tokenizer, SimpleTokenizer):
             inner = self._tokenizer.encode(_split_long_runs(text))
             return [self._tokenizer.sot_token_id, *inner, self._tokenizer.eot_token_id]
-        # HFTokenizer and SigLipTokenizer wrap one of transformers' and clean the text first.
-        ids: list[int] = self._tokenizer.tokenizer(self._tokenizer.clean_fn(text)).input_ids
+        # HFTokenizer and SigLipTokenizer clean the text, then call a transformers tokenizer.
+        ids: list[int] = self._counter(self._tokenizer.clean_fn(text)).input_ids
         return ids
 
     def _assert_frozen(self) -> None:
-        """Train mode changes BatchNorm and dropout, and with them every vector."""
+        """Train mode changes BatchNorm and dropout, and thus every vector."""
         assert not self._model.training, "the encoder must stay in eval mode"
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -178,27 +180,26 @@ class ClipEncoder:
 
 
 def _remembering(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
-    """A query is encoded, counted and perhaps searched again: its tokens are found once."""
+    """Caches token ids: a query is counted, encoded, and often searched again."""
     kept = lru_cache(_TEXTS_KEPT)(encode)
     return lambda text: kept(text) if len(text) < _SHORT else encode(text)
 
 
 def _split_long_runs(text: str) -> str:
-    """Breaks runs of over 200 letters, which no word has.
+    """Breaks runs of more than 200 letters, which no word has.
 
-    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. What
-    follows the 200th letter is over CLIP's limit anyway, unless the letters are of Latin script and
-    no word.
+    open_clip's tokenizer takes quadratic time for a run: minutes for a page of Chinese. Letters
+    after the 200th are over CLIP's limit anyway, unless the run is Latin gibberish.
     """
     broken: str = _LONG_RUN.sub(r"\1 ", text)
     return broken
 
 
 def _shortened(model: Any, used: int) -> Any:
-    """The same model with the same weights, computing that many positions of a text.
+    """The same model with the same weights, limited to the first ``used`` positions of a text.
 
-    A shallow copy: swapping the two tensors for a call (``torch.func.functional_call``) walks
-    through all of a model's weights and takes longer than a small tower computes.
+    A shallow copy, because swapping the two tensors per call (``torch.func.functional_call``)
+    visits all weights of the model, which takes longer than a small tower computes.
     """
     short = copy.copy(model)
     short._parameters = dict(model._parameters)
@@ -210,7 +211,7 @@ def _shortened(model: Any, used: int) -> Any:
 
 
 def _reads_at_end_mark(text_tower: object) -> bool:
-    """Whether nothing behind the end mark has a part in a text's vector."""
+    """Whether nothing after the end mark influences the vector of a text."""
     return (
         isinstance(text_tower, TextTransformer)
         and text_tower.attn_mask is not None
@@ -219,7 +220,7 @@ def _reads_at_end_mark(text_tower: object) -> bool:
     )
 
 
-def _batches(items: Iterable[Image.Image], size: int) -> Iterable[list[Image.Image]]:
+def _batches(items: Iterable[Image.Image], size: int) -> Iterator[list[Image.Image]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
@@ -230,7 +231,7 @@ def _sha256(text: str) -> str:
 
 
 def _weights_hash(model: torch.nn.Module) -> str:
-    """Over names and float32 values, so that the same weights in another file are the same."""
+    """Over names and float32 values, so that the same weights in another file match."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

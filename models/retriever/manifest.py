@@ -1,4 +1,4 @@
-"""What an index and its encoder are, as text: to be read before anything heavy is imported."""
+"""What an index and its encoder are, as JSON. Readable before anything heavy is imported."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ FORMAT = 1
 
 
 class EncoderFingerprint(BaseModel, frozen=True):
-    """What makes two encoders the same; an index opens only with the one that it was built with."""
+    """Identifies an encoder. An index opens only with the encoder that built it."""
 
     name: str
     pretrained: str | None
@@ -21,7 +21,7 @@ class EncoderFingerprint(BaseModel, frozen=True):
     dim: int
 
     def same_vectors(self, other: "EncoderFingerprint") -> bool:
-        """Whether both give the same vectors, whatever they are called and wherever they lie."""
+        """Whether both encoders give the same vectors, whatever their names and folders."""
         return self.model_copy(update={"name": other.name, "pretrained": other.pretrained}) == other
 
     def __str__(self) -> str:
@@ -32,8 +32,8 @@ class EncoderFingerprint(BaseModel, frozen=True):
 class IndexManifest(BaseModel, frozen=True):
     """``manifest.json``: what the vectors are, and which files hold them.
 
-    It is the one file that is replaced; the files it names carry their content's hash, so that a
-    reader sees the old index or the new one, whole.
+    Saving replaces this file only. The files that it names carry the hash of their content, so a
+    reader sees either the old index or the new one, each complete.
     """
 
     format: int
@@ -44,10 +44,10 @@ class IndexManifest(BaseModel, frozen=True):
     ids_sha256: str
     vectors_file: str
     items_file: str
-    pictures: str | None  # folder that the items' files lie in; None for vectors alone
-    credit: str | None = None  # to be shown beside the pictures
-    # Percentiles 0 to 100 of the best picture's score for queries that the encoder knows: what the
-    # gate compares a query's own with. None where no such queries were given.
+    pictures: str | None  # folder that contains the image files; None if there are none
+    credit: str | None = None  # shown with the images
+    # Percentiles 0 to 100 of the best image's score for queries that the encoder understands. The
+    # gate compares the score of a query with them. None if no such queries were given.
     known_scores: tuple[float, ...] | None = None
 
 
@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> IndexManifest:
     """Reads ``manifest.json`` of an index folder without opening the index.
 
     Raises:
-        InputError: no index there, or not one that this version reads.
+        InputError: the folder has no index, or one that this version cannot read.
     """
     try:
         manifest = IndexManifest.model_validate_json((folder / MANIFEST).read_bytes())
@@ -66,11 +66,11 @@ def read_manifest(folder: Path) -> IndexManifest:
         ) from error
     except ValidationError as error:
         raise InputError(
-            f"{folder / MANIFEST} is not an index manifest: build it again."
+            f"{folder / MANIFEST} is not an index manifest: build the index again."
         ) from error
     if manifest.format != FORMAT:
         raise InputError(
-            f"The index {folder} has format {manifest.format} and this version reads {FORMAT}: "
+            f"The index {folder} has format {manifest.format}, but this version reads {FORMAT}: "
             "build it again, or update grape."
         )
     return manifest

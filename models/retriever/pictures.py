@@ -1,4 +1,4 @@
-"""Opening pictures that nobody vouches for: JPEG, PNG, WebP, GIF (first frame) and SVG."""
+"""Decoding untrusted images: JPEG, PNG, WebP, GIF (first frame) and SVG."""
 
 import io
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from models.common.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
-MAX_PIXELS = 50_000_000  # a 50-megapixel photo takes 150 MB as RGB; more is taken for a bomb
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
 
 _RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -21,21 +21,21 @@ _SVG_NS = "http://www.w3.org/2000/svg"
 
 
 class PictureError(InputError):
-    """The bytes are not a picture that can be shown; the message says why, without a file name."""
+    """The bytes are not an image that can be decoded. The message says why, without a file name."""
 
 
 class TooManyPixels(PictureError):
-    """It may be a picture, but decoding it would take the machine's memory."""
+    """It may be an image, but decoding it would take too much memory."""
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Every picture file below a folder by its ending, in a stable order; hidden ones left out.
+    """All image files below a folder, by file extension, in a stable order, without hidden ones.
 
     Raises:
-        InputError: no such folder, or no picture in it.
+        InputError: the folder does not exist or contains no image.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name one that holds pictures.")
+        raise InputError(f"{folder} is not a folder: name one that contains pictures.")
     found = sorted(
         path
         for path in folder.rglob("*")
@@ -44,24 +44,24 @@ def find_pictures(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
-        endings = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"There is no picture in {folder}: looked for files ending in {endings}.")
+        suffixes = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"There is no picture in {folder}: looked for files ending in {suffixes}.")
     return found
 
 
 def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
-    """Opens a picture file; see :func:`decode_picture`."""
+    """Decodes an image file; see :func:`decode_picture`."""
     if path.stat().st_size > MAX_BYTES:
         raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
     return decode_picture(path.read_bytes(), svg_pixels)
 
 
 def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
-    """Decodes one picture to RGB, upright, transparent parts on white.
+    """Decodes an image to RGB, upright, with transparent parts on white.
 
     Args:
-        data: the file's bytes.
-        svg_pixels: length of the longer side that an SVG is rendered at.
+        data: content of the file.
+        svg_pixels: longer side of a rendered SVG, in pixels.
 
     Raises:
         PictureError: unknown format, broken data, or more than ``MAX_PIXELS`` pixels.
@@ -70,8 +70,7 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
         return _on_white(_render_svg(data, svg_pixels))
     try:
         with warnings.catch_warnings():
-            # Pillow warns from half of its own limit on; the size is checked below, before
-            # decoding.
+            # Pillow warns above half of its own limit. The size is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
             width, height = image.size
@@ -89,7 +88,7 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
 
 
 def thumbnail_webp(image: Image.Image, size: int) -> bytes:
-    """The picture inside a square of ``size`` pixels, as WebP bytes; never enlarged."""
+    """The image scaled down to fit a square of ``size`` pixels, as WebP bytes; never enlarged."""
     small = image.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     out = io.BytesIO()
@@ -98,9 +97,7 @@ def thumbnail_webp(image: Image.Image, size: int) -> bytes:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(
-        "I"
-    ):  # 16 bits of grey, of which Pillow's conversion keeps the lower 8
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion keeps the lower 8 bits
         grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     if "A" not in image.getbands() and "transparency" not in image.info:
@@ -117,8 +114,8 @@ def _looks_like_svg(data: bytes) -> bool:
 def _render_svg(data: bytes, pixels: int) -> Image.Image:
     """Renders drawing instructions only.
 
-    resvg would follow an ``<image href>`` to any file of this machine, and would allocate what the
-    drawing's own size asks for. So embedded pictures are dropped, and the size is ours.
+    resvg would open any local file that an ``<image href>`` names, and would allocate as much
+    memory as the drawing's own size asks for. So embedded images are dropped and the size is set.
     """
     import resvg_py
 

@@ -1,4 +1,4 @@
-"""TextEncoder: a frozen sentence-transformers model, for a corpus of texts instead of pictures."""
+"""TextEncoder: a frozen sentence-transformers model, for a corpus of texts instead of images."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,9 +8,11 @@ import numpy as np
 
 from models.common.errors import InputError
 from models.retriever.manifest import EncoderFingerprint
+from models.retriever.pictures import PictureError
 from models.retriever.types import TextLength, Vectors
 
 PREFIX = "sentence-transformers:"
+_BATCH = 32  # texts; more gain nothing and take memory for the padding of long ones
 
 
 class TextEncoder:
@@ -19,10 +21,11 @@ class TextEncoder:
     Documents and queries are encoded alike.
 
     Args:
-        name: ``sentence-transformers:`` and a folder, or a name on the hub.
+        name: ``sentence-transformers:`` followed by a folder or a name on the hub.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        InputError: the package or the model is not to be had.
+        InputError: the package is not installed, or the model cannot be loaded.
     """
 
     def __init__(self, name: str, device: str = "cpu") -> None:
@@ -39,7 +42,9 @@ class TextEncoder:
                 f"The encoder {name!r} cannot be loaded: {str(error).splitlines()[0]}"
             ) from error
         self._model.eval()
+        self._counter = _token_counter(self._model.tokenizer.backend_tokenizer)
         self.context_length = int(self._model.max_seq_length or 0)
+        self.dim = int(self._model.get_embedding_dimension() or 0)
         self.fingerprint = EncoderFingerprint(
             name=name,
             pretrained=None,
@@ -48,20 +53,46 @@ class TextEncoder:
             tokenizer_sha256=hashlib.sha256(
                 self._model.tokenizer.backend_tokenizer.to_str().encode()
             ).hexdigest(),
-            dim=int(self._model.get_embedding_dimension() or 0),
+            dim=self.dim,
         )
-
-    def encode_texts(self, texts: Iterable[str]) -> Vectors:
-        """Unit vectors, float32 ``[n, dim]``."""
-        found = self._model.encode(
-            list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-        )
-        return np.asarray(found, np.float32).reshape(-1, self.fingerprint.dim)
 
     def text_length(self, text: str) -> TextLength:
-        """Tokens with both marks, before what is over the limit is cut."""
-        found = self._model.tokenizer(text, truncation=False, verbose=False)
-        return TextLength(len(found.input_ids), self.context_length)
+        """Counts the encoder's own tokens of one text, with both marks and nothing cut."""
+        return TextLength(len(self._counter.encode(text).ids), self.context_length)
+
+    def set_text_threads(self) -> None:
+        """Changes nothing: even a small sentence encoder gains from every core."""
+
+    def encode_texts(self, texts: Iterable[str], batch_size: int = _BATCH) -> Vectors:
+        """Unit vectors of texts: float32 ``[n, dim]``, in the same order."""
+        vectors = self._model.encode(
+            list(texts),
+            batch_size=min(batch_size, _BATCH),
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return np.asarray(vectors, np.float32).reshape(-1, self.dim)
+
+    def encode_images(self, images: Iterable[Any], batch_size: int = 64) -> Vectors:
+        """Always raises :class:`PictureError`: the model reads texts only."""
+        raise PictureError(
+            "The encoder of this index reads texts only: search with a query and without an image."
+        )
+
+
+def _token_counter(tokenizer: Any) -> Any:
+    """A copy that cuts nothing.
+
+    A tokenizer's truncation is a setting of the tokenizer itself, which one thread must not change
+    while another one encodes.
+    """
+    from tokenizers import Tokenizer
+
+    counter = Tokenizer.from_str(tokenizer.to_str())
+    counter.no_truncation()
+    counter.no_padding()
+    return counter
 
 
 def _weights_hash(weights: dict[str, Any]) -> str:

@@ -1,20 +1,26 @@
-"""Small types that encoder, index and service pass around; importing them costs nothing heavy."""
+"""Small types that encoder, index and service share. Light to import."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]  # [n, dim], each row of length one
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from models.retriever.manifest import EncoderFingerprint
+
+Vectors = npt.NDArray[np.float32]  # [n, dim], each row of unit length
 Metadata = dict[str, Any]
 
 
 class TextLength(NamedTuple):
-    """How much of a text the encoder reads. open_clip cuts what is over the limit without a
-    word.
-    """
+    """How much of a text the encoder reads. Encoders cut longer texts silently."""
 
-    clip_tokens: int  # start and end marks included
+    clip_tokens: int  # including start and end marks
     limit: int
 
     @property
@@ -23,7 +29,34 @@ class TextLength(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One picture found: its place in the index and its score (a cosine, -1 to 1, unless fused)."""
+    """One image found: its position in the index and its score (a cosine, unless fused)."""
 
     position: int
     score: float
+
+
+class Encoder(Protocol):
+    """A frozen model that turns texts, and perhaps images, into unit vectors.
+
+    :func:`models.retriever.open.open_encoder` opens one by name.
+    """
+
+    dim: int
+    context_length: int  # tokens of a text that it reads
+    fingerprint: EncoderFingerprint
+
+    def text_length(self, text: str) -> TextLength:
+        """Counts the encoder's own tokens of one text. Safe while another thread encodes."""
+
+    def set_text_threads(self) -> None:
+        """Gives the calling thread as many CPU threads as speed up encoding a text."""
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Vectors:
+        """Unit vectors of texts: float32 ``[len(texts), dim]``, in the same order."""
+
+    def encode_images(self, images: Iterable[Image], batch_size: int = 64) -> Vectors:
+        """Unit vectors of RGB images: float32 ``[n, dim]``, in the same order.
+
+        Raises:
+            PictureError: the encoder reads texts only.
+        """

@@ -1,4 +1,4 @@
-"""EndpointRewriter: any server that speaks OpenAI's completions API, such as `vllm serve`."""
+"""EndpointRewriter: any server with OpenAI's completions API, such as `vllm serve`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,40 +11,35 @@ Create = Callable[..., Awaitable[Any]]
 
 
 class EndpointRewriter:
-    """Sends the same prompts that :class:`models.rewriter.vllm.VLLMRewriter` is given.
+    """Sends the same prompts as :class:`models.rewriter.vllm.VLLMRewriter`.
 
     Args:
-        url: base URL up to and with ``/v1``.
-        model: name under which the server offers the model, or the adapter.
-        api_key: sent as a bearer token when the server wants one.
-        adapter: name to report when ``model`` is an adapter.
-        sees_pictures: whether the model reads pictures; no server says so of its own.
-        image_pixels: most pixels of a picture that is sent.
+        url: base URL, including ``/v1``.
+        model: the server's name for the model or the adapter.
+        api_key: sent as a bearer token.
+        sees_pictures: whether the model reads images. No server reports this.
+        image_pixels: largest size of an image to send, in pixels.
     """
+
+    adapter: str | None = None  # the server applies it under the name of the model
 
     def __init__(
         self,
         url: str,
         model: str,
         api_key: str | None = None,
-        adapter: str | None = None,
         *,
         sees_pictures: bool = False,
         image_pixels: int = IMAGE_PIXELS,
     ) -> None:
         from openai import AsyncOpenAI
 
-        # The search has its own deadline and its own fallback: no retries behind its back.
+        # No retries: the search has a deadline and a fallback of its own.
         self._client = AsyncOpenAI(base_url=url, api_key=api_key or "none", max_retries=0)
         self._url = url
         self._model = model
-        self._adapter = adapter
         self._sees_pictures = sees_pictures
         self._image_pixels = image_pixels
-
-    @property
-    def adapter(self) -> str | None:
-        return self._adapter
 
     @property
     def sees_pictures(self) -> bool:
@@ -55,36 +50,34 @@ class EndpointRewriter:
     ) -> list[str]:
         from openai import APIConnectionError, OpenAIError
 
-        create, wishes = await self._asked(prompt, sampling)
+        create, parameters = await self._request(prompt, sampling)
         try:
-            if on_text and wishes["n"] == 1:
-                return [await _streamed(create, wishes, on_text)]
-            answer = await create(**wishes)
+            if on_text and parameters["n"] == 1:
+                return [await _stream(create, parameters, on_text)]
+            answer = await create(**parameters)
         except APIConnectionError as error:
             raise RewriterDown(f"{self._url} cannot be reached.") from error
         except OpenAIError as error:
             raise RewriteFailed(f"{self._url} answered: {error}") from error
-        except ValueError as error:  # a stream that is not one
-            raise RewriteFailed(f"{self._url} answered with what is no JSON.") from error
+        except ValueError as error:  # in a stream
+            raise RewriteFailed(f"{self._url} did not answer with JSON.") from error
         return [_text(choice) for choice in answer.choices]
 
-    async def _asked(self, prompt: Prompt, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
-        """Which of the server's two ways is asked, and what: a picture fits into a chat alone."""
+    async def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
+        """The API to call, with its parameters. Only the chat API takes an image."""
+        parameters = {"model": self._model, **sampling.parameters(prompt.form)}
         picture = prompt.picture
         if picture is None:
-            wishes = {
-                "prompt": prompt.task.prompt(prompt.query),
-                **sampling.parameters(prompt.task),
-            }
-            return self._client.completions.create, {"model": self._model, **wishes}
+            text = prompt.task.prompt(prompt.query)
+            return self._client.completions.create, {"prompt": text, **parameters}
         shown = await asyncio.to_thread(
             lambda: image_url(picture_to_show(picture, self._image_pixels))
         )
-        wishes = {"messages": messages(shown, prompt.query), **sampling.parameters(prompt.form)}
-        return self._client.chat.completions.create, {"model": self._model, **wishes}
+        chat = messages(shown, prompt.query)
+        return self._client.chat.completions.create, {"messages": chat, **parameters}
 
     async def check(self) -> None:
-        """Asks the server for its models, which every compatible one lists."""
+        """Asks the server for its models, which every compatible server lists."""
         from openai import OpenAIError
 
         try:
@@ -100,9 +93,9 @@ class EndpointRewriter:
         await self._client.close()
 
 
-async def _streamed(create: Create, wishes: dict[str, Any], on_text: OnText) -> str:
+async def _stream(create: Create, parameters: dict[str, Any], on_text: OnText) -> str:
     text = ""
-    async for part in await create(**wishes, stream=True):
+    async for part in await create(**parameters, stream=True):
         if part.choices:
             text += _text(part.choices[0])
             on_text(text)
@@ -110,8 +103,8 @@ async def _streamed(create: Create, wishes: dict[str, Any], on_text: OnText) -> 
 
 
 def _text(choice: Any) -> str:
-    """Of a completion, of a chat's answer, or of a part of one."""
+    """Text of a completion, of a chat message, or of a streamed part of either."""
     if hasattr(choice, "text"):
         return choice.text or ""
-    said = choice.delta if hasattr(choice, "delta") else choice.message
-    return said.content or ""
+    message = choice.delta if hasattr(choice, "delta") else choice.message
+    return message.content or ""

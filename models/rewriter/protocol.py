@@ -1,4 +1,4 @@
-"""The Rewriter protocol: what turns a query into texts that the encoder knows."""
+"""The Rewriter protocol: turns a query into texts that the encoder understands."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -11,22 +11,22 @@ SEED = 0
 
 
 class RewriteFailed(GrapeError):
-    """The language model did not answer; the search goes on with the original query."""
+    """The language model did not answer this query; the search uses the original one."""
 
 
 class RewriterDown(RewriteFailed):
-    """The language model is gone and will not answer the next query either."""
+    """The language model is down and will not answer the next query either."""
 
 
 class Sampling(NamedTuple):
-    """How rewrites are drawn. Temperature 0 gives the same rewrite every time."""
+    """How rewrites are sampled. Temperature 0 gives the same rewrite every time."""
 
     n: int = 1
     temperature: float = 0.0
 
     def parameters(self, task: Task | SeenTask) -> dict[str, Any]:
-        """In the words that vLLM and every OpenAI-compatible server share."""
-        # n greedy answers are one answer n times.
+        """Parameter names shared by vLLM and every OpenAI-compatible server."""
+        # All greedy answers are equal.
         return {
             "n": self.n if self.temperature > 0 else 1,
             "temperature": self.temperature,
@@ -36,49 +36,49 @@ class Sampling(NamedTuple):
         }
 
 
-OnText = Callable[[str], None]  # hears the whole text so far, each time that it grows
+OnText = Callable[[str], None]  # called with the whole text so far whenever it grows
 
 
 class Prompt(NamedTuple):
-    """One query as it is put to the language model."""
+    """A query for the language model."""
 
     task: Task
     query: str
-    picture: bytes | None = None  # an encoded one, only for a model that reads pictures
+    picture: bytes | None = None  # an image file, only for a model that reads images
 
     @property
     def form(self) -> Task | SeenTask:
-        """The prompt that the model is asked with: about a picture that it sees it is another."""
+        """The prompt template. A model that sees the image gets a different one."""
         return self.task if self.picture is None else SEEN
 
 
 class Rewriter(Protocol):
-    """Safe to call from many requests at once; cancelling the call stops the work for it."""
+    """Safe for concurrent requests. Cancelling a call stops the work for it."""
 
     @property
     def adapter(self) -> str | None:
-        """Name of the adapter that answers, with its content hash; None for the base model."""
+        """Name of the adapter that answers, with its content hash. None for the base model."""
 
     @property
     def sees_pictures(self) -> bool:
-        """Whether the model reads pictures; else a picture is put to it in words."""
+        """Whether the model reads images. Otherwise an image is described to it in words."""
 
     async def complete(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        """What the model wrote after the prompt, unparsed, one text for each sample.
+        """The unparsed continuations of the prompt, one per sample.
 
         Args:
-            on_text: for a single sample; of several nothing is told before they are done.
+            on_text: receives the text of a single sample as it grows. Not called for several.
 
         Raises:
-            PictureError: the picture cannot be decoded.
+            PictureError: the image cannot be decoded.
             RewriteFailed: no answer to this query.
-            RewriterDown: no answer to any.
+            RewriterDown: no answer to any query.
         """
 
     async def check(self) -> None:
-        """Raises :class:`RewriterDown` when the model cannot answer now; returns at once."""
+        """Returns at once. Raises :class:`RewriterDown` if the model cannot answer now."""
 
     async def close(self) -> None:
-        """Ends what was started, processes too."""
+        """Stops what was started, including processes."""

@@ -1,7 +1,7 @@
-"""Task: how a kind of query is put to the language model, and how its answer is read.
+"""Task: how a kind of query is presented to the language model, and how its answer is parsed.
 
-Training and serving both import this module, so that a rewriter is trained on exactly what serves
-it; the hash of prompt and parser is recorded in every adapter.
+Training and serving both import this module, so a rewriter is trained on exactly what serves it.
+Every adapter records the hash of prompt and parser.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Literal
 
 TaskName = Literal["multilingual", "long", "composed"]
 
-# A rewrite ends at the first newline, so the engine stops there.
+# The engine stops at the first newline, which ends a rewrite.
 STOP = "\n"
 
 
@@ -20,18 +20,18 @@ STOP = "\n"
 class Task:
     """A completion prompt: instruction, examples as pairs of lines, then the query.
 
-    Plain completion works for base and for instruct models, and is the same text for every server.
+    Plain completion works for base and instruct models, and every server gets the same text.
     """
 
     name: TaskName
     instruction: str
-    labels: tuple[str, str]  # what stands before a query and before its rewrite
+    labels: tuple[str, str]  # prefixes of a query and of its rewrite
     examples: tuple[tuple[str, str], ...]
     max_tokens: int  # of the rewrite
-    max_chars: int  # of the query; the rest of a longer one is not shown to the model
+    max_chars: int  # of the query; the model does not see the rest of a longer one
 
     def prompt(self, query: str) -> str:
-        """The text that the model continues; a query's own line breaks cannot pose as examples."""
+        """The text that the model continues. Line breaks in a query cannot fake an example."""
         asked, answered = self.labels
         lines = [self.instruction] if self.instruction else []
         for example, rewrite in self.examples:
@@ -41,9 +41,7 @@ class Task:
 
     @property
     def short(self) -> "Task":
-        """The prompt of a tuned model: it needs no examples, and is computed in a tenth of the
-        time.
-        """
+        """The prompt of a tuned model. It needs no examples and takes a tenth of the time."""
         return replace(self, instruction="", examples=())
 
     @property
@@ -68,16 +66,16 @@ def parse_rewrite(answer: str) -> str | None:
     return text
 
 
-_PARSER = inspect.getsource(parse_rewrite)  # now: later the file may have another version
+_PARSER = inspect.getsource(parse_rewrite)  # read now, because the file may change later
 
 
 MULTILINGUAL = Task(
     name="multilingual",
     instruction="Dictionary of words and their English meaning.",
     labels=("Word", "English"),
-    # None of these names a picture of the demo gallery; they show languages, kinds of words and
-    # brevity. The engine computes this shared beginning once, not for every query, in blocks of 32
-    # tokens: 480 of Gemma's leave no part of a block to be computed again.
+    # None of these names an image of the demo gallery. They show languages, kinds of words and
+    # brevity. The engine caches this shared prefix in blocks of 32 tokens. With 480 of Gemma's
+    # tokens no partial block has to be computed again for each query.
     examples=(
         ("ein alter Mann liest Zeitung", "an old man reading a newspaper"),
         ("trauriges kind", "sad child"),
@@ -147,12 +145,12 @@ LONG = Task(
     max_chars=2000,
 )
 
-# A picture in words and what is to be different about it; see :func:`composed_query`.
+# An image in words and how the wanted one differs from it; see :func:`composed_query`.
 COMPOSED = Task(
     name="composed",
     instruction="Say in a few English words what the picture shows after the change.",
     labels=("Picture and change", "New picture"),
-    # None of these names a picture of the demo gallery.
+    # None of these names an image of the demo gallery.
     examples=(
         ("red sofa / but green", "green sofa"),
         ("man reading a newspaper / als Frau", "woman reading a newspaper"),
@@ -175,23 +173,23 @@ TASKS: dict[str, Task] = {task.name: task for task in (MULTILINGUAL, LONG, COMPO
 
 
 def composed_query(caption: str, change: str) -> str:
-    """What a model that sees no pictures is asked: the picture in words, and the change to it.
+    """The query for a model that does not see the image: its caption, and the change to it.
 
-    The caption gives way where both are too long: without the change nothing was asked.
+    If both together are too long, the caption is cut, because the change is what the user wants.
     """
     caption, change = (" ".join(text.split()).replace(" / ", " ") for text in (caption, change))
     room = max(0, COMPOSED.max_chars - len(change) - len(" / "))
     return f"{caption[:room]} / {change}"
 
 
-# Above this a query is a description: of the demo's names in 13 languages .4 % are longer, of
-# its descriptions 98 %. Counted in characters of Latin script; Chinese, Japanese and Korean say the
-# same in about a third of them.
+# A longer query is a description: 0.4 % of the demo's names in 13 languages are longer, and 98 % of
+# its descriptions. The unit is a Latin character. Chinese, Japanese and Korean need about a third
+# of the characters for the same content.
 LONG_QUERY_CHARS = 45
 _DENSE_SCRIPTS_FROM = "\u1100"
 
 
 def choose_task(query: str) -> Task:
-    """The task for a query when the user names none."""
+    """The task for a query if the user names none."""
     length = sum(3 if character >= _DENSE_SCRIPTS_FROM else 1 for character in query)
     return LONG if length > LONG_QUERY_CHARS else MULTILINGUAL

@@ -1,6 +1,6 @@
-"""A query about a picture, put to a language model that sees it: prompt, picture and messages.
+"""A query about an image, for a language model that sees it: prompt, image and messages.
 
-The answer is read by :func:`models.rewriter.tasks.parse_rewrite`, as every other.
+The answer is parsed by :func:`models.rewriter.tasks.parse_rewrite`, like every other.
 """
 
 import base64
@@ -14,34 +14,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # `grape search --url` reads a constant here and works without Pillow
     from PIL import Image
 
-# Marks such as <|image_pad|> or [IMG] stand for a picture in a prompt; a query must not hold one.
+# Markers such as <|image_pad|> or [IMG] stand for an image in a prompt; a query must not have one.
 _MARKS = str.maketrans(dict.fromkeys('<>[]|"', " "))
 
-# A vision model of the Qwen family reads 28 x 28 pixels as one token, so this is 768 tokens: its
-# makers advise 256 to 1,280, and a context of 2,048 has room for the instruction and the answer.
+# A Qwen vision model reads 28 x 28 pixels as one token, so this is 768 tokens. Its authors
+# recommend 256 to 1,280, and a context of 2,048 leaves room for the instruction and the answer.
 IMAGE_PIXELS = 28 * 28 * 768
 
 
 @dataclass(frozen=True)
 class SeenTask:
-    """What a model that sees the picture is asked.
+    """The prompt for a model that sees the image.
 
-    It is asked as a chat: where a picture stands in a prompt only the model's own template knows.
+    It is a chat, because only the model's own template knows where an image goes in a prompt.
     """
 
-    instruction: str  # with {query} where the person's words go
+    instruction: str  # with {query} in place of the user's words
     max_tokens: int  # of the caption
-    max_chars: int  # of the query; the rest of a longer one is not shown to the model
+    max_chars: int  # of the query; the model does not see the rest of a longer one
 
     def prompt(self, query: str) -> str:
-        """What is said beside the picture; the query cannot leave its quotation."""
-        composed = unicodedata.normalize("NFC", query)  # one query, however its accents are typed
+        """The text that accompanies the image. The query cannot break out of its quotes."""
+        composed = unicodedata.normalize("NFC", query)  # one query for all encodings of accents
         shown = " ".join(composed.translate(_MARKS).split())[: self.max_chars]
         return self.instruction.format(query=shown)
 
     @property
     def hash(self) -> str:
-        """Changes with the prompt and its limits."""
+        """Changes with the prompt and with its limits."""
         parts = repr((self.prompt("{query}"), self.max_tokens, self.max_chars))
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -60,10 +60,10 @@ SEEN = SeenTask(
 
 
 def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
-    """Decodes a picture for a model that sees it: RGB, upright, at most ``max_pixels`` pixels.
+    """Decodes an image for a model that sees it: RGB, upright, at most ``max_pixels`` pixels.
 
-    Shrunk here and not by each model's own processor, so that a prompt's length is bounded for
-    every model. Of an animation it is the first frame; transparent parts are white.
+    Scaled here and not by each model's processor, so that the length of a prompt is bounded for
+    every model. Takes the first frame of an animation. Transparent parts are white.
 
     Raises:
         PictureError: see :func:`models.retriever.pictures.decode_picture`.
@@ -77,23 +77,23 @@ def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
     if scale >= 1:
         return picture
     width, height = (max(1, int(side * scale)) for side in picture.size)
-    # Of a stripe whose short side cannot go under one pixel the long side gives way.
+    # The short side of a narrow strip cannot be less than one pixel: the long side shrinks more.
     longest = max_pixels // min(width, height)
     size = min(width, longest), min(height, longest)
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def messages(shown: dict[str, Any], query: str) -> list[dict[str, Any]]:
-    """The chat that asks for the wanted picture's caption.
+    """The chat that asks for the caption of the wanted image.
 
     Args:
-        shown: the picture as a part of a message, such as :func:`image_url` makes it.
+        shown: the image as a content part of a message, for example from :func:`image_url`.
     """
     return [{"role": "user", "content": [shown, {"type": "text", "text": SEEN.prompt(query)}]}]
 
 
 def image_url(picture: "Image.Image") -> dict[str, Any]:
-    """The picture inside the message, for a server: PNG, so that it sees what was decoded here."""
+    """The image as a content part for a server. PNG keeps the decoded pixels as they are."""
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=1)
     encoded = base64.b64encode(out.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""One engine for several adapters, as a GPU serves them: attached, each request with its own."""
+"""One engine for several attached adapters, which is how a GPU serves them."""
 
 import asyncio
 import contextlib
@@ -17,15 +17,15 @@ class _Running:
 
 
 class SharedEngine:
-    """Starts the engine with its first user and ends it with its last; a dead one is replaced."""
+    """Starts the engine for its first user and stops it after its last. Replaces a dead engine."""
 
     def __init__(self, start: Callable[[], VLLMRewriter]) -> None:
         self._start = start
         self._running: _Running | None = None
-        self._turn = asyncio.Lock()  # or two users would start two engines
+        self._turn = asyncio.Lock()  # otherwise two users would start two engines
 
     async def attach(self, adapter: Adapter | None) -> Rewriter:
-        """A rewriter of its own for each adapter, or for the base model.
+        """A rewriter for one adapter, or for the base model.
 
         Raises:
             InputError: the engine or the adapter cannot be used.
@@ -33,9 +33,9 @@ class SharedEngine:
         """
         async with self._turn:
             running = await self._alive()
-            slot = await running.engine.attached(adapter) if adapter else running.engine
+            rewriter = await running.engine.attached(adapter) if adapter else running.engine
             running.users += 1
-            return _Attached(self, running, slot)
+            return _Attached(self, running, rewriter)
 
     async def _alive(self) -> _Running:
         if self._running:
@@ -45,13 +45,13 @@ class SharedEngine:
         self._running = _Running(await asyncio.to_thread(self._start))
         return self._running
 
-    async def leave(self, running: _Running, slot: VLLMRewriter) -> None:
-        """Detaches a voice, and ends the engine when it was the last."""
+    async def leave(self, running: _Running, rewriter: VLLMRewriter) -> None:
+        """Detaches the adapter of a rewriter, and stops the engine after its last user."""
         async with self._turn:
             running.users -= 1
             if running.users:
-                with contextlib.suppress(Exception):  # of a dead engine there is nothing to detach
-                    await slot.detach()
+                with contextlib.suppress(Exception):  # the engine may be dead
+                    await rewriter.detach()
                 return
             if self._running is running:
                 self._running = None
@@ -59,28 +59,28 @@ class SharedEngine:
 
 
 class _Attached:
-    """What one adapter answers."""
+    """The rewriter of one adapter on the shared engine."""
 
-    def __init__(self, shared: SharedEngine, running: _Running, slot: VLLMRewriter) -> None:
+    def __init__(self, shared: SharedEngine, running: _Running, rewriter: VLLMRewriter) -> None:
         self._shared = shared
         self._running = running
-        self._slot = slot
+        self._rewriter = rewriter
 
     @property
     def adapter(self) -> str | None:
-        return self._slot.adapter
+        return self._rewriter.adapter
 
     @property
     def sees_pictures(self) -> bool:
-        return self._slot.sees_pictures
+        return self._rewriter.sees_pictures
 
     async def complete(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> list[str]:
-        return await self._slot.complete(prompt, sampling, on_text)
+        return await self._rewriter.complete(prompt, sampling, on_text)
 
     async def check(self) -> None:
-        await self._slot.check()
+        await self._rewriter.check()
 
     async def close(self) -> None:
-        await self._shared.leave(self._running, self._slot)
+        await self._shared.leave(self._running, self._rewriter)

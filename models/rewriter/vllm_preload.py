@@ -1,7 +1,6 @@
-"""Runs in the fork server: imports what vLLM's engine process needs on a CPU, and ends with its
-user.
+"""Runs in the fork server: imports what vLLM's engine needs on a CPU, and exits with its user.
 
-Nothing but imports and the watch: a thread that is started here is missing in the forked engine.
+Only imports and the watch: a thread that is started here does not exist in the forked engine.
 """
 
 import os
@@ -14,14 +13,14 @@ import vllm.v1.engine.core
 import vllm.v1.executor.uniproc_executor
 import vllm.v1.worker.cpu_worker  # noqa: F401
 
-# Set by models/rewriter/vllm.py before the fork server starts.
+# Set by models/rewriter/vllm_engine.py before the fork server starts.
 USER_PID = "GRAPE_ENGINE_USER_PID"
 
 
 def _watch_user() -> None:
-    """Ends this process when the one that uses the engine is gone, killed too.
+    """Ends this process when the process that uses the engine has ended, even if it was killed.
 
-    Otherwise an engine of some gigabytes is left behind.
+    Otherwise an engine that takes gigabytes would stay behind.
     """
 
     def wait() -> None:

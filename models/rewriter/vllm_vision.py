@@ -1,4 +1,4 @@
-"""A picture in a prompt of vLLM's: whether the model takes one, and how it is put there."""
+"""Images in vLLM's prompts: whether the model takes them, and how they are passed."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -8,17 +8,17 @@ from models.rewriter.vision import messages, picture_to_show
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# Settings of the engine for a model that sees; others have no use for them.
+# Engine settings for a vision model. They do not affect other models.
 ENGINE_SETTINGS: dict[str, Any] = {
     "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
-    # With the cache a picture counts as known to the engine once it was prepared here. After a
-    # request that was cancelled in between it is not, and the next one with it would be refused.
+    # The cache takes an image as known to the engine once it was processed here. If a request is
+    # cancelled in between, the engine does not know it, and the next request with it would fail.
     "mm_processor_cache_gb": 0,
 }
 
 
 def takes_pictures(engine: "AsyncLLM") -> bool:
-    """By the model's own configuration: a tower for pictures and a template to ask with."""
+    """Whether the model has a vision tower and a chat template."""
     from vllm.entrypoints.chat_utils import ChatTemplateResolutionError
     from vllm.renderers import ChatParams
 
@@ -35,11 +35,11 @@ def takes_pictures(engine: "AsyncLLM") -> bool:
 
 
 async def picture_prompt(engine: "AsyncLLM", query: str, picture: bytes, max_pixels: int) -> Any:
-    """What the engine is given: a chat about the picture, in the model's own template.
+    """The engine's input: a chat about the image, in the model's own template.
 
     Raises:
-        PictureError: the picture cannot be decoded.
-        ValueError, VLLMClientError: the model's processor or length does not allow it.
+        PictureError: the image cannot be decoded.
+        ValueError, VLLMClientError: rejected by the model's processor, or too long.
     """
     from vllm.renderers import ChatParams
 

@@ -1,4 +1,4 @@
-"""The folder that adapters are loaded from while the service runs, and nothing else."""
+"""The folder from which adapters may be loaded while the service runs."""
 
 import contextlib
 import hashlib
@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from models.common.errors import InputError
+from models.common.files import place_folder, temporary_folder
 from models.rewriter.adapter import CONFIG, GRAPE_JSON, WEIGHTS, content_hash
 from models.search.gate import GATE_JSON
 
@@ -18,17 +18,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class NoSuchAdapter(InputError):
-    """The registry has no folder of that name."""
+    """The registry has no folder with that name."""
 
 
 class Registry:
-    """Each child folder is an adapter.
+    """A folder in which each child folder is an adapter.
 
-    What is served is a copy: an adapter that is overwritten in the registry goes on answering as it
-    was, and is loaded again under another name, because the name carries the content.
+    A copy is served. If the adapter is overwritten in the registry, the copy goes on answering, and
+    the new content gets another name, because a name contains the hash of the content.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
 
     def __init__(self, folder: Path, copies: Path) -> None:
@@ -38,7 +38,7 @@ class Registry:
         self._copies = copies
 
     def names(self) -> list[str]:
-        """What could be loaded, by name."""
+        """Names of the adapters that can be loaded."""
         return sorted(
             entry.name
             for entry in os.scandir(self._folder)
@@ -46,49 +46,46 @@ class Registry:
         )
 
     def copy(self, name: str) -> Path:
-        """Copies an adapter's files to a folder that is named after their content.
+        """Copies an adapter's files to a folder that is named after the hash of their content.
 
-        Links are followed nowhere below the registry.
+        No symbolic link in the registry is followed.
 
         Raises:
             NoSuchAdapter: no such folder.
-            InputError: a name that could lead elsewhere, or a folder that lacks a file.
+            InputError: not a plain name, a missing file, or an adapter that cannot be copied.
         """
         if not _NAME.fullmatch(name):
             raise InputError(
-                "name: a folder's plain name, of letters, digits, '.', '_' and '-', is needed."
+                "name: must be a plain name of a folder: letters, digits, '.', '_' and '-'."
             )
-        self._copies.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self._copies))
         try:
-            with _opened(self._folder, name) as folder:
-                for file in (CONFIG, WEIGHTS, GRAPE_JSON):
-                    _copy(folder, file, beside / file, name)
-                with contextlib.suppress(FileNotFoundError):
-                    _copy(folder, GATE_JSON, beside / GATE_JSON, name)
-            return self._put(beside)
+            with temporary_folder(self._copies / name) as copied:
+                with _opened(self._folder, name) as folder:
+                    for file in (CONFIG, WEIGHTS, GRAPE_JSON):
+                        _copy(folder, file, copied / file, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        _copy(folder, GATE_JSON, copied / GATE_JSON, name)
+                target = self._copies / _content_name(copied)
+                place_folder(copied, target)
+                return target
         except FileNotFoundError as error:
             raise InputError(
                 f"{name} is not an adapter folder: {error.filename} is missing."
             ) from error
         except OSError as error:
             raise InputError(f"The adapter {name} cannot be copied ({error}).") from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
 
-    def _put(self, beside: Path) -> Path:
-        digest = hashlib.sha256(content_hash(beside).encode())
-        if (gate := beside / GATE_JSON).exists():
-            digest.update(gate.read_bytes())
-        target = self._copies / digest.hexdigest()[:32]
-        if not target.is_dir():
-            beside.rename(target)
-        return target
+
+def _content_name(folder: Path) -> str:
+    digest = hashlib.sha256(content_hash(folder).encode())
+    if (gate := folder / GATE_JSON).exists():
+        digest.update(gate.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 @contextlib.contextmanager
 def _opened(registry: Path, name: str) -> Iterator[int]:
-    """The folder's descriptor: what is opened through it cannot be exchanged for a link."""
+    """A descriptor of the folder, so that nobody can swap the folder for a link meanwhile."""
     try:
         folder = os.open(registry / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
@@ -102,10 +99,10 @@ def _opened(registry: Path, name: str) -> Iterator[int]:
 
 
 def _copy(folder: int, file: str, target: Path, name: str) -> None:
-    # A pipe would be waited for.
+    # O_NONBLOCK, because opening a pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(file, flags, dir_fd=folder), "rb") as source:
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise InputError(f"{name}/{file} is no plain file.")
+            raise InputError(f"{name}/{file} is not a regular file.")
         with open(target, "wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)

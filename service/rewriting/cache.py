@@ -1,4 +1,4 @@
-"""Rewrites that were written before, and those that are being written, each asked for once."""
+"""Cached rewrites, and rewrites in progress that several requests share."""
 
 import asyncio
 import functools
@@ -16,11 +16,11 @@ from service.monitoring.metrics import Metrics
 
 
 class RewriteKey(NamedTuple):
-    """All that a rewrite hangs on, but for the base model, of which a server has one."""
+    """Everything that a rewrite depends on, except the base model: a server has only one."""
 
     adapter: str | None
     task: str  # hash of prompt and parser
-    prompt: str  # holds the query, with its spaces evened out
+    prompt: str  # includes the query, with normalised spaces
     picture: str  # hash
     n: int
     temperature: float
@@ -34,21 +34,21 @@ class RewriteKey(NamedTuple):
 
 
 class SharedStore(Protocol):
-    """Where several servers keep their rewrites; it may be slow or gone and never raises."""
+    """Where several servers keep their rewrites. It may be slow or down, but never raises."""
 
     async def get(self, key: RewriteKey) -> list[str] | None:
-        """Soon: the kept rewrite, or None."""
+        """The stored rewrite, or None. Answers soon."""
 
     def put(self, key: RewriteKey, texts: list[str]) -> None:
         """Returns at once."""
 
     async def close(self) -> None:
-        """Gives up what is still to be put."""
+        """Drops pending puts."""
 
 
 @dataclass
 class _Flight:
-    """A rewrite on its way, and how many requests wait for it."""
+    """A rewrite in progress, and how many requests wait for it."""
 
     task: asyncio.Task[list[str]]
     waiting: int = 0
@@ -58,9 +58,7 @@ Write = Callable[[], Coroutine[Any, Any, list[str]]]
 
 
 class RewriteCache:
-    """In memory, the least recently used given up first; a shared store behind it is asked once
-    for each. Failures are not kept.
-    """
+    """An LRU cache in memory, with an optional shared store behind it. Failures are not cached."""
 
     def __init__(self, size: int, metrics: Metrics, shared: SharedStore | None = None) -> None:
         self._kept: LRUCache[RewriteKey, list[str]] = LRUCache(max(size, 1))
@@ -72,13 +70,13 @@ class RewriteCache:
 
     @property
     def under_way(self) -> int:
-        """Rewrites that are being written."""
+        """Number of rewrites in progress."""
         return len(self._flights) + self._unshared
 
     async def get(self, key: RewriteKey, write: Write) -> list[str]:
-        """The kept rewrite, or that which another request waits for already, or a new one.
+        """The cached rewrite, the one that another request waits for, or a new one.
 
-        Cancelled, it stops the writing only where nobody else waits for it.
+        Cancelling stops a rewrite in progress only if no other request waits for it.
         """
         if not self._size and not self._shared:
             self._unshared += 1
@@ -102,7 +100,7 @@ class RewriteCache:
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
-                self._flights.pop(key, None)  # whoever comes now must not join what is ending
+                self._flights.pop(key, None)  # a new request must not join it while it ends
                 flight.task.cancel()
 
     async def close(self) -> None:
@@ -128,5 +126,5 @@ class RewriteCache:
 
 @functools.cache
 def _hash(form: Task | SeenTask) -> str:
-    """There are few prompts, and the hash reads source code."""
+    """Cached, because it formats the whole prompt and there are only a few."""
     return form.hash

@@ -1,4 +1,4 @@
-"""The rewriter's life in the service: started, proved, watched, started again when it dies."""
+"""The life of a rewriter in the service: started, proved, watched, restarted when it dies."""
 
 import asyncio
 import contextlib
@@ -24,24 +24,26 @@ CANARY = "ein Hund im Schnee"
 
 
 class Rewritten(NamedTuple):
-    """The rewrites of one query, or why there are none."""
+    """The rewrites of one query, or the reason why there are none."""
 
     texts: list[str]
     reason: str
-    cause: Cause | None = None  # the reason as one word of a closed list
-    adapter: str | None = None  # that wrote them: a moment later it may be another one
+    cause: Cause | None = None  # the reason as a label, for metrics
+    adapter: str | None = None  # that wrote them; another one may be served a moment later
 
 
 class NothingUsable(RewriteFailed):
-    """The language model answered, but not with a rewrite."""
+    """The language model answered, but not with a usable rewrite."""
 
 
 StartRewriter = Callable[[], Awaitable[Rewriter]]
 
 
 class RewriterHost:
-    """Holds one rewriter. Until it has proved itself, and after it has died, rewriting fails with
-    a reason and searches go on without it.
+    """Runs one rewriter.
+
+    Before it has proved itself, and after it has died, rewriting fails with a reason and searches
+    go on without it.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class RewriterHost:
 
     @property
     def switched_off(self) -> bool:
-        """Whether this server was told to rewrite nothing."""
+        """Whether the settings switch rewriting off."""
         return self._start is None
 
     @property
@@ -79,13 +81,13 @@ class RewriterHost:
         """Starts the rewriter and proves it.
 
         Raises:
-            GrapeError: it did not start, or is not what it should be.
+            GrapeError: it did not start, or its answers do not prove it.
             TimeoutError: it does not answer.
         """
-        assert self._start, "a host that is switched off is not begun"
+        assert self._start, "begin() was called although rewriting is switched off"
         starting = asyncio.ensure_future(self._start())
         try:
-            # A thread that starts an engine cannot be stopped: what comes too late is closed.
+            # A thread that starts an engine cannot be cancelled, so a late engine is closed.
             self._rewriter = await asyncio.shield(starting)
         except asyncio.CancelledError:
             starting.add_done_callback(self._close_late)
@@ -94,7 +96,7 @@ class RewriterHost:
         self.ready, self.reason = True, ""
 
     async def run(self) -> None:
-        """Keeps a rewriter alive until cancelled; one that has begun is watched from here on."""
+        """Keeps the rewriter alive until cancelled. One that has begun is watched from now on."""
         if self._start is None:
             return
         failures = 0
@@ -111,7 +113,7 @@ class RewriterHost:
                 except (GrapeError, TimeoutError) as error:
                     self.ready, self.reason = False, str(error) or "no answer in time"
                 except Exception as error:
-                    # An unforeseen failure of the engine must not end the supervision silently.
+                    # An unexpected failure of the engine must not end the supervision silently.
                     self.ready, self.reason = False, f"the language model failed ({error!r})"
                     log.exception("the language model failed")
                 log.warning("Searches go on without rewriting: %s", self.reason)
@@ -123,32 +125,32 @@ class RewriterHost:
             await self.drop()
 
     async def idle(self) -> None:
-        """Returns when nobody waits for a rewrite; soon, because every rewrite has a deadline."""
+        """Returns when no request waits for a rewrite: soon, as every rewrite has a deadline."""
         while self._busy:
             await asyncio.sleep(0.05)
 
     async def rewrite(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
-        """Rewrites one query within the deadline; never raises for a rewriter's failure."""
+        """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
         if not self.ready or self._rewriter is None:
             return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         # The adapter may have been trained on the short prompt.
         prompt = prompt._replace(task=self._tasks.get(prompt.task.name, prompt.task))
         self._busy += 1
         try:
-            return await self._in_time(self._rewriter, prompt, sampling, on_text)
+            return await self._before_deadline(self._rewriter, prompt, sampling, on_text)
         finally:
             self._busy -= 1
 
-    async def _in_time(
+    async def _before_deadline(
         self, rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
     ) -> Rewritten:
         key = RewriteKey.of(self.adapter, prompt, sampling)
 
         async def write() -> list[str]:
-            async with asyncio.timeout(self._timeout_s):  # so that nobody joins what hangs
-                return await _written(rewriter, prompt, sampling, on_text)
+            async with asyncio.timeout(self._timeout_s):  # no request must join a hanging rewrite
+                return await _usable_rewrites(rewriter, prompt, sampling, on_text)
 
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -160,12 +162,15 @@ class RewriterHost:
             return Rewritten([], f"the rewriter is down: {error}", "down")
         except NothingUsable as error:
             return Rewritten([], str(error), "unusable")
-        except (RewriteFailed, PictureError) as error:  # a file may break after it was indexed
+        except (
+            RewriteFailed,
+            PictureError,
+        ) as error:  # the image file may have changed
             return Rewritten([], f"the rewriter failed: {error}", "failed")
         return Rewritten(texts, "", adapter=self.adapter)
 
     async def _prove(self, rewriter: Rewriter) -> None:
-        """Asks the canaries: an answer at all, and with an adapter another one than the base's."""
+        """Asks the canaries. With an adapter, the answers must differ from the base model's."""
         async with asyncio.timeout(CANARY_TIMEOUT_S):
             await rewriter.check()
             if self._adapter is None:
@@ -180,12 +185,12 @@ class RewriterHost:
         silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
         if silent:
             raise RewriterDown(
-                f"the adapter {self._adapter.name} is not applied: the base model's answer came "
-                f"back for {silent[0]!r}"
+                f"the adapter {self._adapter.name} is not applied: {silent[0]!r} got the base "
+                "model's answer"
             )
 
     async def _watch(self, rewriter: Rewriter) -> None:
-        """Returns never; raises when the rewriter is gone."""
+        """Never returns. Raises when the rewriter is down."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             if not self.ready:
@@ -193,11 +198,11 @@ class RewriterHost:
             await rewriter.check()
 
     async def drop(self) -> None:
-        """Closes the rewriter; :meth:`begin` starts another one."""
+        """Closes the rewriter. :meth:`begin` starts a new one."""
         self.ready = False
         rewriter, self._rewriter = self._rewriter, None
         if rewriter:
-            with contextlib.suppress(Exception):  # it may be half dead; nothing more can be done
+            with contextlib.suppress(Exception):  # it may be dead already
                 await rewriter.close()
 
     def _close_late(self, starting: asyncio.Future[Rewriter]) -> None:
@@ -208,13 +213,13 @@ class RewriterHost:
         closing.add_done_callback(self._late.discard)
 
 
-async def _written(
+async def _usable_rewrites(
     rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
 ) -> list[str]:
-    """The usable rewrites, each once.
+    """The usable rewrites, without duplicates.
 
     Raises:
-        NothingUsable: there is none.
+        NothingUsable: there are none.
     """
     answers = await rewriter.complete(prompt, sampling, on_text)
     parsed = [text for answer in answers if (text := parse_rewrite(answer))]

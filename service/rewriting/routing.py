@@ -1,4 +1,4 @@
-"""Which rewriter answers which task, and how that changes while searches go on."""
+"""Which rewriter answers which task, and changing that while searches go on."""
 
 import asyncio
 import logging
@@ -20,16 +20,16 @@ class Busy(GrapeError):
 
 
 class NothingBefore(GrapeError):
-    """There is nothing to go back to."""
+    """There is nothing to roll back to."""
 
 
 class LoadFailed(InputError):
-    """The adapter does not serve; what was served still is."""
+    """The adapter cannot be served. Nothing has changed."""
 
 
 @dataclass(frozen=True)
 class AdapterSlot:
-    """What answers some tasks: an adapter, or the base model, with the gate that belongs to it."""
+    """What answers some of the tasks: an adapter or the base model, with its gate."""
 
     host: RewriterHost
     adapter: Adapter | None
@@ -40,7 +40,7 @@ class AdapterSlot:
         return self.adapter.name if self.adapter else None
 
     def claims(self, task: str) -> bool:
-        """Whether it was trained for the task."""
+        """Whether the adapter was trained for the task."""
         return self.adapter is not None and task in self.adapter.manifest.tasks
 
 
@@ -48,24 +48,24 @@ Routing = Mapping[str, AdapterSlot]  # by task
 
 
 class Rewriters:
-    """A rewriter for every task, of which several may share one.
+    """The rewriter of every task. Several tasks may share one.
 
-    A request reads the lineup once, so that its gate, its rewrite and the adapter that it reports
-    belong together; a change replaces the lineup in one assignment.
+    A change replaces the routing in one assignment. A request reads it once, so that its gate, its
+    rewrite and the adapter that it reports belong together.
     """
 
     def __init__(self, first: AdapterSlot, make_room: Callable[[], None] = lambda: None) -> None:
-        """``make_room`` raises GrapeError where no other rewriter can be started beside these."""
+        """``make_room`` raises GrapeError if another rewriter cannot run at the same time."""
         self._routing: Routing = dict.fromkeys(TASKS, first)
         self._before: Routing | None = None
         self._make_room = make_room
         self._group: asyncio.TaskGroup | None = None
         self._supervising: dict[RewriterHost, asyncio.Task[None]] = {}
         self._change_task: asyncio.Task[None] | None = None
-        self.changing: str | None = None  # what is being loaded
+        self.changing: str | None = None  # name of the adapter that is being loaded
 
     async def run(self) -> None:
-        """Keeps every rewriter that is served alive until cancelled."""
+        """Keeps all served rewriters alive until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -82,12 +82,12 @@ class Rewriters:
 
     @property
     def before(self) -> Routing | None:
-        """What a rollback goes back to."""
+        """The routing that a rollback restores."""
         return self._before
 
     @property
     def switched_off(self) -> bool:
-        """Whether this server was told to rewrite nothing."""
+        """Whether the settings switch rewriting off."""
         return all(host.switched_off for host in _hosts(self._routing))
 
     @property
@@ -96,50 +96,50 @@ class Rewriters:
 
     @property
     def reason(self) -> str:
-        """Why it is not ready."""
+        """Why it is not ready. Empty if it is."""
         return next((h.reason for h in _hosts(self._routing) if not h.ready), "")
 
     @property
     def sees_pictures(self) -> bool:
-        """Whether the model of composed queries reads pictures itself."""
+        """Whether the model for composed queries reads images."""
         return self._routing["composed"].host.sees_pictures
 
     def gate(self, task: str) -> Gate:
-        """That which was fitted with the adapter of the task."""
+        """The gate of the task."""
         return self._routing[task].gate
 
     async def rewrite(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
-        """Rewrites one query within the deadline; never raises for a rewriter's failure."""
+        """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
         return await self._routing[prompt.task.name].host.rewrite(prompt, sampling, on_text)
 
     async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
-        """Prepares a new voice, starts and proves it, and gives it its adapter's tasks.
+        """Prepares a new slot, starts and proves its rewriter, and gives it its adapter's tasks.
 
-        Returns when what it replaces has answered its last request and is closed.
+        Returns when the rewriters that it replaces have answered their last request and are closed.
 
         Raises:
             Busy: another change is under way.
-            LoadFailed: it does not fit, does not start or does not prove itself.
+            LoadFailed: it does not fit, does not start, or its canaries do not prove it.
         """
 
         async def wanted() -> Routing:
             slot = await prepare()
-            return with_slot(self._routing, self._as_it_runs(slot))
+            return with_slot(self._routing, self._running(slot))
 
         await self._change(name, wanted)
 
     async def rollback(self) -> None:
-        """Goes back to what was served before the last change; done twice, forward again.
+        """Restores what was served before the last change. A second rollback undoes the first.
 
         Raises:
             Busy: another change is under way.
             NothingBefore: there was no change.
-            LoadFailed: what was served before does not start any more.
+            LoadFailed: what was served before no longer starts.
         """
         if (before := self._before) is None:
-            raise NothingBefore("There is nothing to roll back to: no adapter was loaded yet.")
+            raise NothingBefore("There is nothing to roll back to: no adapter has been loaded yet.")
 
         async def wanted() -> Routing:
             return before
@@ -147,18 +147,18 @@ class Rewriters:
         await self._change("rollback", wanted)
 
     async def _change(self, what: str, wanted: Callable[[], Awaitable[Routing]]) -> None:
-        """Whoever asked for it may leave; the change goes on."""
+        """Goes on with the change even if the request that asked for it is cancelled."""
         if self.changing:
             raise Busy(f"Another change is under way ({self.changing}); try again when it is done.")
         self.changing = what
-        self._change_task = asyncio.create_task(self._changed(wanted))
+        self._change_task = asyncio.create_task(self._apply(wanted))
         await asyncio.shield(self._change_task)
 
-    async def _changed(self, wanted: Callable[[], Awaitable[Routing]]) -> None:
+    async def _apply(self, wanted: Callable[[], Awaitable[Routing]]) -> None:
         try:
             await self._switch(await wanted())
         except GrapeError as error:
-            log.warning("The adapters stay as they were: %s", error)
+            log.warning("The adapters have not changed: %s", error)
             raise
         finally:
             self.changing = None
@@ -180,17 +180,18 @@ class Rewriters:
                 raise
             if not isinstance(error, GrapeError | TimeoutError):
                 log.exception("an adapter was not loaded")
-            reason = str(error).rstrip(".") or "it does not answer in time"
+            reason = str(error).rstrip(".") or "it did not answer in time"
             raise LoadFailed(f"Nothing has changed: {reason}.") from error
         self._routing, self._before = wanted, old
-        log.info("Served now: %s", ", ".join(f"{t} by {v.name}" for t, v in wanted.items()))
+        served = ", ".join(f"{task} by {slot.name}" for task, slot in wanted.items())
+        log.info("Now served: %s", served)
         for host in new:
             self._supervise(host)
         for host in _hosts(old) - _hosts(wanted):
             await self._retire(host)
 
     def _supervise(self, host: RewriterHost) -> None:
-        assert self._group, "nothing is changed before run()"
+        assert self._group, "a change needs run()"
         self._supervising[host] = self._group.create_task(host.run())
 
     async def _retire(self, host: RewriterHost) -> None:
@@ -199,8 +200,8 @@ class Rewriters:
         supervising.cancel()
         await asyncio.wait([supervising])
 
-    def _as_it_runs(self, slot: AdapterSlot) -> AdapterSlot:
-        """An adapter that is served already is not started once more."""
+    def _running(self, slot: AdapterSlot) -> AdapterSlot:
+        """Reuses the running rewriter of an adapter that is served already."""
         for running in self._routing.values():
             if running.name == slot.name:
                 return replace(running, gate=slot.gate)
@@ -208,10 +209,11 @@ class Rewriters:
 
 
 def with_slot(routing: Routing, slot: AdapterSlot) -> Routing:
-    """The voice takes its adapter's tasks.
+    """The routing in which the slot has its adapter's tasks.
 
-    Another adapter that has lost all of its own tasks hands over what it did besides: on a CPU it
-    would be an engine for nothing. The base model keeps what nobody takes.
+    Another adapter that loses all of its own tasks also hands over the other tasks that it answered
+    until then. On a CPU it would otherwise keep an engine for nothing. The base model keeps the
+    tasks that no adapter takes.
     """
     after = {task: slot if slot.claims(task) else other for task, other in routing.items()}
     for task, other in after.items():

@@ -1,14 +1,14 @@
-"""What a long-running process does not look through for garbage."""
+"""Shorter pauses of the garbage collector in a long-running process."""
 
 import gc
 
 
 def keep_what_is_loaded() -> None:
-    """Takes modules, weights and settings out of the garbage collector's rounds.
+    """Excludes modules, weights and settings from garbage collection, because they stay loaded.
 
-    They stay until the end. A round through torch's and vLLM's objects stops every request for as
-    long as several searches take.
+    A full collection over the objects of torch and vLLM pauses every request for as long as several
+    searches take.
     """
-    gc.unfreeze()  # what an engine that died has left can go
+    gc.unfreeze()  # so that the leftovers of a dead engine are collected
     gc.collect()
     gc.freeze()

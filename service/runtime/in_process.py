@@ -1,4 +1,4 @@
-"""Answers a request in this process, without a server: what the shell commands use."""
+"""Answers a request in this process, without a server, for the shell commands."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ from service.settings import Settings
 
 
 async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """What the server would answer to ``POST route`` with ``body``, as parsed JSON."""
+    """The server's answer to ``POST route`` with ``body``, as parsed JSON."""
     retriever = load_retriever(settings)
     try:
         if route == "/rewrite":
@@ -77,7 +77,7 @@ async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings
 async def _searcher(
     retriever: Retriever, settings: Settings, with_rewriter: bool
 ) -> AsyncIterator[Searcher]:
-    """A searcher whose rewriter is ready, has failed for good, or is not needed."""
+    """A searcher whose rewriter is ready, has failed to start, or is not needed."""
     metrics = Metrics()
     cache = RewriteCache(0, metrics)
     adapter = None

@@ -1,17 +1,36 @@
-"""From settings to parts: index and encoder, adapter and gate, rewriter."""
+"""From settings to parts: encoder and index, adapter and gate, rewriter, registry, shared store."""
 
+import functools
 from pathlib import Path
 
+import psutil
+
 from models.common import paths
-from models.common.errors import InputError
-from models.retriever.manifest import read_manifest
+from models.common.errors import GrapeError, InputError
+from models.retriever.open import EncoderOptions, open_index
 from models.rewriter.adapter import Adapter, open_adapter
+from models.rewriter.base_model import (
+    adapter_folder,
+    checkpoint_revision,
+    find_checkpoint,
+    local_checkpoint,
+)
 from models.rewriter.protocol import Rewriter
-from models.rewriter.vllm import VLLMOptions
+from models.rewriter.tasks import TASKS
+from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from models.rewriter.vllm_engine import attaches_adapters
+from models.rewriter.vllm_multi_adapter import SharedEngine
+from models.search import gate
 from models.search.gate import Gate
 from service.retrieval import Retriever
-from service.runtime import live
+from service.rewriting.adapter_registry import Registry
+from service.rewriting.redis_cache import RedisStore
 from service.settings import Settings
+
+_GIB = 2**30
+
+# Reading a checkpoint of about 1 GB takes seconds, and it does not change while it is served.
+_revision = functools.cache(checkpoint_revision)
 
 
 def index_path(settings: Settings) -> Path:
@@ -20,44 +39,33 @@ def index_path(settings: Settings) -> Path:
 
 
 def load_retriever(settings: Settings) -> Retriever:
-    """Loads the encoder and opens the index with it.
+    """Opens the index, with its encoder, and loads the word lists of the gate.
 
     Raises:
-        InputError: one of them is not there, or they do not belong together.
+        InputError: index or encoder are missing, or they do not fit each other.
     """
-    folder = index_path(settings)
-    built_with = read_manifest(folder).encoder  # before what is heavy to import
-    from models.retriever.clip_encoder import ClipEncoder
-    from models.retriever.image_index import ImageIndex
-    from models.search import gate
-
-    demo = folder == paths.index_dir()
-    name = settings.encoder or (paths.ENCODER if demo else built_with.name)
-    pretrained = settings.pretrained if settings.encoder else built_with.pretrained
-    encoder = ClipEncoder(name, pretrained, settings.encoder_device, settings.encoder_precision)
-    index = ImageIndex.open(folder, encoder.fingerprint)
+    options = EncoderOptions(
+        settings.encoder, settings.pretrained, settings.encoder_device, settings.encoder_precision
+    )
+    encoder, index = open_index(index_path(settings), options)
     gate.warm_up()
     return Retriever(encoder, index)
 
 
-def adapter_path(settings: Settings) -> Path | None:
-    """The adapter folder that is served; 'auto' looks whether the demo's own was made for this."""
-    if settings.adapter == "none":
-        return None
-    if settings.adapter != "auto":
-        return Path(settings.adapter)
-    is_demo = settings.llm == paths.DEFAULT_LLM and index_path(settings) == paths.index_dir()
-    return paths.ADAPTER if is_demo and not settings.llm_endpoint else None
-
-
 def load_adapter(settings: Settings) -> Adapter | None:
-    """Reads the adapter, if there is one to serve, and checks that it fits the base model.
+    """Reads the adapter that is served, if any, and checks that it fits the base model.
 
     Raises:
-        InputError: it does not.
+        InputError: it does not fit.
     """
-    folder = adapter_path(settings)
+    folder = _adapter_folder(settings)
     return fitting_adapter(settings, folder) if folder else None
+
+
+def load_gate(settings: Settings) -> Gate:
+    """The gate that was fitted with the adapter, or the default one."""
+    folder = _adapter_folder(settings)
+    return Gate.beside(folder) if folder else Gate()
 
 
 def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
@@ -66,46 +74,35 @@ def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
     Raises:
         InputError: it does not fit the base model, or this version.
     """
-    if settings.llm_endpoint:  # it is served there, under the name in --llm
+    if settings.llm_endpoint:  # the server there applies it, under the name in --llm
         return open_adapter(folder, None, settings.max_lora_rank)
-    model = Path(live.model_path(settings))
-    if not model.is_dir():
-        raise InputError("--adapter needs the base model as a folder, to check that they fit.")
-    return open_adapter(folder, live.revision(model), settings.max_lora_rank)
-
-
-def load_gate(settings: Settings) -> Gate:
-    """The gate that was fitted with the adapter, else the default one."""
-    folder = adapter_path(settings)
-    return Gate.beside(folder) if folder else Gate()
+    return open_adapter(folder, _revision(find_checkpoint(settings.llm)), settings.max_lora_rank)
 
 
 def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
-    """Starts the rewriter that the settings name; takes half a minute with vLLM on a CPU."""
-    if settings.llm_endpoint:
-        from models.rewriter.endpoint import EndpointRewriter
+    """Starts the rewriter. With vLLM on a CPU this takes half a minute."""
+    if not settings.llm_endpoint:
+        return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
+    from models.rewriter.endpoint import EndpointRewriter
 
-        key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
-        return EndpointRewriter(
-            settings.llm_endpoint,
-            settings.llm,
-            key,
-            sees_pictures=settings.llm_sees_pictures,
-            image_pixels=settings.llm_image_pixels,
-        )
-    from models.rewriter.vllm import VLLMRewriter
-
-    return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+    return EndpointRewriter(
+        settings.llm_endpoint,
+        settings.llm,
+        key,
+        sees_pictures=settings.llm_sees_pictures,
+        image_pixels=settings.llm_image_pixels,
+    )
 
 
 def vllm_options(settings: Settings) -> VLLMOptions:
-    """The settings in the engine's words.
+    """The settings as options of the engine.
 
     Raises:
-        InputError: a demo model that is not prepared.
+        InputError: a demo model that is not prepared, or an unknown hub name.
     """
     return VLLMOptions(
-        model=live.model_path(settings),
+        model=model_path(settings),
         dtype=settings.llm_dtype,
         max_model_len=settings.llm_max_len,
         max_num_seqs=settings.llm_max_seqs,
@@ -115,3 +112,85 @@ def vllm_options(settings: Settings) -> VLLMOptions:
         threads=settings.llm_threads,
         image_pixels=settings.llm_image_pixels,
     )
+
+
+def model_path(settings: Settings) -> str:
+    """What the engine loads: a folder, or a hub name, which it downloads by itself.
+
+    An adapter must be compared with the weights, so with one the model is downloaded here.
+    """
+    with_adapter = settings.adapter not in ("auto", "none") or settings.adapter_registry
+    if with_adapter:
+        return str(find_checkpoint(settings.llm))
+    return str(local_checkpoint(settings.llm) or settings.llm)
+
+
+def open_registry(settings: Settings) -> Registry | None:
+    """The adapter registry, if the settings name one.
+
+    Raises:
+        InputError: the folder does not exist, or there is no model here to apply an adapter to.
+    """
+    if settings.adapter_registry is None:
+        return None
+    if settings.llm_endpoint or settings.llm == "none":
+        raise InputError(
+            "--adapter-registry needs the model in this process. A server at --llm-endpoint loads "
+            "its adapters itself: start GRAPE with the adapter's name there as --llm."
+        )
+    return Registry(settings.adapter_registry, paths.cache_dir() / "adapters")
+
+
+def shared_engine(options: VLLMOptions) -> SharedEngine | None:
+    """One engine for all adapters, if they can be attached."""
+    if not attaches_adapters():
+        return None
+    # One for each task, and one that is being proved.
+    options = options._replace(attachable=len(TASKS) + 1)
+    return SharedEngine(lambda: VLLMRewriter(options))
+
+
+def require_room(options: VLLMOptions) -> None:
+    """Checks the memory for a second engine, which a new merged adapter needs.
+
+    Raises:
+        GrapeError: there is too little, and the system would kill one of the engines.
+    """
+    files = sum(path.stat().st_size for path in Path(options.model).glob("*.safetensors"))
+    # Merging computes in float32, whatever the dtype of the files.
+    needed = 2 * files + options.kv_cache_gib * _GIB
+    free = psutil.virtual_memory().available
+    if free < needed:
+        raise GrapeError(
+            f"a second engine needs about {needed / _GIB:.1f} GiB while the first one answers, but "
+            f"only {free / _GIB:.1f} GiB are free"
+        )
+
+
+def redis_store(settings: Settings, adapter: Adapter | None) -> RedisStore | None:
+    """The shared store, if the settings name one.
+
+    Raises:
+        InputError: an invalid address, or a missing package.
+    """
+    if settings.redis_url is None:
+        return None
+    url = settings.redis_url.get_secret_value()
+    return RedisStore(url, settings.redis_ttl_s, _model_key(settings, adapter))
+
+
+def _model_key(settings: Settings, adapter: Adapter | None) -> str:
+    """The base model, with its revision if that is known, for keys that outlive the server."""
+    if settings.llm_endpoint:
+        return f"{settings.llm_endpoint} {settings.llm}"
+    if adapter:
+        return adapter.manifest.base_revision
+    path = Path(model_path(settings))
+    return _revision(path) if path.is_dir() else str(path)
+
+
+def _adapter_folder(settings: Settings) -> Path | None:
+    """The adapter folder that is served. A server at --llm-endpoint gets none by default."""
+    if settings.llm_endpoint and settings.adapter == "auto":
+        return None
+    return adapter_folder(settings.adapter, settings.llm, settings.index)

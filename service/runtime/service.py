@@ -1,6 +1,4 @@
-"""The service's parts and how they come up: pages at once, then encoder and index, then the
-rewriter.
-"""
+"""The service: its parts, and how they start. The pages are first, then index, then rewriter."""
 
 import asyncio
 import logging
@@ -10,7 +8,7 @@ from models.client.wire import ErrorType, PartHealth, Readiness
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import Rewriter
-from models.rewriter.vllm import import_engine_ahead
+from models.rewriter.vllm_engine import import_engine_ahead
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
 from service.errors import ApiError, overloaded
@@ -20,7 +18,6 @@ from service.rewriting.adapter_registry import Registry
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
 from service.rewriting.routing import AdapterSlot, Rewriters
-from service.runtime import live
 from service.runtime.garbage_collector import keep_what_is_loaded
 from service.runtime.loading import (
     fitting_adapter,
@@ -28,6 +25,10 @@ from service.runtime.loading import (
     load_adapter,
     load_gate,
     load_retriever,
+    open_registry,
+    redis_store,
+    require_room,
+    shared_engine,
     start_rewriter,
     vllm_options,
 )
@@ -38,7 +39,7 @@ log = logging.getLogger("grape")
 
 
 class Service:
-    """What the routes talk to. A part that is still loading says so; nothing waits for it."""
+    """What the routes call. A part that is still loading is reported; nothing waits for it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -64,10 +65,10 @@ class Service:
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             adapter = await asyncio.to_thread(load_adapter, self.settings)
             gate = await asyncio.to_thread(load_gate, self.settings)
-            self._registry = live.open_registry(self.settings)
+            self._registry = open_registry(self.settings)
             if self._registry:
-                self._engine = live.shared_engine(vllm_options(self.settings))
-            shared = await asyncio.to_thread(live.redis_store, self.settings, adapter)
+                self._engine = shared_engine(vllm_options(self.settings))
+            shared = await asyncio.to_thread(redis_store, self.settings, adapter)
             self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
             self._rewriters = Rewriters(
                 AdapterSlot(self._host(adapter), adapter, gate), self._make_room
@@ -112,27 +113,27 @@ class Service:
 
     @property
     def registry(self) -> Registry:
-        """Raises 503 while it is not open; asked for only where the settings name one."""
+        """Raises 503 until it is open. Only used if the settings name one."""
         if self._registry is None:
             raise _unavailable(f"the registry is not open: {self._loading()}")
         return self._registry
 
     async def slot_from_registry(self, name: str) -> AdapterSlot:
-        """Copies an adapter out of the registry and checks that it fits; starts nothing.
+        """Copies an adapter from the registry and checks that it fits. Starts nothing.
 
         Raises:
-            InputError: it does not; the sentence says why.
+            InputError: it does not fit. The message says why.
         """
         folder = await asyncio.to_thread(self.registry.copy, name)
         try:
             adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
             return AdapterSlot(self._host(adapter), adapter, Gate.beside(folder))
-        except InputError as error:  # the copy's place would say nothing
+        except InputError as error:  # name it as the registry does, not by its copy
             raise InputError(str(error).replace(str(folder), name)) from error
 
     @property
     def sees_pictures(self) -> bool:
-        """Whether the language model reads pictures itself."""
+        """Whether the language model reads images."""
         return self._rewriters is not None and self._rewriters.sees_pictures
 
     def readiness(self) -> Readiness:
@@ -149,14 +150,14 @@ class Service:
         )
 
     def admit(self, queries: int) -> "_Admitted":
-        """Counts queries at work; one too many is refused with 429."""
+        """Counts queries while they are processed. Refuses with 429 above the limit."""
         if self._in_flight + queries > self.settings.max_in_flight:
             raise overloaded(self.settings.max_in_flight)
         return _Admitted(self, queries)
 
     @property
     def in_flight(self) -> int:
-        """Queries at work."""
+        """Queries that are being processed."""
         return self._in_flight
 
     @property
@@ -184,7 +185,7 @@ class Service:
 
     def _make_room(self) -> None:
         if not self._engine:
-            live.require_room(vllm_options(self.settings))
+            require_room(vllm_options(self.settings))
 
 
 class _Admitted:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from models.rewriter.adapter import Adapter, checkpoint_revision
+from models.rewriter.adapter import Adapter
+from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate

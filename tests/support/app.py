@@ -10,11 +10,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from models.retriever.image_index import ImageIndex
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex, IndexOptions
 from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
 from models.search.gate import Gate
 from service.api.app import create_app
-from service.runtime import live
+from service.runtime import loading
 from service.runtime import service as state
 from service.settings import Settings
 from tests.support.adapter_folders import Engines, Stage, write_adapter, write_base
@@ -79,7 +80,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: "ClipEncoder"
         ids,
         [{"file": file, "name": file[:-4]} for file in ids],
         encoder.fingerprint,
-        pictures=folder,
+        IndexOptions(pictures=folder),
     )
     index.learn_known_scores(encoder.encode_texts([f"a {name} square" for name in COLOURS]))
     index.save(folder / "index")
@@ -137,8 +138,8 @@ async def stage(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "cache"))
     engines = Engines()
     monkeypatch.setattr(state, "start_rewriter", engines.start)
-    monkeypatch.setattr(live, "require_room", lambda options: None)
-    monkeypatch.setattr(live, "attaches_adapters", lambda: False)
+    monkeypatch.setattr(state, "require_room", lambda options: None)
+    monkeypatch.setattr(loading, "attaches_adapters", lambda: False)
     registry, base = tmp_path / "registry", write_base(tmp_path / "base")
     registry.mkdir()
     write_adapter(registry / "one", base, "multilingual", weights=b"one")

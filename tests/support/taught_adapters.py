@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.common import paths
-from models.rewriter.adapter import checkpoint_revision
+from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import TASKS
 from tests.support.grape_server import GRAPE
 from training.stages.language_model import greedy_answers

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import grape
-from models.rewriter.adapter import checkpoint_revision, open_adapter
+from models.rewriter.adapter import open_adapter
+from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import TASKS
 from tests.support.grape_server import GRAPE
 from training.data.rows import Row
@@ -197,7 +198,7 @@ def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Pa
         ({"rewards": {"rank_lg": 1}}, "there is no reward 'rank_lg'; did you mean rank_log"),
         ({"micro_batch": 5}, "micro_batch 5 must divide"),
         ({"rollouts": "vllm-server"}, "needs vllm_server"),
-        ({"llm": "/no/such/model"}, "The base model /no/such/model is not to be had"),
+        ({"llm": "/no/such/model"}, "The base model /no/such/model cannot be found"),
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),
         ({"steps": 0}, "there is nothing to train"),

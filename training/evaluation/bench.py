@@ -10,7 +10,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from models.common.paths import merged_dir
-from models.rewriter.adapter import Adapter, merge_adapter
+from models.rewriter.adapter import Adapter
+from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import Prompt
 from models.rewriter.tasks import TASKS, parse_rewrite
 from models.search.gate import Gate, decide

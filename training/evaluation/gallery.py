@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.common.errors import InputError
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.retriever.text_encoder import TextEncoder
-from models.retriever.types import Vectors
+from models.retriever.types import Encoder, Vectors
 from models.search.gate import GateInput
 from models.search.query import Reference
 from models.search.searches import Search, search_vectors
@@ -19,7 +17,7 @@ from training.rewards.ranking import Corpus
 class Gallery:
     """Remembers the vectors of texts: most systems search for the same ones."""
 
-    def __init__(self, encoder: ClipEncoder | TextEncoder, index: ImageIndex, device: str) -> None:
+    def __init__(self, encoder: Encoder, index: ImageIndex, device: str) -> None:
         self.encoder = encoder
         self.index = index
         self.corpus = Corpus.of(index.vectors(), device)

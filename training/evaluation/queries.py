@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.common import paths
 from models.common.errors import InputError
 from models.common.progress import say, track
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
+from models.retriever.open import EncoderOptions, open_encoder
 from training.data.benchmarks.benchmark import Benchmark
 from training.data.rows import DEMO, Row, load_rows
 from training.evaluation.results import ALL, Query
@@ -80,10 +79,10 @@ def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str,
     """The folder of a benchmark's index, which is built once for each encoder."""
     from models.retriever.build import build_index
 
-    encoder = ClipEncoder(
-        settings.encoder or paths.ENCODER, settings.pretrained,
-        settings.encoder_device, settings.encoder_precision,
-    )  # fmt: skip
+    options = EncoderOptions(
+        settings.encoder, settings.pretrained, settings.encoder_device, settings.encoder_precision
+    )
+    encoder = open_encoder(options)
     name = f"index-{settings.data}-{encoder.fingerprint.weights_sha256[:12]}"
     target = settings.work / name
     if not target.is_dir():

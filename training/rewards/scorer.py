@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.common import paths
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.retriever.manifest import read_manifest
-from models.retriever.text_encoder import PREFIX, TextEncoder
+from models.retriever.open import EncoderOptions, open_index
+from models.retriever.types import Encoder
 from models.rewriter.tasks import parse_rewrite
 from training.rewards.ranking import Corpus, Ranker, Ranking
 from training.rewards.rewards import Rollout
@@ -19,24 +17,19 @@ from training.settings import RetrieverSettings
 class Retriever:
     """The frozen half: what every reward and every metric is measured with."""
 
-    encoder: ClipEncoder | TextEncoder
+    encoder: Encoder
     index: ImageIndex
     corpus: Ranker
 
 
 def load_retriever(settings: RetrieverSettings) -> Retriever:
-    """From the index folder and the encoder that made it."""
-    folder = settings.index or paths.index_dir()
-    built_with = read_manifest(folder).encoder
-    name = paths.ENCODER if folder == paths.index_dir() else built_with.name
-    encoder: ClipEncoder | TextEncoder
-    if name.startswith(PREFIX):
-        encoder = TextEncoder(name, settings.encoder_device)
-    else:
-        encoder = ClipEncoder(
-            name, built_with.pretrained, settings.encoder_device, settings.encoder_precision
-        )
-    index = ImageIndex.open(folder, encoder.fingerprint)
+    """Opens the index with the encoder that built it, and its corpus for ranking.
+
+    Raises:
+        InputError: index or encoder are missing.
+    """
+    options = EncoderOptions(device=settings.encoder_device, precision=settings.encoder_precision)
+    encoder, index = open_index(settings.index, options)
     corpus: Ranker
     if len(index) <= settings.exact_up_to:
         corpus = Corpus.of(index.vectors(), settings.encoder_device)

@@ -18,10 +18,7 @@ from transformers import (
 )
 
 from models.common.errors import InputError
-from models.common.paths import checkpoint_dir
-from models.demo.llm import DEMO_LLMS
-from models.rewriter.adapter import checkpoint_revision
-from models.rewriter.base_model import hub_checkpoint
+from models.rewriter.base_model import checkpoint_revision, find_checkpoint
 from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 
@@ -40,22 +37,15 @@ class LanguageModel:
 
     @classmethod
     def named(cls, name: str) -> "LanguageModel":
-        """
+        """Finds the checkpoint of a base model: a demo model, a folder, or a hub name.
+
         Raises:
             InputError: a demo model that is not prepared, or a name that the hub does not have.
         """
-        path = name
-        if Path(name).is_dir():
-            name = Path(name).name  # an adapter must not tell where its maker's folders lie
-        elif name in DEMO_LLMS:
-            path = str(checkpoint_dir(name))
-            if not Path(path).is_dir():
-                raise InputError(
-                    f"{name} is not prepared: run `grape demo prepare --llm {name}` first."
-                )
-        else:
-            path = str(hub_checkpoint(name))
-        return cls(name, path, torch.cuda.is_available())
+        path = find_checkpoint(name)
+        if path == Path(name):
+            name = path.name  # an adapter must not reveal the folders of whoever trained it
+        return cls(name, str(path), torch.cuda.is_available())
 
     @cached_property
     def revision(self) -> str:

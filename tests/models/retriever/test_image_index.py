@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.common.errors import InputError
-from models.retriever.image_index import ImageIndex
+from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.manifest import MANIFEST, EncoderFingerprint, read_manifest
 from models.retriever.types import Vectors
 from tests.support.vectors import DIM, unit_vectors
@@ -22,7 +22,8 @@ from tests.support.vectors import DIM, unit_vectors
 
 def build(vectors: Vectors, fingerprint: EncoderFingerprint, factory: str = "Flat") -> ImageIndex:
     ids = [f"picture-{number}" for number in range(len(vectors))]
-    return ImageIndex.build(vectors, ids, [{} for _ in ids], fingerprint, factory)
+    options = IndexOptions(factory)
+    return ImageIndex.build(vectors, ids, [{} for _ in ids], fingerprint, options)
 
 
 FINGERPRINT = EncoderFingerprint(
@@ -73,7 +74,8 @@ def test_round_trip_keeps_everything(tmp_path: Path, fingerprint: EncoderFingerp
     vectors = unit_vectors(5)
     ids = ["a b.jpg", "ü/日本.png", "x", "y", "z"]
     records = [{"file": name, "deep": {"list": [1, None]}} for name in ids]
-    ImageIndex.build(vectors, ids, records, fingerprint, pictures=tmp_path).save(tmp_path / "i")
+    options = IndexOptions(pictures=tmp_path)
+    ImageIndex.build(vectors, ids, records, fingerprint, options).save(tmp_path / "i")
     opened = ImageIndex.open(tmp_path / "i", fingerprint)
     assert opened.ids == ids
     assert opened.metadata == records
@@ -142,7 +144,7 @@ def test_a_killed_save_leaves_the_old_index_whole(
     build(unit_vectors(3), fingerprint).save(tmp_path)
     script = f"""
         import os, signal
-        import models.retriever.image_index
+        import models.common.files
         from models.retriever.image_index import ImageIndex
         from tests.support.vectors import unit_vectors
         from models.retriever.manifest import EncoderFingerprint
@@ -152,7 +154,7 @@ def test_a_killed_save_leaves_the_old_index_whole(
             if str(target).endswith("manifest.json"):
                 os.kill(os.getpid(), signal.SIGKILL)
             real(source, target)
-        models.retriever.image_index.os.replace = die_at_the_manifest
+        models.common.files.os.replace = die_at_the_manifest
         from pathlib import Path
         ids = [str(n) for n in range(9)]
         index = ImageIndex.build(unit_vectors(9, 5), ids, [{{}}] * 9, f)
@@ -173,7 +175,7 @@ def test_a_full_disk_leaves_the_old_index_whole(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.retriever.image_index.os.fsync", full)
+    monkeypatch.setattr("models.common.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         build(unit_vectors(9), fingerprint).save(tmp_path)
     monkeypatch.undo()

@@ -1,6 +1,9 @@
 """Adapter folders: what fits, what is refused and why, and merging with real PEFT."""
 
+import errno
 import json
+import multiprocessing
+import multiprocessing.synchronize
 import os
 from pathlib import Path
 
@@ -9,14 +12,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
-from models.common.errors import InputError
+from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import (
     Canary,
-    checkpoint_revision,
-    merge_adapter,
     open_adapter,
     unapplied_canaries,
 )
+from models.rewriter.base_model import checkpoint_revision
+from models.rewriter.merge import merge_adapter, merge_weights
 from models.rewriter.tasks import MULTILINGUAL
 
 CANARIES = [
@@ -132,6 +135,51 @@ def test_merging_gives_what_peft_gives(base: Path, adapter: Path, tmp_path: Path
     before = (merged / "config.json").stat().st_mtime_ns
     assert merge_adapter(base, opened, tmp_path / "cache") == merged
     assert (merged / "config.json").stat().st_mtime_ns == before
+
+
+def merge_at_once(
+    model: Path, lora: Path, target: Path, gate: multiprocessing.synchronize.Barrier
+) -> None:
+    import models.common.files
+
+    place = models.common.files.place_folder
+
+    def place_together(finished: Path, target: Path, replace: bool) -> None:
+        gate.wait(60)  # both have merged, and neither checkpoint is in place
+        place(finished, target, replace=replace)
+
+    models.common.files.place_folder = place_together
+    assert merge_weights(model, lora, target) == target
+
+
+def test_two_processes_that_merge_the_same_adapter_both_succeed(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    gate, target = context.Barrier(2), tmp_path / "cache" / "merged"
+    racers = [
+        context.Process(target=merge_at_once, args=(base, adapter, target, gate)) for _ in range(2)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(120)
+    assert [racer.exitcode for racer in racers] == [0, 0]
+    assert os.listdir(target.parent) == ["merged"]
+    AutoModelForCausalLM.from_pretrained(target)
+
+
+def test_a_full_disk_leaves_no_half_checkpoint(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("models.common.files.os.fsync", full)
+    target = tmp_path / "cache" / "merged"
+    with pytest.raises(GrapeError, match=r"could not be merged into .*No space left on device"):
+        merge_weights(base, adapter, target)
+    assert os.listdir(target.parent) == []
 
 
 def test_merged_checkpoints_that_were_not_used_for_long_are_deleted(

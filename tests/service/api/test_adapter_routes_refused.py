@@ -10,7 +10,7 @@ import pytest
 from models.client.wire import ErrorType
 from models.common.errors import GrapeError
 from models.rewriter.protocol import RewriterDown
-from service.runtime import live
+from service.runtime import service as state
 from tests.service.api.test_routes import problem
 from tests.support.adapter_folders import Stage, write_adapter
 
@@ -77,7 +77,7 @@ async def test_without_memory_nothing_is_started(
     def full(options: object) -> None:
         raise GrapeError("no memory")
 
-    monkeypatch.setattr(live, "require_room", full)
+    monkeypatch.setattr(state, "require_room", full)
     started = list(stage.engines.started)
     assert "no memory" in await stage.refused("one")
     assert stage.engines.started == started

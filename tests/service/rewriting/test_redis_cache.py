@@ -171,7 +171,7 @@ async def test_a_redis_that_hangs_delays_nobody_twice(
         await asyncio.gather(*(store.get(KEY) for _ in range(20)))
         assert time.perf_counter() - started < 2 * redis_store.TIMEOUT_S
         assert len(caplog.records) == 1
-        assert "rewrites are kept in memory alone" in caplog.text
+        assert "rewrites are kept in memory only" in caplog.text
     finally:
         running.process.send_signal(signal.SIGCONT)
     await asyncio.sleep(0.35)

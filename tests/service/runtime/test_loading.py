@@ -6,7 +6,7 @@ import pytest
 
 from models.common.errors import GrapeError, InputError
 from models.rewriter.vllm import VLLMOptions
-from service.runtime.live import open_registry, require_room
+from service.runtime.loading import open_registry, require_room
 from service.settings import Settings
 from tests.support.adapter_folders import write_base
 

@@ -1,0 +1,68 @@
+"""The one way to open an encoder and an index, for serving, training and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from models.common import paths
+from models.retriever.manifest import read_manifest
+from models.retriever.text_encoder import PREFIX, TextEncoder
+from models.retriever.types import Encoder
+
+if TYPE_CHECKING:
+    from models.retriever.image_index import ImageIndex
+
+
+class EncoderOptions(NamedTuple):
+    """Which encoder to open, and how it computes.
+
+    Attributes:
+        name: an open_clip model, ``hf-hub:org/repo``, ``local-dir:/folder``, or
+            ``sentence-transformers:`` followed by a folder or a hub name. None means the encoder
+            that built the index, or the demo's own if there is no index.
+        pretrained: open_clip's tag of the weights, for a plain model name.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: dtype of an open_clip model's matrix products.
+    """
+
+    name: str | None = None
+    pretrained: str | None = None
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+def open_encoder(options: EncoderOptions) -> Encoder:
+    """Loads a frozen encoder.
+
+    Raises:
+        InputError: the model, its weights or a package are not available.
+    """
+    name = options.name or paths.ENCODER
+    if name.startswith(PREFIX):
+        return TextEncoder(name, options.device)
+    from models.retriever.clip_encoder import ClipEncoder
+
+    return ClipEncoder(name, options.pretrained, options.device, options.precision)
+
+
+def open_index(folder: Path | None, options: EncoderOptions) -> tuple[Encoder, ImageIndex]:
+    """Opens an index and loads its encoder.
+
+    Args:
+        folder: index folder. None means the demo gallery.
+        options: its name, if any, must be an encoder that gives the vectors of the index.
+
+    Raises:
+        InputError: no index in the folder, no such encoder, or one that does not fit the index.
+    """
+    folder = folder or paths.index_dir()
+    built_with = read_manifest(folder).encoder  # fails before anything heavy is imported
+    if options.name is None:
+        # The demo's encoder may have been in another folder when the gallery was indexed.
+        name = paths.ENCODER if folder == paths.index_dir() else built_with.name
+        options = options._replace(name=name, pretrained=built_with.pretrained)
+    encoder = open_encoder(options)
+    from models.retriever.image_index import ImageIndex
+
+    return encoder, ImageIndex.open(folder, encoder.fingerprint)
