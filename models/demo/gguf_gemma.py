@@ -105,7 +105,7 @@ def _tokenizer(reader: GGUFReader) -> GemmaTokenizer:
         vocab=vocab, merges=generate_merges(vocab, written), add_bos_token=True
     )
     tokenizer.add_tokens(added)
-    tokenizer.update_post_processor()  # type: ignore[no-untyped-call]
+    tokenizer.update_post_processor()
     return tokenizer
 
 

@@ -44,7 +44,7 @@ def merge_weights(model: Path, lora: Path, target: Path) -> Path:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         with new_folder(target) as folder:
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
