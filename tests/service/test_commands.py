@@ -1,12 +1,14 @@
 """The program from the shell: exit codes and sentences."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from service.commands import Search
+from service.settings import Settings
 from tests.support.grape_server import GRAPE
 
 
@@ -53,6 +55,39 @@ def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
     monkeypatch.setenv("GRAPE_K", "7")
     told = Search(query="x")
     assert (told.as_json, told.k) == (True, 7)
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ("search", {"--image", "-k", "--rewrite", "--fusion"}),
+        ("rewrite", {"--task", "-n", "--temperature"}),
+    ],
+)
+def test_the_help_of_a_client_shows_what_a_client_needs(command: str, own: set[str]) -> None:
+    shown = grape(command, "--help")
+    assert shown.returncode == 0
+    flags = set(re.findall(r"^  (-[-\w]+)", shown.stdout, re.M))
+    client = {"-h", "--config", "--debug", "--index", "--url", "--api-key", "--json"}
+    assert flags == client | own
+    assert "--max-in-flight" not in shown.stdout
+    assert "see `grape serve --help`" in shown.stdout
+
+
+def test_the_help_of_the_server_shows_every_setting() -> None:
+    shown = grape("serve", "--help").stdout
+    for name in Settings.model_fields:
+        assert f"  --{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("command", ["search", "rewrite"])
+def test_a_client_takes_every_setting_of_the_server(command: str, tmp_path: Path) -> None:
+    bad = "--max-in-flight: Input should be greater than"
+    assert bad in grape(command, "x", "--max-in-flight", "0").stderr
+    assert bad in grape(command, "x", GRAPE_MAX_IN_FLIGHT="0").stderr
+    config = tmp_path / "grape.yaml"
+    config.write_text("max_in_flight: 0\n")
+    assert bad in grape(command, "x", "--config", config).stderr
 
 
 def test_failed_work_is_exit_code_1() -> None:
