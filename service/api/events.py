@@ -25,6 +25,8 @@ ToJson = Callable[[BaseModel], str]
 
 # Without these, proxies cache the events or hold them back.
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# JSON may contain these as they are, but FastAPI and some clients break lines at them.
+_ESCAPED_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _EVENT_NAMES: dict[type[BaseModel], str] = {DirectHits: "direct", PartialRewrite: "rewrite"}
 
 
@@ -46,8 +48,7 @@ def event_stream(
     Args:
         search: starts the search, which passes on what it has before the result.
         admitted: counts the query as in flight for as long as the search runs.
-        to_json: the result as one line of ASCII: some clients also break lines at U+0085, U+2028
-            and U+2029.
+        to_json: writes the result as the route does without events.
     """
     waiting: asyncio.Queue[BaseModel | None] = asyncio.Queue()
     admitted.__enter__()  # now, not at the first event: other requests are counted meanwhile
@@ -73,7 +74,7 @@ async def _events(
     gone.add_done_callback(lambda _: work.cancel())
     try:
         while (part := await waiting.get()) is not None:
-            yield _event(_EVENT_NAMES[type(part)], part.model_dump_json(ensure_ascii=True))
+            yield _event(_EVENT_NAMES[type(part)], part.model_dump_json())
         if not work.cancelled():
             yield _event("result", to_json(work.result()))
         elif not gone.done():
@@ -88,8 +89,8 @@ async def _events(
 
 def _error_event(sentence: str, error_type: ErrorType, request_id: str) -> bytes:
     body = ErrorBody(error=sentence, error_type=error_type, request_id=request_id)
-    return _event("error", body.model_dump_json(ensure_ascii=True))
+    return _event("error", body.model_dump_json())
 
 
 def _event(name: str, json: str) -> bytes:
-    return format_sse_event(event=name, data_str=json)
+    return format_sse_event(event=name, data_str=json.translate(_ESCAPED_LINE_BREAKS))

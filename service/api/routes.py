@@ -141,7 +141,7 @@ def _search_as_events(request: Request, wanted: Wanted, options: SearchOptions) 
         request,
         search,
         service.admit(1),
-        lambda result: result.model_dump_json(exclude=_hidden(options), ensure_ascii=True),
+        lambda result: result.model_dump_json(exclude=_hidden(options)),
     )
 
 

@@ -179,7 +179,7 @@ def test_a_hit_is_where_the_next_search_starts(page: Page) -> None:
     expect(page.locator("#why")).to_have_text("A picture to be changed: red heart.")
     expect(page.locator("#rewritten-hits .source").first).to_have_text("rewrite 1")
     assert "like=2764" in page.url
-    # The whole search stands in the address.
+    # The address contains the whole search.
     page.reload()
     expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
     page.get_by_role("button", name="Remove the picture").click()

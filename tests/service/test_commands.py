@@ -117,7 +117,7 @@ def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None
     assert f"grape serve: There is no index in {tmp_path}" in done.stderr
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     import socket
 
     with socket.socket() as taken:

@@ -1,4 +1,4 @@
-"""What is seen of a running server from outside: metrics by stage, queue and cause; its health."""
+"""What a running server shows from outside: metrics by stage, queue and cause, and its health."""
 
 import asyncio
 import re
@@ -87,7 +87,7 @@ async def test_what_is_at_work_is_seen_while_it_is(
     assert await value(client, "grape_in_flight_limit") == 7
 
 
-async def test_what_is_served_is_told(client: httpx.AsyncClient) -> None:
+async def test_what_is_served_is_reported(client: httpx.AsyncClient) -> None:
     text = (await client.get("/metrics")).text
     line = next(line for line in text.splitlines() if line.startswith("grape_build_info{"))
     told = dict(re.findall(r'(\w+)="([^"]*)"', line))
