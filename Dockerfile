@@ -49,7 +49,7 @@ ENV PATH=/grape/.venv/bin:$PATH \
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=15m --retries=4 \
-    CMD ["python", "-m", "service.api.health"]
+    CMD ["python", "-m", "service.api.health_probe"]
 ENTRYPOINT ["tini", "--", "grape"]
 CMD ["serve"]
 

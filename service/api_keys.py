@@ -1,6 +1,6 @@
-"""API keys as settings: kept as their SHA-256 alone, and needed beyond loopback.
+"""API keys as a setting: only their SHA-256 is kept, and serving beyond loopback requires one.
 
-Keys are long random strings, so that no slower hash is needed.
+Keys are long random strings, so a slower hash would add nothing.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 def key_hashes(given: object) -> object:
-    """The SHA-256 of each key, of a text with commas between them or of a list.
+    """The SHA-256 of each key, from a comma-separated string or a list.
 
     Raises:
-        ValueError: a key that is too short to be safe, or a hash that is none.
+        ValueError: a key is too short to be safe, or a hash is malformed.
     """
     if isinstance(given, str):
         given = given.split(",")
     if not isinstance(given, list | tuple) or not all(isinstance(key, str) for key in given):
-        raise ValueError("keys are texts, apart by commas")
+        raise ValueError("keys must be comma-separated text or a list of strings")
     return tuple(hashed(key.strip()) for key in given if key.strip())
 
 
-# Told as a text by flags and variables, so it must not be read as JSON.
+# Flags and variables give plain text, which must not be read as JSON.
 KeyHashes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(key_hashes)]
 
 
@@ -39,12 +39,12 @@ def require_key_beyond_loopback(address: str, keys: tuple[str, ...]) -> None:
     """Refuses to serve the network without a key.
 
     Raises:
-        InputError: ``address`` can be reached from other machines, and there is no key.
+        InputError: other machines can reach ``address`` and no key is set.
     """
     if not keys and not _is_loopback(address):
         raise InputError(
-            f"{address} can be reached from other machines and there is no API key: set "
-            "GRAPE_API_KEYS (`openssl rand -hex 32` makes one), or listen on 127.0.0.1."
+            f"Other machines can reach {address}, and no API key is set: set GRAPE_API_KEYS "
+            "(`openssl rand -hex 32` makes a key) or listen on 127.0.0.1."
         )
 
 
@@ -52,16 +52,16 @@ def hashed(key: str) -> str:
     if found := _HASHED.fullmatch(key):
         return found[1].lower()
     if key.startswith("sha256:"):
-        raise ValueError("a hashed key is sha256: and 64 hexadecimal digits")
+        raise ValueError("a hashed key is sha256: followed by 64 hexadecimal digits")
     if len(key) < MIN_KEY:
         raise ValueError(
-            f"a key needs {MIN_KEY} characters or more; `openssl rand -hex 32` makes one"
+            f"a key needs at least {MIN_KEY} characters; `openssl rand -hex 32` makes one"
         )
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def position_in(known: tuple[str, ...], shown: str) -> int | None:
-    """Which it is; all are compared, so that the time does not tell."""
+    """Where ``shown`` is in ``known``. Compares with all of them, in constant time."""
     found = None
     for position, one in enumerate(known):
         if hmac.compare_digest(one.encode(), shown.encode("utf-8", "surrogateescape")):

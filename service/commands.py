@@ -3,14 +3,15 @@
 import asyncio
 import base64
 import contextlib
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import CliPositionalArg
+from pydantic_settings import CLI_SUPPRESS, CliPositionalArg
 
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
@@ -19,7 +20,7 @@ from service.settings import Settings
 
 
 class Serve(Settings):
-    """Serves the API and the web page; answers at once and says on /readyz what still loads."""
+    """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
     def cli_cmd(self) -> None:
         from service.api.server import serve
@@ -28,27 +29,46 @@ class Serve(Settings):
 
 
 class _Client(Settings):
-    url: str | None = Field(None, description="a running server, instead of working here")
-    api_key: SecretStr | None = Field(None, description="key of the server at --url")
-    as_json: bool = Field(
-        False, validation_alias=AliasChoices("json"), description="print JSON instead"
+    """A command that loads the models itself, so that it takes every setting of the server.
+
+    Its help shows only those that are listed in ``shown``, and its own.
+    """
+
+    shown: ClassVar[frozenset[str]] = frozenset({"config", "debug", "index"})
+
+    url: str | None = Field(
+        None, description="a running server; without one, the models are loaded here"
     )
+    api_key: SecretStr | None = Field(None, description="API key of the server at --url")
+    as_json: bool = Field(False, validation_alias=AliasChoices("json"), description="print JSON")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "")
+        for name in Settings.model_fields.keys() - cls.shown:
+            field = cls.model_fields[name]
+            field.metadata = [*field.metadata, CLI_SUPPRESS]
 
 
 class Search(_Client):
-    """Searches once, here or at --url."""
+    """Searches once, here or at --url.
+
+    All settings of `grape serve` are accepted as well; see `grape serve --help`.
+    """
+
+    shown = _Client.shown | {"rewrite", "fusion"}
 
     query: CliPositionalArg[str | None] = Field(
         None, description="what to look for, in any language"
     )
     image: Path | None = Field(
-        None, description="a picture to search with; a query then says what is to be different"
+        None, description="a picture to search with; a query then says what should be different"
     )
-    k: int = Field(10, ge=1, le=1000, description="most pictures to print")
+    k: int = Field(10, ge=1, le=1000, description="maximum number of hits")
 
     def cli_cmd(self) -> None:
         if not self.query and not self.image:
-            raise InputError("there is nothing to look for: name a query, or a picture by --image.")
+            raise InputError("there is nothing to look for: give a query or an --image.")
         body = {"query": self.query, "k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
         if self.image:
             body["image"] = _read_base64(self.image)
@@ -60,19 +80,29 @@ class Search(_Client):
 
 
 class Rewrite(_Client):
-    """Rewrites a query, or each line of standard input; prints one rewrite a line."""
+    """Rewrites a query, or each line of standard input. Prints one rewrite a line.
 
-    query: CliPositionalArg[str | None] = Field(None, description="without one, lines are read")
+    All settings of `grape serve` are accepted as well; see `grape serve --help`.
+    """
+
+    query: CliPositionalArg[str | None] = Field(
+        None, description="a query; without one, standard input is read"
+    )
     task: Literal["auto", "multilingual", "long"] = Field("auto", description="kind of query")
-    n: int = Field(1, ge=1, le=16, description="rewrites of each; more need a temperature")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same rewrite every time")
+    n: int = Field(
+        1, ge=1, le=16, description="rewrites of each query; more than 1 needs --temperature"
+    )
+    temperature: float = Field(
+        0.0, ge=0, le=2, description="sampling temperature; 0 always gives the same rewrite"
+    )
 
     def cli_cmd(self) -> None:
         queries = [self.query] if self.query else _lines(sys.stdin)
-        wishes = {"task": self.task, "n": self.n, "temperature": self.temperature}
-        at_once = self.max_queries if self.url else len(queries)  # here the model is loaded once
+        options = {"task": self.task, "n": self.n, "temperature": self.temperature}
+        # In this process, the model is loaded once and takes all queries.
+        at_once = self.max_queries if self.url else len(queries)
         for start in range(0, len(queries), at_once):
-            body = {"query": queries[start : start + at_once], **wishes}
+            body = {"query": queries[start : start + at_once], **options}
             for result in _ask("/rewrite", body, self)["results"]:
                 if result["status"] == "fallback":
                     say(f"not rewritten: {result['reason']}")
@@ -87,7 +117,7 @@ class Mcp(CommandSettings):
     """Offers a running server's search to agents as MCP tools, over standard input and output."""
 
     url: str = Field("http://127.0.0.1:8000", description="the running server")
-    api_key: SecretStr | None = Field(None, description="its key, where it asks for one")
+    api_key: SecretStr | None = Field(None, description="the server's API key, if it needs one")
 
     def cli_cmd(self) -> None:
         try:
@@ -97,25 +127,27 @@ class Mcp(CommandSettings):
                 f"`grape mcp` needs the package {error.name}: install GRAPE with its extra 'mcp'."
             ) from error
         with _exit_code_2_for_bad_input():
-            serve(self.url, _shown(self.api_key))
+            serve(self.url, _plain(self.api_key))
 
 
 class IndexBuild(CommandSettings):
-    """Indexes every JPEG, PNG, WebP, GIF and SVG below a folder; broken files are reported."""
+    """Indexes every JPEG, PNG, WebP, GIF and SVG below a folder, and reports broken files."""
 
     pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
     out: Path = Field(description="index folder to write")
     encoder: str | None = Field(
-        None, description="open_clip model: 'ViT-B-32', 'hf-hub:...'; without one the demo's own"
+        None, description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to the demo's own"
     )
     pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="for computing")
+    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="the encoder's floating-point type"
+    )
     factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
     known_queries: Path | None = Field(
         None,
-        description="text file of queries that the encoder understands, such as captions, one a "
-        "line: `rewrite: auto` compares a query's best score with theirs",
+        description="text file with queries that the encoder understands (such as captions), one a "
+        "line; `rewrite: auto` compares a query's best score with theirs",
     )
 
     def cli_cmd(self) -> None:
@@ -124,7 +156,7 @@ class IndexBuild(CommandSettings):
         from models.retriever.pictures import find_pictures
 
         known = _read_lines(self.known_queries) if self.known_queries else []
-        files = find_pictures(self.pictures)  # before what is heavy to import
+        files = find_pictures(self.pictures)  # fails before the slow imports
         from models.retriever.build import build_from_folder
         from models.retriever.clip_encoder import ClipEncoder
 
@@ -148,7 +180,9 @@ class IndexBuild(CommandSettings):
 class IndexInfo(CommandSettings):
     """Prints the manifest of an index."""
 
-    index: CliPositionalArg[Path | None] = Field(None, description="without one the demo gallery")
+    index: CliPositionalArg[Path | None] = Field(
+        None, description="index folder; defaults to the demo gallery"
+    )
 
     def cli_cmd(self) -> None:
         from models.common.paths import index_dir
@@ -158,7 +192,7 @@ class IndexInfo(CommandSettings):
 
 
 class DemoPrepare(CommandSettings):
-    """Fetches and converts the demo's language model and builds its gallery, once."""
+    """Fetches and converts the demo's language model and builds its gallery. Needed once."""
 
     llm: Literal["gemma3-270m", "smollm2-135m-instruct"] = Field(
         "gemma3-270m", description="language model"
@@ -168,7 +202,7 @@ class DemoPrepare(CommandSettings):
         from models.common.paths import demo_dir
         from models.demo.ready import is_prepared
 
-        if is_prepared(self.llm):  # without importing what preparing takes
+        if is_prepared(self.llm):  # before the slow imports
             say(f"The demo is ready in {demo_dir()}.")
             return
         from models.demo.prepare import prepare
@@ -178,13 +212,13 @@ class DemoPrepare(CommandSettings):
 
 def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
     if settings.url:
-        return _ask_server(settings.url, _shown(settings.api_key), route, body)
+        return _ask_server(settings.url, _plain(settings.api_key), route, body)
     from service.runtime.in_process import answer_here
 
     return asyncio.run(answer_here(route, body, settings))
 
 
-def _shown(key: SecretStr | None) -> str | None:
+def _plain(key: SecretStr | None) -> str | None:
     return key.get_secret_value() if key else None
 
 
@@ -213,7 +247,7 @@ def _read_lines(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from error
     if not any(lines):
-        raise InputError(f"{path} holds no queries.")
+        raise InputError(f"{path} contains no queries.")
     return [line for line in lines if line]
 
 
@@ -227,7 +261,7 @@ def _read_base64(path: Path) -> str:
 def _lines(stream: Iterable[str]) -> list[str]:
     lines = [line.strip() for line in stream if line.strip()]
     if not lines:
-        raise InputError("there is no query: name one, or pipe in lines.")
+        raise InputError("there is no query: give one, or pipe in lines.")
     return lines
 
 
@@ -247,5 +281,5 @@ def _print_hits(answer: dict[str, Any]) -> None:
         metadata = hit["metadata"]
         shown = " ".join(str(metadata[key]) for key in ("file", "name") if key in metadata)
         table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], shown)
-    width = None if sys.stdout.isatty() else 200  # piped lines must not be cut at 80
+    width = None if sys.stdout.isatty() else 200  # do not cut piped lines at 80
     Console(width=width, markup=False, highlight=False).print(table)

@@ -1,6 +1,8 @@
-"""Errors on the wire: one shape everywhere, and a closed list of types."""
+"""Errors on the wire: one shape everywhere, with a closed list of types."""
 
-from fastapi import Request
+from typing import Any
+
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -8,7 +10,16 @@ from starlette.exceptions import HTTPException
 from models.client.wire import ErrorBody, ErrorType
 from service.api.headers import SECURITY_HEADERS
 
-_KINDS = {
+INTERNAL_ERROR = "Internal error; see the server's log."
+
+# What the OpenAPI document says about errors of a route.
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "Bad input, or too many requests"},
+    422: {"model": ErrorBody, "description": "The request is not valid for this route"},
+    503: {"model": ErrorBody, "description": "Encoder and index are still loading"},
+}
+
+_TYPES_BY_STATUS = {
     404: ErrorType.NOT_FOUND,
     405: ErrorType.METHOD_NOT_ALLOWED,
     413: ErrorType.TOO_LARGE,
@@ -16,14 +27,18 @@ _KINDS = {
 
 
 class ApiError(Exception):
-    """Raised anywhere in a request; becomes the one error shape."""
+    """Raised anywhere in a request; the client gets it in the one error shape."""
 
     def __init__(
-        self, status: int, kind: ErrorType, sentence: str, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        error_type: ErrorType,
+        sentence: str,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
-        self.kind = kind
+        self.error_type = error_type
         self.sentence = sentence
         self.headers = headers
 
@@ -32,7 +47,7 @@ def overloaded(limit: int) -> ApiError:
     return ApiError(
         429,
         ErrorType.OVERLOADED,
-        f"{limit} queries are at work already; try again in a second.",
+        f"The server is already working on {limit} queries; try again in a second.",
         {"Retry-After": "1"},
     )
 
@@ -40,51 +55,58 @@ def overloaded(limit: int) -> ApiError:
 def error_response(
     request_id: str,
     status: int,
-    kind: ErrorType,
+    error_type: ErrorType,
     sentence: str,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    body = ErrorBody(error=sentence, error_type=kind, request_id=request_id)
+    body = ErrorBody(error=sentence, error_type=error_type, request_id=request_id)
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error of ``app`` answers in the one shape."""
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return error_response(
-        request.state.request_id, error.status, error.kind, error.sentence, error.headers
+        request.state.request_id, error.status, error.error_type, error.sentence, error.headers
     )
 
 
-async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return error_response(request.state.request_id, 422, ErrorType.VALIDATION, _first_reason(error))
 
 
-async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What the router itself raises: no such route, wrong method, a body that cannot be read."""
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What the router raises itself: an unknown route, a wrong method, an unreadable body."""
     assert isinstance(error, HTTPException)
-    kind = _KINDS.get(error.status_code, ErrorType.VALIDATION)
+    error_type = _TYPES_BY_STATUS.get(error.status_code, ErrorType.VALIDATION)
     headers = dict(error.headers) if error.headers else None
     return error_response(
-        request.state.request_id, error.status_code, kind, f"{error.detail}.", headers
+        request.state.request_id, error.status_code, error_type, f"{error.detail}.", headers
     )
 
 
-async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """A mistake of ours: the log has the traceback, the client gets the id to ask with."""
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A bug. The log has the traceback; the client gets the request id to quote."""
     request_id = request.state.request_id
-    sentence = "Internal error; the log says more."
-    # Starlette answers outside of our middleware here, so the headers are set once more.
+    # Starlette answers outside our middleware here, so the headers have to be set again.
     headers = {**SECURITY_HEADERS, "X-Request-ID": request_id}
-    return error_response(request_id, 500, ErrorType.INTERNAL, sentence, headers)
+    return error_response(request_id, 500, ErrorType.INTERNAL, INTERNAL_ERROR, headers)
 
 
 def _first_reason(error: RequestValidationError) -> str:
     """``query: String should have at least 1 character``, without what the client sent."""
     errors = error.errors()
-    # Of a field that may be a text or a list, the kind that was not sent says nothing.
+    # For a field of type "text or list", the errors of the type that was not sent are noise.
     first = next((e for e in errors if not str(e["type"]).endswith("_type")), errors[0])
-    # The first part says body, query or path; names of pydantic's own are in brackets or dashed.
+    # The first part is body, query or path. Pydantic's own names have brackets or dashes.
     parts = [str(part) for part in first["loc"][1:]]
     place = ".".join(part for part in parts if part.isidentifier() or part.isdigit())
     reason = str(first["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""The picture that a search starts from: one of the index, or one that came with the request."""
+"""The picture that a search starts from: one of the index, or one sent with the request."""
 
 import asyncio
 import base64
@@ -13,23 +13,23 @@ from models.search.query import Reference
 from service.errors import ApiError
 from service.retrieval import Retriever
 
-# A picture that is this near to one of the index is that one, perhaps in another file format.
+# Above this similarity, a picture is the one in the index, perhaps in another file format.
 _SAME = 0.999
-_NEIGHBOURS = 5  # to look through for a caption
+_NEIGHBOURS = 5  # searched for a caption
 
 
 class PictureTooLarge(PictureError):
-    """A picture in a request that is over the limits of the settings."""
+    """A picture in a request exceeds the limits of the settings."""
 
 
 async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> Reference:
     """A picture of the index.
 
     Args:
-        with_file: whether its file is needed, for a model that reads pictures.
+        with_file: whether to read its file, for a model that reads pictures.
 
     Raises:
-        ApiError: 404, there is none of this id.
+        ApiError: 404, the index has no picture with this id.
     """
     index = retriever.index
     position = index.position(picture_id)
@@ -48,11 +48,11 @@ async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> 
 
 
 async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> Reference:
-    """A picture that came with the request, as base64 or as a ``data:`` URI.
+    """A picture sent with the request, as base64 or as a ``data:`` URI.
 
     Raises:
-        PictureError: it is none.
-        PictureTooLarge: it is larger than the limits.
+        PictureError: it is not a picture that can be read.
+        PictureTooLarge: it exceeds the limits.
     """
     data = base64.b64decode(encoded.rpartition(",")[2])
     if len(data) > limits.bytes:
@@ -72,14 +72,14 @@ async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> 
 
 
 class Limits(NamedTuple):
-    """Of a picture in a request."""
+    """Limits of a picture in a request."""
 
     bytes: int
     pixels: int
 
 
 async def _neighbours(retriever: Retriever, vector: Vectors) -> tuple[int | None, str | None]:
-    """Where the picture itself is in the index, if it is, and the nearest caption."""
+    """The picture's own position, if it is in the index, and the nearest caption."""
     found = await retriever.retrieve([[vector]], _NEIGHBOURS)
     hits = found.lists[0]
     records = (retriever.index.metadata[hit.position] for hit in hits)
@@ -88,7 +88,7 @@ async def _neighbours(retriever: Retriever, vector: Vectors) -> tuple[int | None
 
 
 def _read(path: Path | None) -> bytes | None:
-    """The picture's file, where there is one and it is still there."""
+    """The picture's file, or None if the index has none or it is missing."""
     try:
         return path.read_bytes() if path else None
     except OSError:

@@ -1,4 +1,4 @@
-"""Every setting of the service: a flag, a YAML key and a GRAPE_... variable, defined once here."""
+"""Every setting of the service, defined once. Each is a flag, a YAML key and a GRAPE_ variable."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,102 +14,122 @@ from service.monitoring.logs import LogFormat
 
 
 class Settings(CommandSettings):
-    """The service's settings, which `grape search` and `grape rewrite` share."""
+    """The settings of the service, which `grape search` and `grape rewrite` share."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_keys: KeyHashes = Field(
         (),
-        description="keys that requests must show, apart by commas, each as it is or as "
-        "sha256:HEX; needed beyond loopback",
+        description="comma-separated API keys, each in plain text or as sha256:HEX; required "
+        "beyond loopback",
     )
     published_on: str | None = Field(
         None,
-        description="in a container: the address of the host at which the port is published; "
-        "decides instead of --host whether keys are needed",
+        description="in a container: the host address on which the port is published; decides "
+        "whether keys are required, instead of --host",
     )
     prepare_demo: bool = Field(
-        False, description="before serving, fetch and make what a demo language model needs"
+        False,
+        description="before serving, prepare a demo language model (see `grape demo prepare`)",
     )
     log_format: LogFormat = Field(
         "text", description="'json' logs one object a line, and a line for every request"
     )
-    log_queries: bool = Field(False, description="log what is searched for")
+    log_queries: bool = Field(False, description="log the queries")
 
-    index: Path | None = Field(None, description="index folder; without one the demo gallery")
+    index: Path | None = Field(None, description="index folder; defaults to the demo gallery")
     encoder: str | None = Field(
-        None, description="open_clip model; without one the index's own: 'ViT-B-32', 'hf-hub:...'"
+        None, description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to the index's own"
     )
     pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="what the encoder computes in"
+        "fp32", description="the encoder's floating-point type"
     )
 
     llm: str = Field(
         "gemma3-270m",
         description="language model: 'gemma3-270m', 'smollm2-135m-instruct', a folder, a hub name, "
-        "the name at --llm-endpoint, or 'none'",
+        "the model's name at --llm-endpoint, or 'none'",
     )
     llm_endpoint: str | None = Field(
-        None, description="base URL of an OpenAI-compatible server, up to /v1, instead of vLLM here"
+        None,
+        description="base URL of an OpenAI-compatible server, up to /v1, to use instead of vLLM "
+        "in this process",
     )
     llm_api_key: SecretStr | None = Field(None, description="bearer token for --llm-endpoint")
     llm_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="what vLLM computes in"
+        "auto", description="vLLM's floating-point type"
     )
-    llm_max_len: int = Field(2048, ge=256, description="longest prompt and answer, in tokens")
-    llm_max_seqs: int = Field(64, ge=1, description="most queries that vLLM rewrites at a time")
-    llm_kv_cache_gib: float = Field(1.0, gt=0, description="vLLM's cache on CPU, in GiB")
-    llm_gpu_memory: float = Field(0.6, gt=0, le=1, description="vLLM's share of the GPU's memory")
+    llm_max_len: int = Field(
+        2048, ge=256, description="maximum length of prompt and answer together, in tokens"
+    )
+    llm_max_seqs: int = Field(
+        64, ge=1, description="maximum number of queries that vLLM rewrites at once"
+    )
+    llm_kv_cache_gib: float = Field(
+        1.0, gt=0, description="size of vLLM's key-value cache on CPU, in GiB"
+    )
+    llm_gpu_memory: float = Field(
+        0.6, gt=0, le=1, description="fraction of the GPU's memory that vLLM may use"
+    )
     llm_sees_pictures: bool = Field(
-        False, description="whether the model at --llm-endpoint reads pictures; vLLM here knows"
+        False,
+        description="whether the model at --llm-endpoint reads pictures; detected for a model in "
+        "vLLM",
     )
     llm_image_pixels: int = Field(
-        IMAGE_PIXELS, ge=56 * 56, description="most pixels of a picture that such a model is shown"
+        IMAGE_PIXELS,
+        ge=56 * 56,
+        description="maximum number of pixels of a picture shown to such a model",
     )
-    llm_threads: int = Field(0, ge=0, description="vLLM's threads on CPU; 0 is every core")
+    llm_threads: int = Field(0, ge=0, description="vLLM's threads on CPU; 0 uses every core")
     adapter: str = Field(
         "auto",
-        description="adapter folder, made by `grape train`; 'auto' is the demo's own where demo "
-        "model and demo gallery meet, 'none' is the model as it is",
+        description="adapter folder made by `grape train`; 'auto' is the demo's own adapter if "
+        "both model and gallery are the demo's, 'none' is the base model",
     )
     adapter_registry: Path | None = Field(
         None,
-        description="folder of adapter folders, which POST /admin/adapters may load while the "
-        "service runs; without one there is no /admin/adapters",
+        description="folder of adapter folders that POST /admin/adapters may load while the "
+        "server runs; without one, /admin/adapters does not exist",
     )
-    max_lora_rank: int = Field(64, ge=1, description="highest rank of an adapter")
+    max_lora_rank: int = Field(64, ge=1, description="maximum rank of an adapter")
 
-    rewrite: RewriteMode = Field("auto", description="when to rewrite, where a search does not say")
+    rewrite: RewriteMode = Field(
+        "auto", description="when to rewrite, unless a request says otherwise"
+    )
     fusion: Fusion = Field(
         "auto",
-        description="what to search with, where a search does not say; auto: the rewrite, "
-        "and together with it the query where it was rewritten although the encoder knows it; "
-        "from a picture on, English words or the picture in turns with the rewrite",
+        description="how query and rewrites are combined, unless a request says otherwise. "
+        "'auto' searches with the rewrite, and also with the query if it was rewritten although "
+        "the encoder knows it. Starting from a picture, 'auto' interleaves the rewrite with the "
+        "query's English words or with the picture",
     )
     rewrite_timeout_s: float = Field(
-        10.0, gt=0, description="after this many seconds a search goes on with the original query"
+        10.0, gt=0, description="seconds after which a search continues with the original query"
     )
 
     rewrite_cache: int = Field(
         10_000,
         ge=0,
-        description="rewrites kept in memory; the least used go first",
+        description="number of rewrites kept in memory; the least recently used are dropped",
     )
     redis_url: SecretStr | None = Field(
-        None, description="Redis that several servers share rewrites in: redis://HOST:PORT/NUMBER"
+        None, description="Redis for sharing rewrites among servers: redis://HOST:PORT/NUMBER"
     )
-    redis_ttl_s: int = Field(
-        7 * 24 * 3600, ge=1, description="seconds that a rewrite is kept in Redis"
-    )
+    redis_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="seconds that Redis keeps a rewrite")
 
-    max_query_chars: int = Field(32_000, ge=1, description="longest query")
-    max_queries: int = Field(64, ge=1, description="most queries in one request")
-    max_image_bytes: int = Field(20 * 2**20, ge=1, description="largest picture in a request")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="most pixels of such a picture")
+    max_query_chars: int = Field(32_000, ge=1, description="maximum characters of a query")
+    max_queries: int = Field(64, ge=1, description="maximum queries in one request")
+    max_image_bytes: int = Field(
+        20 * 2**20, ge=1, description="maximum bytes of a picture in a request"
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="maximum pixels of a picture in a request"
+    )
     max_in_flight: int = Field(
-        256, ge=1, description="most queries at work; one more is told to come back (429)"
+        256, ge=1, description="maximum queries in flight; the server answers 429 to more"
     )

@@ -1,4 +1,4 @@
-"""Adapters that change while the service runs. There only with --adapter-registry."""
+"""Changes adapters while the service runs. Only served with --adapter-registry."""
 
 from typing import Self
 
@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.client.wire import ErrorType
 from models.common.errors import GrapeError
 from models.search.gate import Gate
-from service.api.routes import ERRORS
-from service.errors import ApiError
+from service.errors import ERROR_RESPONSES, ApiError
 from service.rewriting.adapter_registry import NoSuchAdapter
 from service.rewriting.routing import Busy, NothingBefore
 from service.runtime.service import Service
@@ -18,50 +17,50 @@ router = APIRouter(prefix="/admin", tags=["admin"])
 
 
 class AdapterChange(BaseModel):
-    """One of the two."""
+    """Either a name or a rollback."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, description="a folder of the registry, to load")
-    rollback: bool = Field(False, description="back to what was served before the last change")
+    name: str | None = Field(None, description="Folder of the registry to load")
+    rollback: bool = Field(False, description="Return to what was served before the last change")
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> Self:
+    def _exactly_one(self) -> Self:
         if (self.name is None) is not self.rollback:
-            raise ValueError("either name or rollback: true is needed")
+            raise ValueError("send either name or rollback: true")
         return self
 
 
 class ServedAdapter(BaseModel):
-    """What answers one task."""
+    """What serves one task."""
 
-    adapter: str | None = Field(description="with its content's hash; null is the base model")
-    gate: Gate = Field(description="of `rewrite: auto`, fitted with the adapter")
+    adapter: str | None = Field(description="Name with a content hash; null is the base model")
+    gate: Gate = Field(description="The gate of `rewrite: auto`, fitted with this adapter")
     ready: bool
     reason: str
 
 
 class Adapters(BaseModel):
-    served: dict[str, ServedAdapter] = Field(description="by task")
+    served: dict[str, ServedAdapter] = Field(description="What serves each task")
     before: dict[str, str | None] | None = Field(
-        description="by task, what a rollback goes back to; null before the first change"
+        description="What a rollback returns to, by task; null before the first change"
     )
-    changing: str | None = Field(description="what is being loaded now")
-    registry: list[str] = Field(description="folders that can be loaded")
+    changing: str | None = Field(description="What is being loaded now")
+    registry: list[str] = Field(description="Folders that can be loaded")
 
 
-@router.get("/adapters", responses=ERRORS)
+@router.get("/adapters", responses=ERROR_RESPONSES)
 async def adapters(request: Request) -> Adapters:
-    """What is served, what was served before, and what could be loaded."""
-    return _told(request.app.state.service)
+    """The adapters that are served, those served before, and those that could be loaded."""
+    return _adapters(request.app.state.service)
 
 
-@router.post("/adapters", responses=ERRORS)
+@router.post("/adapters", responses=ERROR_RESPONSES)
 async def change_adapters(body: AdapterChange, request: Request) -> Adapters:
-    """Loads an adapter from the registry, or rolls back; answers when it is done.
+    """Loads an adapter from the registry, or rolls back. Answers when the change is complete.
 
-    The new rewriter is started and proved beside that which answers; only then is it asked, and
-    requests on their way finish where they are. A failure leaves everything as it was.
+    The new rewriter starts and is verified while the old one keeps answering. New requests go to it
+    only then, and requests in flight finish on the old one. If anything fails, nothing changes.
     """
     service: Service = request.app.state.service
     rewriters = service.rewriters
@@ -77,10 +76,10 @@ async def change_adapters(body: AdapterChange, request: Request) -> Adapters:
         raise ApiError(409, ErrorType.CONFLICT, str(error)) from error
     except GrapeError as error:
         raise ApiError(422, ErrorType.ADAPTER_REFUSED, str(error)) from error
-    return _told(service)
+    return _adapters(service)
 
 
-def _told(service: Service) -> Adapters:
+def _adapters(service: Service) -> Adapters:
     rewriters = service.rewriters
     before = rewriters.before
     return Adapters(

@@ -1,4 +1,4 @@
-"""Puts the FastAPI application together."""
+"""Assembles the FastAPI application."""
 
 import asyncio
 import contextlib
@@ -6,19 +6,17 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
 
 from models.common.errors import GrapeError
-from service import errors
-from service.api import adapter_routes as admin
-from service.api.auth import RequireKey
+from service.api import adapter_routes, health_routes, routes
+from service.api.auth import RequireKey, describe_keys
 from service.api.middleware import RequestContext
-from service.api.routes import router
+from service.errors import add_error_handlers
 from service.monitoring.gauges import ServiceGauges
 from service.runtime.service import Service
 from service.settings import Settings
@@ -29,12 +27,11 @@ PAGE = Path(__file__).parent.parent / "page"
 
 
 def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application; its parts begin to load when it starts.
+    """The application. Its parts start to load when it starts.
 
     Args:
-        on_failure: called when encoder, index or adapter cannot be used;
-        ``app.state.service.failed``
-            then has the reason.
+        on_failure: called when the encoder, the index or the adapter cannot be used;
+            ``app.state.service.failed`` then has the reason.
     """
     service = Service(settings)
 
@@ -47,7 +44,7 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         with contextlib.suppress(asyncio.CancelledError, GrapeError):
             await running
 
-    # FastAPI's own /docs would load its script from somebody else's server.
+    # FastAPI's own /docs would load its script from a third-party server.
     app = FastAPIOffline(
         title="GRAPE",
         version=version("grape"),
@@ -58,19 +55,40 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
     )
     app.state.service = service
     service.metrics.add(ServiceGauges(service))
-    app.include_router(router)
-    if settings.adapter_registry:
-        app.include_router(admin.router)
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
-    app.add_exception_handler(errors.ApiError, errors.on_api_error)
-    app.add_exception_handler(RequestValidationError, errors.on_validation_error)
-    app.add_exception_handler(HTTPException, errors.on_http_exception)
-    app.add_exception_handler(Exception, errors.on_unexpected)
-    # base64 takes a third more than the picture; a character of a query up to six bytes as \uXXXX.
-    body = settings.max_image_bytes * 4 // 3 + settings.max_queries * settings.max_query_chars * 6
-    app.add_middleware(RequireKey, keys=settings.api_keys)  # inside of what follows
-    app.add_middleware(RequestContext, metrics=service.metrics, max_body=body)
+    _add_routes(app, settings)
+    add_error_handlers(app)
+    app.add_middleware(RequireKey, keys=settings.api_keys)  # runs inside RequestContext
+    app.add_middleware(RequestContext, metrics=service.metrics, max_body=_max_body(settings))
     return app
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    app.include_router(routes.router)
+    app.include_router(health_routes.router)
+    if settings.adapter_registry:
+        app.include_router(adapter_routes.router)
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    if settings.api_keys:
+        _name_security_schemes(app)
+
+
+def _name_security_schemes(app: FastAPI) -> None:
+    """Makes `/openapi.json` name the schemes that `RequireKey` accepts."""
+    without_keys = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = without_keys()
+        describe_keys(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation shows
+
+
+def _max_body(settings: Settings) -> int:
+    """Bytes of the largest valid request."""
+    # base64 takes a third more than the picture, and a character up to six bytes as \uXXXX.
+    image = settings.max_image_bytes * 4 // 3
+    return image + settings.max_queries * settings.max_query_chars * 6
 
 
 def _ended(task: asyncio.Task[None], on_failure: Callable[[], None]) -> None:

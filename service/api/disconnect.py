@@ -1,4 +1,4 @@
-"""Work that ends when its client hangs up: the engine has others to serve."""
+"""Stops work whose client has hung up: other requests need the engine."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,13 +13,17 @@ Result = TypeVar("Result")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Does the work, and cancels it when the client has gone."""
+    """Runs the work, and cancels it if the client disconnects.
+
+    Raises:
+        ApiError: 499, the client has disconnected; nobody reads this answer.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(hung_up(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ApiError(499, ErrorType.UNAVAILABLE, "the client has gone.")
+            raise ApiError(499, ErrorType.UNAVAILABLE, "The client disconnected.")
         return task.result()
     finally:
         task.cancel()
@@ -27,6 +31,6 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
 
 
 async def hung_up(request: Request) -> None:
-    """Returns when the client has gone; the body must have been read before."""
+    """Returns when the client disconnects. The body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

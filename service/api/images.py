@@ -1,4 +1,4 @@
-"""Pictures of the index as rasters of any size."""
+"""Pictures of the index as WebP, at any size."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,11 @@ MIN_SIZE, MAX_SIZE = 16, 2048
 
 
 def picture_response(index: "ImageIndex", picture_id: str, size: int, request: Request) -> Response:
-    """The picture inside a square of ``size`` pixels as WebP, or 304 when the client has it."""
+    """The picture as WebP that fits a square of ``size`` pixels, or 304 if the client has it.
+
+    Raises:
+        ApiError: 404, the index has no such picture, or its file is missing or unreadable.
+    """
     path = _path(index, picture_id)
     try:
         changed = path.stat().st_mtime_ns
@@ -28,12 +32,12 @@ def picture_response(index: "ImageIndex", picture_id: str, size: int, request: R
             return Response(status_code=304, headers=headers)
         return Response(_render(path, size, changed), media_type="image/webp", headers=headers)
     except FileNotFoundError as error:
-        raise _not_found(f"The file of picture {picture_id!r} is gone") from error
+        raise _not_found(f"The file of picture {picture_id!r} is missing") from error
     except (PictureError, OSError) as error:
         raise _not_found(f"The file of picture {picture_id!r} cannot be read") from error
 
 
-@lru_cache(maxsize=4096)  # a thumbnail of the page is about 4 KB
+@lru_cache(maxsize=4096)  # a thumbnail on the page is about 4 KB
 def _render(path: Path, size: int, changed: int) -> bytes:
     return thumbnail_webp(read_picture(path, svg_pixels=size), size)
 
@@ -44,7 +48,7 @@ def _path(index: "ImageIndex", picture_id: str) -> Path:
         raise _not_found(f"There is no picture {picture_id[:60]!r} in the index")
     path = index.picture_file(position)
     if path is None:
-        raise _not_found(f"The index's folder has no file for picture {picture_id!r}")
+        raise _not_found(f"The index folder has no file for picture {picture_id!r}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a limit on its body, a count of its answer."""
+"""What every request gets: an id, a limit on its body, and a log line and a count at the end."""
 
 import re
 import time
@@ -37,13 +37,10 @@ class RequestContext:
         started = time.perf_counter()
         answered = False
 
-        def count(status: int) -> None:
+        def record(status: int) -> None:
             nonlocal answered
             answered = True
-            route = _route(scope)
-            self._metrics.response(route, status)
-            waited = (time.perf_counter() - started) * 1000
-            logs.log_request(scope["method"], route, status, waited)
+            self._record(scope, status, started)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -51,7 +48,7 @@ class RequestContext:
                 own["X-Request-ID"] = request_id
                 add_security_headers(own, scope["path"])
                 message["headers"] = own.raw
-                count(message["status"])
+                record(message["status"])
             await send(message)
 
         announced = headers.get(b"content-length", b"0")
@@ -62,13 +59,19 @@ class RequestContext:
             return await refusal(scope, receive, send_with_id)
         try:
             return await self._app(scope, self._limited(receive), send_with_id)
-        except Exception:  # Starlette answers it outside of this
+        except Exception:  # Starlette answers it outside this middleware
             if not answered:
-                count(500)
+                record(500)
             raise
 
+    def _record(self, scope: Scope, status: int, started: float) -> None:
+        route = _route(scope)
+        self._metrics.response(route, status)
+        milliseconds = (time.perf_counter() - started) * 1000
+        logs.log_request(scope["method"], route, status, milliseconds)
+
     def _limited(self, receive: Receive) -> Receive:
-        """Counts a body that did not say how long it is."""
+        """Limits a body that did not announce its length."""
         received = 0
 
         async def limited() -> Message:
@@ -86,10 +89,10 @@ class RequestContext:
 
 
 def _request_id(given: bytes) -> str:
-    """The client's own id where it is harmless, else a new one."""
+    """The client's own id if it is harmless, else a new one."""
     return given.decode() if _CLIENT_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    """The route's pattern: a path as a label would make a time series of every picture."""
+    """The route's pattern. With the path as a label, each picture would be a time series."""
     return getattr(scope.get("route"), "path", "unknown")

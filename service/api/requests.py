@@ -1,4 +1,4 @@
-"""What a request may hold; the limits that a setting decides are checked by the routes."""
+"""What a request may contain. The routes check the limits that are settings."""
 
 import base64
 import binascii
@@ -13,12 +13,12 @@ TaskChoice = Literal["auto", "multilingual", "long", "composed"]
 
 def _printable(text: str) -> str:
     if "\x00" in text:
-        raise ValueError("a NUL character is not text")
+        raise ValueError("text must not contain NUL characters")
     return text
 
 
 def _base64(text: str) -> str:
-    """Bare base64 or a ``data:`` URI. An address is refused: the server fetches nothing."""
+    """Bare base64 or a ``data:`` URI. URLs are refused: the server fetches nothing."""
     data = text
     if text.startswith("data:"):
         head, separator, data = text.partition(",")
@@ -28,7 +28,7 @@ def _base64(text: str) -> str:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(
-            "image must be base64 or a data: URI; addresses are not fetched"
+            "image must be base64 or a data: URI; the server does not fetch URLs"
         ) from error
     return text
 
@@ -47,36 +47,53 @@ class _Request(BaseModel):
 
 
 class RewriteRequest(_Request):
-    query: Queries = Field(description="one query or a list of them", examples=["ein roter Drache"])
+    query: Queries = Field(description="One query or a list of them", examples=["ein roter Drache"])
     image: Base64Image | None = Field(
-        None, description="the picture that a query of task 'composed' is about"
+        None,
+        description="The picture that the query changes (task `composed`), as base64 or a "
+        "`data:` URI",
     )
-    task: TaskChoice = "auto"
+    task: TaskChoice = Field(
+        "auto", description="Kind of query; `auto` chooses by its length and whether there is an "
+        "image"
+    )  # fmt: skip
     n: int = Field(
-        1, ge=1, le=16, description="rewrites to draw; more than one needs a temperature"
+        1, ge=1, le=16, description="Number of rewrites; more than one needs a temperature above 0"
     )
-    temperature: float = Field(0.0, ge=0, le=2, description="0 gives the same answer every time")
+    temperature: float = Field(
+        0.0, ge=0, le=2, description="Sampling temperature; 0 always gives the same rewrite"
+    )
 
 
 class SearchRequest(_Request):
     query: Queries | None = Field(
-        None, description="one query or a list of them", examples=["ein roter Drache"]
+        None, description="One query or a list of them", examples=["ein roter Drache"]
     )
     image: Base64Image | None = Field(
-        None, description="a picture to search with; a query then says what is to be different"
+        None,
+        description="A picture to search with, as base64 or a `data:` URI; a query then says what "
+        "should be different",
     )
-    image_id: str | None = Field(None, description="the same, for a picture of the index")
-    with_reference: bool = Field(False, description="leave that picture among the hits")
-    k: int = Field(10, ge=1, le=1000, description="most pictures to return")
-    rewrite: RewriteMode | None = Field(None, description="the server's default when left out")
-    fusion: Fusion | None = Field(None, description="the server's default when left out")
+    image_id: str | None = Field(
+        None, description="A picture of the index to search with, instead of `image`"
+    )
+    with_reference: bool = Field(
+        False, description="Keep the picture that the search starts from among the hits"
+    )
+    k: int = Field(10, ge=1, le=1000, description="Maximum number of hits")
+    rewrite: RewriteMode | None = Field(
+        None, description="When to rewrite; defaults to the server's setting"
+    )
+    fusion: Fusion | None = Field(
+        None, description="How query and rewrites are combined; defaults to the server's setting"
+    )
     n: int | None = Field(
         None,
         ge=1,
         le=16,
-        description="rewrites to search with, drawn with temperature 1; left out, 4 for "
-        "self-consistency and 1 for all else",
+        description="Number of rewrites to search with, sampled at temperature 1; by default 4 for "
+        "`self-consistency`, otherwise 1",
     )
-    compare: bool = Field(False, description="return the original query's pictures too")
-    filter: dict[str, Any] | None = Field(None, description="not available yet")
-    rerank: bool = Field(False, description="not available yet")
+    compare: bool = Field(False, description="Also return the hits of the original query")
+    filter: dict[str, Any] | None = Field(None, description="Not available yet")
+    rerank: bool = Field(False, description="Not available yet")

@@ -1,4 +1,4 @@
-"""Runs the application in uvicorn, and ends with it whatever it started."""
+"""Runs the application in uvicorn, and ends whatever it started when it stops."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psutil
 import uvicorn
+from fastapi import FastAPI
 
 from models.common.errors import INTERRUPTED
 from service.api.app import create_app
@@ -23,49 +24,28 @@ from service.settings import Settings
 log = logging.getLogger("grape")
 
 GRACE_S = 10  # for child processes, and at least as long for requests in flight
-_MOST_GRACE_S = 18  # with the children's it stays below the 30 that a container's engine waits
+_MAX_GRACE_S = 18  # with the children's grace, under the 30 s that a container engine waits
 
 
 def serve(settings: Settings) -> None:
-    """Serves until interrupted; leaves the process without returning.
+    """Serves until interrupted, then exits the process without returning.
 
     Raises:
-        InputError: it would be reached from other machines without a key.
+        InputError: other machines could reach the server, and no key is set.
     """
     require_key_beyond_loopback(settings.published_on or settings.host, settings.api_keys)
     if settings.prepare_demo:
         prepare_demo(settings.llm, bool(settings.llm_endpoint))
-    server: uvicorn.Server
+    server: _Server
 
     def stop() -> None:
         server.should_exit = True
 
     set_up_logs(settings.log_format)
     app = create_app(settings, on_failure=stop)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=grace_s(settings.rewrite_timeout_s),
-        server_header=False,
-    )
-    server = _Server(config, settings.log_format)
-    code = 0
-    try:
-        signal.signal(signal.SIGTERM, _terminated)  # which uvicorn calls when it has shut down
-        server.run()
-    except KeyboardInterrupt:  # uvicorn raises it again when it has shut down
-        code = INTERRUPTED
-    except _Terminated:
-        code = 0
-    except SystemExit:  # it could not listen, and has said why
-        code = 1
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
+    server = _Server(_uvicorn_config(app, settings), settings.log_format)
+    code = _run(server)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # already shutting down
     failed = app.state.service.failed
     if failed:
         print(f"grape serve: {failed}", file=sys.stderr)
@@ -77,12 +57,41 @@ def serve(settings: Settings) -> None:
 
 
 def grace_s(rewrite_timeout_s: float) -> int:
-    """How long requests in flight may take to end: a rewrite's deadline, and a second for hits."""
-    return min(max(math.ceil(rewrite_timeout_s) + 1, GRACE_S), _MOST_GRACE_S)
+    """Seconds that requests in flight may take: a rewrite's deadline plus a second for the hits."""
+    return min(max(math.ceil(rewrite_timeout_s) + 1, GRACE_S), _MAX_GRACE_S)
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=grace_s(settings.rewrite_timeout_s),
+        server_header=False,
+    )
+
+
+def _run(server: "_Server") -> int:
+    """Runs the server until it shuts down; returns the exit code."""
+    try:
+        signal.signal(signal.SIGTERM, _terminated)  # uvicorn calls it after shutting down
+        server.run()
+    except KeyboardInterrupt:  # uvicorn raises it again after shutting down
+        return INTERRUPTED
+    except _Terminated:
+        return 0
+    except SystemExit:  # it could not listen, and has logged why
+        return 1
+    return 0
 
 
 class _Terminated(BaseException):
-    """SIGTERM: what a service manager or a container's engine ends the server with."""
+    """SIGTERM, which service managers and container engines send to stop the server."""
 
 
 def _terminated(*_: object) -> None:
@@ -90,7 +99,7 @@ def _terminated(*_: object) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Prints its address as soon as it listens."""
 
     def __init__(self, config: uvicorn.Config, log_format: LogFormat) -> None:
         super().__init__(config)
@@ -109,7 +118,7 @@ class _Server(uvicorn.Server):
 
 
 def _end_children() -> None:
-    """Ends vLLM's processes, also when it was interrupted half-way through starting them."""
+    """Ends vLLM's processes, even if they were still starting."""
     children = psutil.Process().children(recursive=True)
     for child in children:
         _quietly(child.terminate)

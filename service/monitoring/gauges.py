@@ -1,4 +1,4 @@
-"""What `/metrics` reads off the service when it is asked: how much waits, and what is loaded."""
+"""What `/metrics` reads from the service on each scrape: queues, readiness and what is loaded."""
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -15,7 +15,7 @@ Part = TypeVar("Part")
 
 
 class ServiceGauges(Collector):
-    """Costs nothing between two looks, and cannot be out of date."""
+    """Costs nothing between scrapes, and is never out of date."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -24,15 +24,15 @@ class ServiceGauges(Collector):
         service = self._service
         retriever = _loaded(lambda: service.retriever)
         rewriters = _loaded(lambda: service.rewriters)
-        yield _gauge("grape_in_flight_queries", "Queries at work", service.in_flight)
+        yield _gauge("grape_in_flight_queries", "Queries in flight", service.in_flight)
         yield _gauge(
             "grape_in_flight_limit",
-            "Queries at work beyond which more are refused",
+            "Queries in flight above which more are refused",
             service.settings.max_in_flight,
         )
         depth = GaugeMetricFamily(
             "grape_queue_depth",
-            "Searches that wait for the encoder, and rewrites that are being written",
+            "Searches waiting for the encoder, and rewrites being written",
             labels=["queue"],
         )
         depth.add_metric(["encoder"], retriever.waiting if retriever else 0)
@@ -40,7 +40,9 @@ class ServiceGauges(Collector):
         yield depth
         yield self._readiness()
         adapters = GaugeMetricFamily(
-            "grape_adapter_info", "What rewrites; the name has a hash", labels=["task", "adapter"]
+            "grape_adapter_info",
+            "The adapter of each task; its name contains a content hash",
+            labels=["task", "adapter"],
         )
         for task, slot in rewriters.routing.items() if rewriters else ():
             adapters.add_metric([task, slot.name or ""], 1)
@@ -49,7 +51,7 @@ class ServiceGauges(Collector):
 
     def _readiness(self) -> Metric:
         readiness = self._service.readiness()
-        ready = GaugeMetricFamily("grape_ready", "Whether a part can be used", labels=["part"])
+        ready = GaugeMetricFamily("grape_ready", "Whether a part is ready", labels=["part"])
         for part in ("rewriter", "encoder", "index"):
             ready.add_metric([part], int(getattr(readiness, part).ready))
         return ready
@@ -66,7 +68,7 @@ class ServiceGauges(Collector):
             }
         return InfoMetricFamily(
             "grape_build",
-            "What is served; the index's version changes with its content",
+            "What is served; the index version changes with the index's content",
             {
                 "version": version("grape"),
                 "llm": service.settings.llm,
@@ -76,7 +78,7 @@ class ServiceGauges(Collector):
         )
 
     def describe(self) -> list[Metric]:
-        return []  # else registering would collect, and nothing is loaded then
+        return []  # otherwise registering would collect before anything is loaded
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

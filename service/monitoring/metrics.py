@@ -5,17 +5,17 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-# Why a query was searched as typed although it was to be rewritten.
+# Why a query was searched as typed although it should have been rewritten.
 Cause = Literal["not_ready", "timeout", "down", "unusable", "failed"]
 STAGES = ("rewrite", "encode", "search", "fuse", "total")
 _BUCKETS = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),  # fusing, and FAISS in a small gallery
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),  # fusing, and FAISS on a small gallery
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
 
 class Metrics:
-    """A registry of its own: vLLM fills the default one."""
+    """Uses its own registry: vLLM fills the default one."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -26,41 +26,34 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        # Looking a label up costs more than counting; these are known.
+        # Looking up a label costs more than counting, and these labels are known.
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
-        self._queries = Counter(
-            "grape_queries",
-            "Queries by what became of them: rewritten, kept or fallback",
-            ["status"],
-            registry=self._registry,
+        self._queries = self._counter(
+            "grape_queries", "Queries by outcome: rewritten, kept or fallback", "status"
         )
-        self._responses = Counter(
-            "grape_responses",
-            "Responses by route and status code",
-            ["route", "code"],
-            registry=self._registry,
+        self._responses = self._counter(
+            "grape_responses", "Responses by route and status code", "route", "code"
         )
-        self._truncated = Counter(
-            "grape_truncated_texts",
-            "Queries with a text that is longer than the encoder reads at once",
-            registry=self._registry,
+        self._truncated = self._counter(
+            "grape_truncated_texts", "Queries with a text longer than the encoder's context"
         )
-        fallbacks = Counter(
+        fallbacks = self._counter(
             "grape_fallbacks",
-            "Queries that were searched as typed because the rewriter failed, by why",
-            ["cause"],
-            registry=self._registry,
+            "Queries searched as typed because the rewriter failed, by cause",
+            "cause",
         )
         self._fallbacks = {cause: fallbacks.labels(cause) for cause in get_args(Cause)}
-        self._cached = Counter(
+        self._cached = self._counter(
             "grape_rewrite_cache",
-            "Rewrites by where they came from: kept, joined (being written already), redis or new",
-            ["source"],
-            registry=self._registry,
+            "Rewrites by source: kept (in memory), joined (already being written), redis or new",
+            "source",
         )
 
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self._registry)
+
     def add(self, collector: Collector) -> None:
-        """Has ``collector`` asked whenever the metrics are."""
+        """Includes what ``collector`` reports in every scrape."""
         self._registry.register(collector)
 
     def fallback(self, cause: Cause) -> None:
@@ -81,5 +74,5 @@ class Metrics:
         self._responses.labels(route, str(code)).inc()
 
     def exposition(self) -> bytes:
-        """The text format that Prometheus scrapes."""
+        """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-// Server-sent events of a POST, which the browser's EventSource cannot make.
+// Reads server-sent events from a POST, which the browser's EventSource cannot send.
 export async function* events(path, body, signal) {
   let response;
   try {
@@ -12,7 +12,7 @@ export async function* events(path, body, signal) {
     throw new Error("The server cannot be reached.");
   }
   if (!response.ok) {
-    const problem = await response.json().catch(() => ({})); // a proxy answers with a page
+    const problem = await response.json().catch(() => ({})); // a proxy answers with HTML
     const sentence = problem.error ?? `The server answered ${response.status}.`;
     throw Object.assign(new Error(sentence), { loading: response.status === 503 });
   }
@@ -20,7 +20,7 @@ export async function* events(path, body, signal) {
   let text = "";
   for (;;) {
     const { done, value } = await reader.read().catch(() => {
-      throw new Error("The server broke off.");
+      throw new Error("The connection was lost.");
     });
     if (done) return;
     const blocks = (text + value).split("\n\n");

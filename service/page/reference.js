@@ -1,7 +1,7 @@
-// The picture that a search starts from: a hit, or a file that was chosen, dropped or pasted.
+// The picture that a search starts from: a hit, or a file that is chosen, dropped or pasted.
+import { byId } from "./dom.js";
 
-const byId = (id) => document.getElementById(id);
-let current = null; // { name, url } and either id, of the index, or image, as a data: URI
+let current = null; // { name, url } and either id (in the index) or image (a data: URI)
 
 export function reference() {
   return current;
@@ -18,12 +18,12 @@ export function setReference(next) {
   byId("file").value = ""; // so that the same file can be chosen again
 }
 
-// A picture of the index; an address tells its id alone.
+// A picture of the index. An address contains only its id.
 export function ofIndex(id, name = "this picture") {
   return { id, name, url: `/images/${encodeURIComponent(id)}?size=160` };
 }
 
-// Calls back with every picture that the user brings; a drop that is none is left to the browser.
+// Calls back with every picture that the user brings. Other drops are left to the browser.
 export function onPicture(chosen, failed) {
   const take = async (file) => {
     try {

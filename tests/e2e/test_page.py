@@ -179,7 +179,7 @@ def test_a_hit_is_where_the_next_search_starts(page: Page) -> None:
     expect(page.locator("#why")).to_have_text("A picture to be changed: red heart.")
     expect(page.locator("#rewritten-hits .source").first).to_have_text("rewrite 1")
     assert "like=2764" in page.url
-    # The whole search stands in the address.
+    # The address contains the whole search.
     page.reload()
     expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
     page.get_by_role("button", name="Remove the picture").click()
@@ -244,7 +244,7 @@ def test_a_search_starts_from_a_dropped_or_pasted_file(
     found_from_a_file(page)
 
 
-def test_a_file_that_is_no_picture_is_said(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_reported(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "letter.png"
     file.write_text("no picture")
     page.goto("/")
@@ -252,3 +252,34 @@ def test_a_file_that_is_no_picture_is_said(page: Page, tmp_path: Path) -> None:
         page.get_by_label("Start from a picture").set_input_files(file)
     assert answered.value.status == 422
     expect(page.get_by_role("status")).to_contain_text("not a JPEG, PNG")
+
+
+@pytest.mark.parametrize(("scheme", "header"), [(0, "authorization"), (1, "x-api-key")])
+def test_the_api_docs_send_a_key(
+    browser: Browser, tmp_path: Path, scheme: int, header: str
+) -> None:
+    key = "a-key-of-these-tests-0123456789"
+    server = Server(tmp_path / "log", "--llm", "none", "--api-keys", key)
+    page = browser.new_page(base_url=server.url)
+    try:
+        page.goto("/")
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Log in").click()
+        for given, status in (("not-a-key-of-this-server", 401), (key, 200)):
+            page.goto("/docs")
+            page.get_by_role("button", name="Authorize").click()
+            form = page.locator(".auth-container").nth(scheme)
+            form.get_by_role("textbox").fill(given)
+            form.get_by_role("button", name="Apply").click()
+            page.get_by_role("button", name="Close").first.click()
+            route = page.locator("#operations-default-metrics_metrics_get")
+            route.locator(".opblock-summary-control").click()
+            route.get_by_role("button", name="Try it out").click()
+            with page.expect_response("**/metrics") as answered:
+                route.get_by_role("button", name="Execute").click()
+            # The key goes before the session's cookie, which would be enough.
+            assert answered.value.request.headers[header].endswith(given)
+            assert answered.value.status == status
+    finally:
+        page.close()
+        server.stop()

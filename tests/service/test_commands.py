@@ -1,6 +1,7 @@
 """The program from the shell: exit codes and sentences."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.commands import Search
+from service.settings import Settings
 from tests.support.grape_server import GRAPE
 
 
@@ -90,6 +92,38 @@ def test_a_missing_module_of_our_own_is_a_bug_with_a_traceback() -> None:
 
 
 @pytest.mark.heavy
+    ("command", "own"),
+    [
+        ("search", {"--image", "-k", "--rewrite", "--fusion"}),
+        ("rewrite", {"--task", "-n", "--temperature"}),
+    ],
+)
+def test_the_help_of_a_client_shows_what_a_client_needs(command: str, own: set[str]) -> None:
+    shown = grape(command, "--help")
+    assert shown.returncode == 0
+    flags = set(re.findall(r"^  (-[-\w]+)", shown.stdout, re.M))
+    client = {"-h", "--config", "--debug", "--index", "--url", "--api-key", "--json"}
+    assert flags == client | own
+    assert "--max-in-flight" not in shown.stdout
+    assert "see `grape serve --help`" in shown.stdout
+
+
+def test_the_help_of_the_server_shows_every_setting() -> None:
+    shown = grape("serve", "--help").stdout
+    for name in Settings.model_fields:
+        assert f"  --{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("command", ["search", "rewrite"])
+def test_a_client_takes_every_setting_of_the_server(command: str, tmp_path: Path) -> None:
+    bad = "--max-in-flight: Input should be greater than"
+    assert bad in grape(command, "x", "--max-in-flight", "0").stderr
+    assert bad in grape(command, "x", GRAPE_MAX_IN_FLIGHT="0").stderr
+    config = tmp_path / "grape.yaml"
+    config.write_text("max_in_flight: 0\n")
+    assert bad in grape(command, "x", "--config", config).stderr
+
+
 def test_failed_work_is_exit_code_1() -> None:
     done = grape("search", "x", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
@@ -118,7 +152,7 @@ def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None
     assert f"grape serve: There is no index in {tmp_path}" in done.stderr
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     import socket
 
     with socket.socket() as taken:

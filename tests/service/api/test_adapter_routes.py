@@ -1,4 +1,4 @@
-"""Adapters change while the service runs: nothing is lost, crossed or served from before."""
+"""Adapters change while the service runs: no request is lost, mixed up or served stale."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is no change of adapters: the reason is told and everything stays as it was."""
+"""Changes of adapters that are refused: the reason is returned and nothing changes."""
 
 import asyncio
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""API keys: every path is shut but the health checks, the page has a login, and the network none
-without a key.
+"""API keys: every path but the health checks needs one, the page has a login, and without a key
+nothing is served beyond loopback.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 @pytest.fixture
 async def shut(start: Any) -> httpx.AsyncClient:
-    """A server with two keys, one of them told as its hash."""
+    """A server with two keys, one of them given as its hash."""
     client = await start(api_keys=f"{KEY}, {HASHED}")
     assert isinstance(client, httpx.AsyncClient)
     return client
@@ -124,7 +124,7 @@ async def test_a_browser_logs_in_once(shut: httpx.AsyncClient) -> None:
 
     refused = await shut.post("/login", data={"key": "<script>wrong"})
     assert refused.status_code == 401
-    assert "no key of this server" in refused.text
+    assert "Invalid API key." in refused.text
     assert "<script>" not in refused.text
     assert "set-cookie" not in refused.headers
 
@@ -152,8 +152,45 @@ async def test_a_session_ends_with_the_server(shut: httpx.AsyncClient, start: An
     problem(answer, 401, ErrorType.UNAUTHORIZED)
 
 
-async def test_a_huge_login_is_refused(shut: httpx.AsyncClient) -> None:
-    assert (await shut.post("/login", data={"key": KEY + " " * 10_000})).status_code == 401
+FORM = "application/x-www-form-urlencoded"
+PART = b'--b\r\nContent-Disposition: form-data; name="key"%s\r\n\r\n%s\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (FORM, f"key={KEY}{'+' * 10_000}".encode()),  # too large
+        (FORM, b"a=1&" * 10_000 + f"key={KEY}".encode()),
+        (FORM, b"&" * 1_000_000),
+        (FORM, b""),
+        (FORM, b"key"),
+        (FORM, b"key=%ff%00%e4&key=\xff\xfe"),
+        (FORM, f"other={KEY}".encode()),
+        ("text/plain", f"key={KEY}".encode()),
+        ("application/json", b"{"),
+        ("", f"key={KEY}".encode()),
+        ("multipart/form-data", b"no boundary"),
+        ("multipart/form-data; boundary=b", b"--b\r\nnot a header\r\n"),
+        ("multipart/form-data; boundary=b", PART % (b'; filename="key.txt"', KEY.encode())),
+        ("multipart/form-data; boundary=b", PART % (b"", b" " * 10_000)),
+        ("multipart/form-data; boundary=b; charset=utf-7", PART % (b"", b"+2AA-")),  # a surrogate
+        ("multipart/form-data; boundary=b; charset=idna", PART % (b"", b"xn--\xff")),
+        ("multipart/form-data; boundary=b; charset=nonsense", PART % (b"", b"x")),
+    ],
+)
+async def test_a_login_that_cannot_be_read_gets_the_form_again(
+    shut: httpx.AsyncClient, kind: str, body: bytes
+) -> None:
+    answer = await shut.post("/login", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 401
+    assert 'action="/login"' in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_login_may_be_multipart(shut: httpx.AsyncClient) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    entered = await shut.post("/login", content=PART % (b"", KEY.encode()), headers=kind)
+    assert entered.status_code == 303
 
 
 async def test_without_keys_nothing_is_asked_for(client: httpx.AsyncClient) -> None:

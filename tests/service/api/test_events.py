@@ -55,7 +55,7 @@ async def test_a_kept_query_has_no_rewrite(client: httpx.AsyncClient, mode: str)
     assert events[0][1]["hits"] == events[1][1]["hits"]
 
 
-async def test_several_samples_are_not_told_half_written(client: httpx.AsyncClient) -> None:
+async def test_several_samples_are_not_streamed_half_written(client: httpx.AsyncClient) -> None:
     events = await ask(client, query=GERMAN, rewrite="always", n=2, compare=True)
     assert [name for name, _ in events] == ["direct", "result"]
     assert events[-1][1]["original_hits"] == events[0][1]["hits"]
@@ -126,7 +126,7 @@ async def test_a_burst_of_streams_is_limited(
 async def test_the_direct_hits_do_not_wait_and_a_client_who_leaves_stops_the_rewrite(
     start: Callable[..., Any], rewriter: FakeRewriter
 ) -> None:
-    """Over a real socket: in process the whole answer would be gathered first."""
+    """Over a real socket: in process, the whole answer would be collected first."""
     client = await start(max_in_flight=1)
     rewriter.delay = 30
     async with listening(client) as url, httpx.AsyncClient(base_url=url) as asking:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from models.client.wire import ErrorBody, ErrorType
+from service.api.app import PAGE
 from service.retrieval import Retriever
 from service.runtime import service as state
 from service.settings import Settings
@@ -62,7 +63,7 @@ async def test_bad_input_is_422(client: httpx.AsyncClient, route: str, body: obj
         (5, "query: Input should be a valid string"),
     ],
 )
-async def test_a_bad_query_is_told_in_our_words(
+async def test_a_bad_query_is_named_in_one_sentence(
     client: httpx.AsyncClient, query: object, sentence: str
 ) -> None:
     response = await client.post("/search", json={"query": query})
@@ -189,7 +190,7 @@ async def test_info_and_metrics(client: httpx.AsyncClient) -> None:
     assert info["index"]["count"] == len(COLOURS)
     assert info["clip_token_limit"] == 77
     assert info["limits"]["max_queries"] == 64
-    assert "pictures" not in info["index"]  # a path of the server is nobody's business
+    assert "pictures" not in info["index"]  # clients need no path of the server
     text = (await client.get("/metrics")).text
     assert 'grape_queries_total{status="rewritten"} 1.0' in text
     assert 'grape_stage_seconds_count{stage="encode"} 1.0' in text
@@ -198,7 +199,9 @@ async def test_info_and_metrics(client: httpx.AsyncClient) -> None:
 
 
 async def test_page_and_docs_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/docs", "/static/page.js", "/static/style.css"):
+    files = [f"/static/{file.name}" for file in PAGE.iterdir()]
+    assert {"/static/page.js", "/static/search.js", "/static/style.css"} <= set(files)
+    for path in ("/", "/docs", *files):
         response = await client.get(path)
         assert response.status_code == 200
         assert "https://" not in response.text.replace("https://fastapi.tiangolo.com", "")

@@ -1,8 +1,9 @@
-"""What is written down of requests: with their id, and of queries nothing unless that is asked."""
+"""What is logged of requests, with their ids, and that queries are logged only if asked."""
 
 import json
 import logging
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -46,6 +47,11 @@ async def test_json_has_a_line_for_every_request(
     assert (search["method"], search["route"], search["status"]) == ("POST", "/search", 200)
     assert search["ms"] > 0
     assert search["level"] == "info"
+    assert list(search) == [
+        *("time", "level", "logger", "message"),
+        *("method", "route", "status", "ms", "request_id"),
+    ]
+    assert datetime.fromisoformat(search["time"]).utcoffset() == timedelta(0)
     assert image["route"] == "/images/{picture_id:path}"
     assert QUERY not in written
 
@@ -80,3 +86,4 @@ def test_a_traceback_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> 
     (line,) = lines(capsys.readouterr().err)
     assert line["message"] == "it failed"
     assert "Grüße\nin two lines" in line["traceback"]
+    assert set(line) == {"time", "level", "logger", "message", "traceback"}

@@ -1,4 +1,4 @@
-"""What is seen of a running server from outside: metrics by stage, queue and cause; its health."""
+"""What a running server shows from outside: metrics by stage, queue and cause, and its health."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from models.rewriter.protocol import RewriteFailed, RewriterDown
-from service.api import health as healthcheck
+from service.api import health_probe
 from tests.support.app import COLOURS, FakeRewriter
 from tests.support.loopback import listening
 
@@ -87,7 +87,7 @@ async def test_what_is_at_work_is_seen_while_it_is(
     assert await value(client, "grape_in_flight_limit") == 7
 
 
-async def test_what_is_served_is_told(client: httpx.AsyncClient) -> None:
+async def test_what_is_served_is_reported(client: httpx.AsyncClient) -> None:
     text = (await client.get("/metrics")).text
     line = next(line for line in text.splitlines() if line.startswith("grape_build_info{"))
     told = dict(re.findall(r'(\w+)="([^"]*)"', line))
@@ -109,11 +109,11 @@ async def test_the_health_check_asks_readyz(
         monkeypatch.setenv("GRAPE_HOST", "0.0.0.0")
         monkeypatch.setenv("GRAPE_PORT", url.rpartition(":")[2])
         monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
-        assert await asyncio.to_thread(healthcheck.main) == 0
+        assert await asyncio.to_thread(health_probe.main) == 0
         rewriter.error = RewriterDown("it died")
         while (await client.get("/readyz")).is_success:
             await asyncio.sleep(0.01)
         capsys.readouterr()
-        assert await asyncio.to_thread(healthcheck.main) == 1
+        assert await asyncio.to_thread(health_probe.main) == 1
         assert '"ready":false' in capsys.readouterr().out
-    assert await asyncio.to_thread(healthcheck.main) == 1
+    assert await asyncio.to_thread(health_probe.main) == 1

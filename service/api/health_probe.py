@@ -1,6 +1,7 @@
-"""`python -m service.api.health`: 0 when the server beside it is ready, for a container's engine.
+"""The container's health check, `python -m service.api.health_probe`: exits 0 when /readyz is 200.
 
-It needs no key and nothing that is installed; what is not ready is printed.
+It needs no key and only the standard library. It prints what is not ready. The routes themselves
+are in health_routes.py.
 """
 
 import os
@@ -15,7 +16,7 @@ def main() -> int:
     host = os.environ.get("GRAPE_HOST", "127.0.0.1")
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
     url = f"http://{host}:{os.environ.get('GRAPE_PORT', '8000')}/readyz"
-    # A proxy in the environment has nothing to do with this machine.
+    # Ignore proxies in the environment: the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=TIMEOUT_S) as answer:

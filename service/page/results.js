@@ -1,0 +1,90 @@
+// Draws hits, rewrites, reasons and timings.
+import { byId, say } from "./dom.js";
+import { reference } from "./reference.js";
+
+// The hits without rewriting. The other column stays empty until the result arrives.
+export function showDirect(query, hits) {
+  byId("results").hidden = false;
+  byId("rewritten").hidden = !query; // a picture alone is not rewritten
+  byId("original-title").textContent =
+    !reference() ? "As typed" : query ? "Picture and words as typed" : "Like this picture";
+  byId("original-text").textContent = query ?? reference().name;
+  byId("rewritten-title").textContent = "Rewriting …";
+  byId("rewritten-text").textContent = "";
+  byId("why").textContent = "";
+  byId("rewritten-hits").replaceChildren();
+  fill(byId("original-hits"), hits);
+}
+
+export function showPartialRewrite(text) {
+  byId("rewritten-text").textContent = text.trim();
+}
+
+export function showResult(answer) {
+  const { status, reason, texts, truncated, parts } = answer.rewrite;
+  const rewritten = status === "rewritten";
+  byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
+  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : answer.query ?? "";
+  byId("why").textContent = sentence(reason);
+  byId("copy").hidden = false;
+  fill(byId("rewritten-hits"), answer.hits);
+  const length = parts > 1 ? ` The text was split into ${parts} parts.`
+    : truncated ? " The text was too long for the encoder and was cut off." : "";
+  const what = answer.query ? `for “${answer.query}”` : `like ${reference()?.name}`;
+  if (answer.degraded) say(`Searched as typed: ${reason}.${length}`, true);
+  else say(`${answer.hits.length} pictures ${what}.${length}`);
+  const { rewrite, encode, search, total } = answer.timings_ms;
+  byId("timings").textContent =
+    `rewrite ${ms(rewrite)} · encode ${ms(encode)} · search ${ms(search)} · total ${ms(total)}`;
+}
+
+export function showFailure(problem) {
+  byId("rewritten-title").textContent = "Not rewritten";
+  say(problem, true);
+}
+
+function sentence(reason) {
+  return reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "";
+}
+
+function ms(value) {
+  return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
+}
+
+function fill(list, hits) {
+  list.replaceChildren(...hits.map((hit) => {
+    const name = hit.metadata.name ?? hit.metadata.file ?? hit.id;
+    const item = document.createElement("li");
+    if (hit.url) {
+      const image = document.createElement("img");
+      image.src = `${hit.url}?size=160`;
+      image.alt = name;
+      image.loading = "lazy";
+      item.append(image);
+    }
+    const score = span("score", hit.score.toFixed(3));
+    score.title = `found by: ${hit.found_by.join(", ")}`;
+    // Names are set as textContent, so they are never parsed as markup.
+    item.append(span("name", name), score, span("source", hit.found_by.join(" + ")), more(hit, name));
+    return item;
+  }));
+}
+
+// The button that starts the next search from this hit.
+function more(hit, name) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "more";
+  button.value = hit.id;
+  button.title = name;
+  button.textContent = "like this, but …";
+  button.setAttribute("aria-label", `More like ${name}`);
+  return button;
+}
+
+function span(className, text) {
+  const element = document.createElement("span");
+  element.className = className;
+  element.textContent = text;
+  return element;
+}

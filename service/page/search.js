@@ -1,0 +1,48 @@
+// Sends the search and shows its events as they arrive.
+import { toAddress } from "./address.js";
+import { byId, say } from "./dom.js";
+import { events } from "./events.js";
+import { reference } from "./reference.js";
+import { showDirect, showFailure, showPartialRewrite, showResult } from "./results.js";
+
+const SHOWN = 12; // pictures
+const RETRY_MS = 2000; // while the server loads
+let latest = 0; // events of older searches are dropped
+let running = new AbortController();
+
+// Searches for what the form says. `keep` adds the search to the browser's history.
+export async function search(keep) {
+  const body = searchRequest();
+  if (!body.query && !reference()) return;
+  const mine = ++latest;
+  if (keep) toAddress(body);
+  say("Searching …");
+  running.abort(); // the server need not finish a search that nobody looks at
+  running = new AbortController();
+  try {
+    let answered = false;
+    for await (const [event, data] of events("/search", body, running.signal)) {
+      if (mine !== latest) return;
+      if (event === "direct") showDirect(body.query, data.hits);
+      if (event === "rewrite") showPartialRewrite(data.text);
+      if (event === "result") showResult(data);
+      if (event === "error") throw new Error(data.error);
+      answered = event === "result";
+    }
+    if (!answered) throw new Error("The connection was lost.");
+  } catch (error) {
+    if (mine !== latest) return;
+    showFailure(error.message);
+    if (error.loading) setTimeout(() => mine === latest && search(false), RETRY_MS);
+  }
+}
+
+// The body of POST /search.
+export function searchRequest() {
+  const { id, image } = reference() ?? {};
+  const query = byId("query").value.trim();
+  return {
+    ...(query && { query }), ...(id && { image_id: id }), ...(image && { image }),
+    k: SHOWN, compare: true, rewrite: byId("form").elements.rewrite.value,
+  };
+}
