@@ -27,7 +27,7 @@ from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import By, SystemSpec, tasks_of, texts_of
 from training.rewards.ranking import Corpus
 from training.stages.language_model import LanguageModel
-from training.stages.sampling import Engine, Samples
+from training.stages.sampling import Engine, Samples, SamplingRequest
 
 # What a list of pictures is searched with: a text, a picture by its position in the index, or the
 # mean vector of several.
@@ -213,7 +213,8 @@ class Bench:
         how = f"{drawn}-at-{temperature:g}" if drawn else "greedy"
         file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{how}.jsonl"
         tasks = tasks_of(spec.prompt, self.adapter)
-        return self.engine.samples(model, tasks, rows, drawn, temperature, file)
+        request = SamplingRequest(tasks, rows, drawn, temperature, file)
+        return self.engine.samples(model, request)
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
