@@ -80,8 +80,8 @@ class TrainSettings(RetrieverSettings):
     )
     warm_start_english: list[TaskName] = Field(
         [],
-        description="tasks in which a row's own `english` is a candidate in addition to its samples, "
-        "or the only candidate if sampling ran out of time",
+        description="tasks in which a row's own `english` is a candidate next to its samples, or "
+        "the only one if sampling ran out of time",
     )
     warm_start_minutes: float | None = Field(
         None, gt=0, description="time limit of a round's sampling; by default none"
