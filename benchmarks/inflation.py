@@ -20,11 +20,12 @@ from benchmarks.demo import write_between
 from models.common import paths
 from models.common.progress import say
 from models.rewriter.adapter import content_hash, open_adapter
-from training.data.rows import choose, load_rows
+from training.data.sources import load_rows
 from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
 from training.stages.grpo import train_grpo
 from training.stages.language_model import LanguageModel
+from training.stages.training_run import TrainingRun
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOWN = {
@@ -94,15 +95,11 @@ def curve_of(
     base = LanguageModel.named(settings.llm)
     adapter = open_adapter(paths.ADAPTER, base.revision)
     rows = load_rows(settings.data)
-    queries = choose(rows, "train", {"multilingual": None}, settings.seed)
-    validation = choose(rows, "validation", {"multilingual": validated}, settings.seed)
     began = time.monotonic()
     # A name's rewrite has three or four tokens; each one more costs the whole vocabulary.
     tasks = {name: replace(task, max_tokens=12) for name, task in adapter.tasks.items()}
-    monitor = train_grpo(
-        settings, base, tasks, queries, validation, Scorer(load_retriever(settings)),
-        adapter.folder,
-    )  # fmt: skip
+    scorer = Scorer(load_retriever(settings))
+    monitor = train_grpo(TrainingRun(settings, base, tasks, rows, scorer), adapter.folder)
     shares = [step["reward_time_share"] for step in monitor.steps]
     found = {
         "curve": [seen._asdict() for seen in monitor.curve],

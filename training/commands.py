@@ -7,7 +7,7 @@ from training.settings import TrainSettings
 
 
 class Train(TrainSettings):
-    """Trains a rewriter by where the right picture ranks, and writes an adapter folder."""
+    """Trains a rewriter by the rank of the right picture, and writes an adapter folder."""
 
     def cli_cmd(self) -> None:
         from training.pipeline import train
@@ -16,13 +16,13 @@ class Train(TrainSettings):
 
 
 class Eval(EvalSettings):
-    """Compares systems on one set of queries, with intervals and tests; what is done is kept."""
+    """Compares systems on one set of queries, with intervals and tests. Finished work is kept."""
 
-    list: bool = Field(False, description="say which systems there are, and stop")
+    list: bool = Field(False, description="list the systems and exit")
     fit_gate: bool = Field(
         False,
-        description="fit the gate of `rewrite: auto` on the split 'validation', and save it "
-        "beside the adapter",
+        description="fit the gate of `rewrite: auto` on the split 'validation', and save it in the "
+        "adapter folder",
     )
 
     def cli_cmd(self) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of `grape train`: a flag, a YAML key and a GRAPE_... variable, each once."""
+"""Every setting of `grape train`, each of them a flag, a YAML key and a GRAPE_... variable."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,111 +14,131 @@ Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
 
 
 class RetrieverSettings(CommandSettings):
-    """The frozen half and the base model: what training and evaluation share."""
+    """The frozen retriever and the base model, which training and evaluation share."""
 
-    index: Path | None = Field(None, description="index folder; without one the demo gallery")
-    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    index: Path | None = Field(None, description="index folder; the demo gallery by default")
+    encoder_device: str = Field("cpu", description="device of the encoder: cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="what the encoder computes in"
+        "fp32", description="precision of the encoder"
     )
     llm: str = Field(
-        "gemma3-270m", description="base model: a demo model's name, a folder, or a hub name"
+        "gemma3-270m", description="base model: a demo model's name, a folder, or a name on the hub"
     )
-    seed: int = Field(0, ge=0, description="of data order, sampling and weights")
+    seed: int = Field(0, ge=0, description="random seed of data order, sampling and weights")
     exact_up_to: int = Field(
-        1_000_000, ge=1, description="above so many pictures ranks are estimated from a pool"
+        1_000_000,
+        ge=1,
+        description="number of pictures above which ranks are estimated from a pool of pictures",
     )
-    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of the target in the pool")
+    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of a target in the pool")
     pool_random: int = Field(20_000, ge=1, description="random pictures in the pool")
 
 
 class TrainSettings(RetrieverSettings):
-    """What is trained, on what, and how; the defaults suit the demo on two CPU cores."""
+    """What to train, on which data, and how; the defaults suit the demo on two CPU cores."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
     data: str = Field(
         "demo",
-        description="JSONL, CSV or parquet file, a data set on the hub, 'demo' or 'demo-all'",
+        description="a JSONL, CSV or parquet file, a data set on the hub, 'demo' or 'demo-all'",
     )
     tasks: list[TaskName] = Field(
         ["multilingual", "long"], min_length=1, description="kinds of queries to train for"
     )
     prompt: Literal["short", "examples"] = Field(
-        "short", description="what the adapter is trained and served on; the warm start teaches it"
+        "short",
+        description="prompt that the adapter is trained and served on; 'short' has no examples",
     )
-    out: Path = Field(Path("adapter"), description="adapter folder to write; new or empty")
+    out: Path = Field(Path("adapter"), description="adapter folder to write; must be new or empty")
     work: Path | None = Field(
-        None, description="folder for samples and checkpoints; without one OUT with '.work' behind"
+        None, description="folder for samples and checkpoints; OUT.work by default"
     )
-    dry_run: bool = Field(False, description="only say what there is to win")
-    resume: bool = Field(False, description="go on from the last checkpoint in the work folder")
+    dry_run: bool = Field(False, description="only report the possible gain")
+    resume: bool = Field(False, description="continue from the last checkpoint in the work folder")
 
-    samples: int = Field(5, ge=1, le=64, description="rewrites drawn for each query, besides one")
-    sample_temperature: float = Field(0.8, gt=0, description="that they are drawn with")
-    dry_run_queries: int = Field(64, ge=1, description="queries of each task that --dry-run takes")
+    samples: int = Field(
+        5, ge=1, le=64, description="rewrites sampled for each query, besides a greedy one"
+    )
+    sample_temperature: float = Field(0.8, gt=0, description="temperature of that sampling")
+    dry_run_queries: int = Field(64, ge=1, description="queries of each task for --dry-run")
 
     warm_start: bool = Field(True, description="SFT on the best-ranked samples before GRPO")
     warm_start_rounds: int = Field(
-        1, ge=1, le=8, description="from the second on the model taught so far draws the samples"
+        1,
+        ge=1,
+        le=8,
+        description="rounds of sampling and SFT; each samples from the model that the previous one "
+        "trained",
     )
     start_from: Path | None = Field(
-        None, description="adapter folder that SFT goes on from, instead of new weights"
+        None, description="adapter folder to continue SFT from, instead of new weights"
     )
     warm_start_queries: dict[TaskName, int] = Field(
         {"multilingual": 3600, "long": 256, "composed": 1000},
-        description="training queries that a round samples for, by task",
+        description="training queries of a round, by task",
     )
     warm_start_english: list[TaskName] = Field(
         [],
-        description="tasks whose rows' own `english` is chosen from beside their samples; where "
-        "sampling was out of time, alone",
+        description="tasks in which a row's own `english` is a candidate next to its samples, or "
+        "the only one if sampling ran out of time",
     )
     warm_start_minutes: float | None = Field(
-        None, gt=0, description="a round's sampling ends after so long; what is there is learnt"
+        None, gt=0, description="time limit of a round's sampling; by default none"
     )
     warm_start_rank: int = Field(
-        20, ge=1, description="a query whose best sample ranks lower teaches nothing"
+        20, ge=1, description="worst rank of a sample that SFT learns from"
     )
-    warm_start_epochs: float = Field(2.0, gt=0, description="passes over the chosen samples")
-    warm_start_learning_rate: float = Field(3e-4, gt=0, description="highest rate of SFT")
-    warm_start_batch: int = Field(32, ge=1, description="samples in an SFT step")
+    warm_start_epochs: float = Field(2.0, gt=0, description="epochs of SFT over the chosen samples")
+    warm_start_learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of SFT")
+    warm_start_batch: int = Field(32, ge=1, description="batch size of SFT")
 
-    lora_rank: int = Field(16, ge=1, description="rank of the adapter")
-    lora_alpha: int = Field(32, ge=1, description="scale of the adapter, times its rank")
+    lora_rank: int = Field(16, ge=1, description="rank of the LoRA adapter")
+    lora_alpha: int = Field(32, ge=1, description="LoRA alpha: scale of the adapter times its rank")
     lora_targets: list[str] = Field(
-        ["all-linear"], min_length=1, description="layers that it sits in"
+        ["all-linear"], min_length=1, description="layers that get an adapter"
     )
 
     steps: int = Field(20, ge=0, description="GRPO steps; 0 ends after the warm start")
-    prompts_per_step: int = Field(32, ge=1, description="queries in a step")
-    group_size: int = Field(8, ge=2, description="rewrites of each query, compared to each other")
-    micro_batch: int = Field(16, ge=1, description="rewrites in one backward pass; for the memory")
-    learning_rate: float = Field(5e-5, gt=0, description="highest rate of GRPO")
+    prompts_per_step: int = Field(32, ge=1, description="queries in a GRPO step")
+    group_size: int = Field(
+        8, ge=2, description="rewrites of each query, which are compared with each other"
+    )
+    micro_batch: int = Field(
+        16, ge=1, description="rewrites in one backward pass; lower it to save memory"
+    )
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of GRPO")
     beta: float = Field(0.02, ge=0, description="weight of the KL term to the model before GRPO")
-    temperature: float = Field(1.0, gt=0, description="that rewrites are drawn with")
-    max_grad_norm: float = Field(0.5, gt=0, description="gradients are clipped to this norm")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of the rollouts")
+    max_grad_norm: float = Field(0.5, gt=0, description="gradient clipping norm")
     rewards: dict[str, float] = Field(
-        {"rank_log": 1.0, "format": 0.2}, min_length=1, description="rewards by name, with weights"
+        {"rank_log": 1.0, "format": 0.2},
+        min_length=1,
+        description="weights of the rewards, by name",
     )
     rollouts: Rollouts = Field(
-        "auto", description="what draws rewrites; auto: vllm-colocate on a GPU, else transformers"
+        "auto",
+        description="engine of the rollouts; auto: vllm-colocate on a GPU, otherwise transformers",
     )
     vllm_server: str | None = Field(
         None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
     )
-    vllm_gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM's share when colocated")
+    vllm_gpu_memory: float = Field(
+        0.3, gt=0, le=1, description="vLLM's share of the GPU memory, if colocated"
+    )
 
     validation_queries: dict[TaskName, int] = Field(
         {"multilingual": 130, "long": 40, "composed": 100},
-        description="fixed sample to judge steps by, by task",
+        description="validation queries, by task; a fixed sample",
     )
-    validation_every: int = Field(5, ge=1, description="steps between two judgements")
-    patience: int = Field(4, ge=1, description="judgements without a new best before it stops")
+    validation_every: int = Field(5, ge=1, description="steps between two validations")
+    patience: int = Field(
+        4, ge=1, description="validations without improvement before training stops"
+    )
     save_every: int = Field(5, ge=1, description="steps between two checkpoints")
     test_queries: dict[TaskName, int] = Field(
         {"multilingual": 2600, "long": 300, "composed": 800},
-        description="test queries of the model card, by task; {} leaves the test out",
+        description="test queries for the model card, by task; {} skips the test",
     )
 
     @field_validator("rewards")
@@ -145,15 +165,16 @@ class TrainSettings(RetrieverSettings):
         if not self.warm_start and not self.steps:
             raise ValueError("neither warm_start nor steps: there is nothing to train")
         if self.start_from and not self.warm_start:
-            raise ValueError("start_from is where SFT begins: it needs warm_start")
+            raise ValueError("start_from needs warm_start: SFT continues from that adapter")
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self
 
     def of_tasks(self, counts: Mapping[TaskName, int]) -> dict[str, int | None]:
-        """The counts of the tasks that are trained."""
+        """The counts of the tasks that are trained, in the order of ``tasks``."""
         return {task: counts[task] for task in self.tasks if task in counts}
 
     @property
     def work_folder(self) -> Path:
+        """The folder for samples, checkpoints and logs."""
         return self.work or self.out.with_name(self.out.name + ".work")

@@ -1,4 +1,4 @@
-"""`grape train` for real, on a tiny model: resumed after kill -9, its output read, typos told."""
+"""`grape train` for real, on a tiny model: resumed after kill -9, its output read, typos named."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from models.rewriter.tasks import TASKS
 from tests.support.grape_server import GRAPE
 from training.data.rows import Row
 from training.settings import TrainSettings
-from training.stages.adapter_folder import card
+from training.stages.adapter_folder import Trained, card
 from training.stages.language_model import LanguageModel
-from training.stages.warm_start import SFTExample, warm_start
+from training.stages.sft import SFTExample, fine_tune
 
 STEPS = 8
 
@@ -88,8 +88,8 @@ def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
     assert "**Validation**" in card
 
 
-def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
-    """Two lessons, few steps at a rate of nothing: the weights stay; at a real one they move."""
+def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """Two examples: at a learning rate near zero the weights stay, at a real one they move."""
     before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
     row = Row(query="ギター", targets=("1F3B8",), language="ja")
     sft_examples = [SFTExample(row, "guitar", 1), SFTExample(row, "a guitar", 1)]
@@ -103,24 +103,24 @@ def test_sft_goes_on_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: P
             warm_start_epochs=12, warm_start_batch=2, work=tmp_path / f"{rate}",
         )  # fmt: skip
         folder = settings.work_folder / "warm_start"
-        after = load_file(
-            warm_start(settings, base, tasks, sft_examples, folder) / "adapter_model.safetensors"
-        )
+        adapter = fine_tune(settings, base, tasks, sft_examples, folder)
+        after = load_file(adapter / "adapter_model.safetensors")
         assert before.keys() == after.keys()
         moved[rate] = max(float((after[k] - before[k].float()).abs().max()) for k in before)
-        assert "loss of the answers' tokens" in card(settings, base, None, 2, None)
+        text = card(settings, base, Trained(adapter, sft_examples=2))
+        assert "loss of the answers' tokens" in text
         opened = open_adapter(unbroken / "adapter", base.revision)
-        assert f"**Went on from**: `{opened.name}`." in card(settings, base, None, 2, None)
+        assert f"**Continued from**: `{opened.name}`." in text
     assert moved[1e-12] < 1e-6 < 1e-3 < moved[1e-2]
     with pytest.raises(ValueError, match="needs warm_start"):
         TrainSettings(start_from=unbroken / "adapter", warm_start=False)
 
 
-def test_the_progress_tells_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
+def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
     lines = (unbroken / "stderr").read_text().splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert len(steps) == STEPS
-    for word in ("reward", "rank", "in ten", "flat", "tokens", "kl", "to target", "to random",
+    for word in ("reward", "rank", "R@10", "flat", "tokens", "kl", "to target", "to random",
                  "gap", "rank_log", "format"):  # fmt: skip
         assert f"{word} " in steps[-1], word
     assert sum(line.startswith("validation at step") for line in lines) == 3
@@ -153,11 +153,11 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
     assert running.returncode == -signal.SIGKILL
     work = tmp_path / "adapter.work"
     assert (work / "grpo" / "checkpoint-4").is_dir()
-    # What a kill during writing leaves must not be taken for a checkpoint.
+    # What a kill leaves of a checkpoint being written must not be mistaken for one.
     (work / "grpo" / "checkpoint-7").mkdir()
 
     assert grape.run(["train", "--config", str(path)]) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     changed = ["--resume", "--learning-rate", "0.5"]
     assert grape.run(["train", "--config", str(path), *changed]) == 2
     assert "another learning_rate" in capsys.readouterr().err
@@ -213,9 +213,9 @@ def test_what_cannot_be_trained_is_one_sentence(
 ) -> None:
     path = config(tmp_path, tiny_llm, **changes)
     assert grape.run(["train", "--config", str(path)]) == 2
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
 
 
 def test_an_adapter_is_never_overwritten(unbroken: Path) -> None:

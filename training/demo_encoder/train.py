@@ -5,11 +5,11 @@
     (unpack each into NPM_DIR/<package name>/)
     python -m training.demo_encoder.train --npm-dir NPM_DIR
 
-Only for whoever wants to make the shipped weights again: about 50 minutes on 2 CPU cores. Plain
+Needed only to reproduce the shipped weights; takes about 50 minutes on 2 CPU cores. It is plain
 CLIP training (InfoNCE over a batch of distinct pictures, open_clip's loss), because the demo needs
-an encoder that really knows no other language, and small enough to live in git. Then the picture
-tower is locked and the text tower alone learns keywords, as locked-image tuning does (Zhai et al.,
-arXiv 2111.07991): a person says "present" for the drawing whose name is "wrapped gift".
+an encoder that knows only English and is small enough for git. Then the image tower is locked, and
+the text tower alone learns keywords, as in locked-image tuning (Zhai et al., arXiv 2111.07991):
+people say "present" for the drawing whose name is "wrapped gift".
 """
 
 import argparse
@@ -35,11 +35,13 @@ OUT = Path(__file__).parent.parent.parent / "models" / "demo" / "encoder"
 SEED = 0
 SIZE = 64
 BATCH = 256
-LONG_EVERY = 8  # one batch in eight trains the later token positions with long captions
+LONG_EVERY = 8  # every eighth batch has long captions, which train the later token positions
 STEPS = 1350
 KEYWORD_STEPS = 1600
 KEYWORD_BATCH = 512
-KEYWORD_VIEWS = 6  # augmented views of every drawing, encoded once: the picture tower is locked
+KEYWORD_VIEWS = (
+    6  # augmented views of every drawing, encoded once, because the image tower is locked
+)
 
 CONFIG = {
     "model_cfg": {
@@ -69,9 +71,9 @@ CONFIG = {
 
 
 def augment(images: Tensor) -> Tensor:
-    """uint8 ``[b, 3, h, w]`` -> normalised float ``[b, 3, SIZE, SIZE]``: turn, move, scale, light.
+    """uint8 ``[b, 3, h, w]`` -> normalised float ``[b, 3, SIZE, SIZE]``: rotated, moved, scaled, lit.
 
-    No mirroring (names say left and right) and no change of hue (names say red and blue).
+    No mirroring (names say left and right) and no hue shift (names say red and blue).
     """
     count = len(images)
     pixels = images.float() / 255
@@ -82,7 +84,7 @@ def augment(images: Tensor) -> Tensor:
     theta[:, 0, 1], theta[:, 1, 0] = -torch.sin(angle) * zoom, torch.sin(angle) * zoom
     theta[:, :, 2] = (torch.rand(count, 2) - 0.5) * 0.24
     grid = functional.affine_grid(theta, [count, 3, SIZE, SIZE], align_corners=False)
-    # Sampling the distance from white fills what was outside with white.
+    # Sampling the distance from white fills the area outside the image with white.
     pixels = 1 - functional.grid_sample(1 - pixels, grid, align_corners=False)
     contrast = 1 + (torch.rand(count, 1, 1, 1) - 0.5) * 0.4
     brightness = (torch.rand(count, 1, 1, 1) - 0.5) * 0.2
@@ -100,8 +102,9 @@ def normalise(pixels: Tensor) -> Tensor:
 class Drawings:
     """Every drawing of every picture.
 
-    ``pixels`` is uint8 ``[n, 3, SIZE + 8, SIZE + 8]``; ``by_picture`` lists each picture's rows of
-    it, OpenMoji's own first; ``gallery`` is float ``[pictures, 3, SIZE, SIZE]``, OpenMoji's alone.
+    ``pixels`` is uint8 ``[n, 3, SIZE + 8, SIZE + 8]``; ``by_picture`` lists the rows of ``pixels``
+    for each picture, OpenMoji's first; ``gallery`` is float ``[pictures, 3, SIZE, SIZE]``, of
+    OpenMoji only.
     """
 
     pictures: list[DemoPicture]
@@ -110,7 +113,7 @@ class Drawings:
     gallery: Tensor
 
     def pick(self, chosen: list[int], rng: random.Random, openmoji_share: float) -> list[int]:
-        """One drawing of each chosen picture: now OpenMoji's own, now one of any style."""
+        """One drawing of each chosen picture: OpenMoji's or, at random, one of any style."""
         return [
             self.by_picture[i][0]
             if rng.random() < openmoji_share
@@ -121,7 +124,7 @@ class Drawings:
 
 @torch.inference_mode()
 def evaluate(model: CLIP, gallery: Tensor, pictures: list[DemoPicture]) -> dict[str, float]:
-    """Recall@1 and @10 of each language's names over the whole gallery; ties count against."""
+    """R@1 and R@10 of each language's names over the whole gallery; ties count against."""
     model.eval()
     tokenize = open_clip.get_tokenizer("ViT-B-32")
     images = torch.cat(
@@ -169,7 +172,7 @@ def train_both_towers(model: CLIP, drawings: Drawings, rng: random.Random) -> No
 def train_text_tower(
     model: CLIP, drawings: Drawings, keywords: list[dict[str, float]], rng: random.Random
 ) -> None:
-    """Names and keywords against pictures as the locked tower sees them."""
+    """Names and keywords against the locked tower's vectors of the pictures."""
     tokenize = open_clip.get_tokenizer("ViT-B-32")
     model.eval()
     with torch.no_grad():
@@ -207,7 +210,7 @@ def optimise(
     steps: int,
     max_lr: float,
 ) -> None:
-    """Steps of AdamW on CLIP's loss; ``batch`` gives picture vectors and text tokens."""
+    """Steps of AdamW on CLIP's loss; ``batch`` returns picture vectors and text tokens."""
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
@@ -237,9 +240,7 @@ def optimise(
 
 
 def encode_short(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text features from the positions in use only: the tower is causal, padding changes
-    nothing.
-    """
+    """Text features from the used positions only: the tower is causal, so padding has no effect."""
     length = int(tokens.ne(0).sum(1).max())
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -248,10 +249,10 @@ def encode_short(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def zero_untrained_tokens(model: CLIP, initial: Tensor) -> None:
-    """Rows of tokens that no caption used still hold their random start; zeros compress in git."""
+    """Zeroes the rows of tokens that no caption used: random values do not compress in git."""
     weights = model.token_embedding.weight.data
     shrunk = (weights * initial).sum(1) / (weights.norm(dim=1) * initial.norm(dim=1))
-    weights[shrunk > 1 - 1e-6] = 0  # weight decay alone keeps a row's direction
+    weights[shrunk > 1 - 1e-6] = 0  # a row that only decayed has kept its direction
 
 
 def save(model: CLIP, metrics: dict[str, float]) -> None:

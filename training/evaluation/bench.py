@@ -33,7 +33,7 @@ from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
-from training.stages.sampling import Engine, Samples
+from training.stages.sampling import Engine, Samples, SamplingRequest
 
 _FORMAT = 8  # of what is kept; another one is measured anew
 
@@ -193,7 +193,8 @@ class Bench:
         how = f"{drawn}-at-{temperature:g}" if drawn else "greedy"
         file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{how}.jsonl"
         tasks = tasks_of(spec.prompt, self.adapter)
-        return self.engine.samples(model, tasks, rows, drawn, temperature, file)
+        request = SamplingRequest(tasks, rows, drawn, temperature, file)
+        return self.engine.samples(model, request)
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""

@@ -1,4 +1,4 @@
-"""`grape eval --fit-gate`: from which scores on `rewrite: auto` leaves a query as it is."""
+"""`grape eval --fit-gate`: the scores above which `rewrite: auto` keeps a query as typed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,28 +20,28 @@ from training.rewards.scorer import load_retriever
 SPLIT = "validation"
 _PLAIN = np.linspace(0, 0.3, 31)
 _OTHER = np.linspace(0, 1, 41)
-_SKIPPED = 0.9  # least share of plain English that must not wait for a language model
+_SKIPPED = 0.9  # minimum share of plain English that skips the language model
 
 Flags = npt.NDArray[np.bool_]
 
 
 class Labelled(NamedTuple):
-    """What the fit sees of the queries; one entry for each."""
+    """The queries as the fit sees them; one entry for each."""
 
     signals: list[GateSignals]
-    english: Flags  # plain English names, which the encoder was made for
+    english: Flags  # plain English names, which the encoder was trained on
     direct: Flags  # whether the right picture is among the first ten as typed
     tuned: Flags  # the same for the rewrite
 
 
 class GateScore(NamedTuple):
-    """What a gate does to queries of which half are plain English."""
+    """How a gate performs; plain English and all other queries weigh the same."""
 
-    hits: float  # mean of R@10 on plain English and on all else
+    hits: float  # mean of R@10 on plain English and R@10 on all others
     skipped: float  # share of plain English that is searched as typed
     english: float  # R@10 on plain English
     english_direct: float
-    gain: float  # of R@10 on all else, when everything is rewritten
+    gain: float  # in R@10 on all others, if everything is rewritten
     kept: float  # of that gain
 
 
@@ -49,18 +49,16 @@ def fit_gate(settings: EvalSettings) -> str:
     """Measures ``direct`` and ``tuned`` on the validation split and saves the best gate.
 
     Raises:
-        InputError: the queries or the index do not say what a gate needs.
+        InputError: the index has no known scores, or the split has one kind of queries only.
     """
     asked = settings.model_copy(update={"split": SPLIT, "systems": ["direct", "tuned"]})
     if not read_manifest(asked.index or paths.index_dir()).known_scores:
-        raise InputError(
-            "The index does not know how known queries score: build it with --known-queries."
-        )
+        raise InputError("The index has no scores of known queries: build it with --known-queries.")
     rows, _ = asked_rows(asked)
     if len({row.language == "en" and row.task == "multilingual" for row in rows}) < 2:
         raise InputError(
-            f"A gate is fitted on plain English and on other queries; the split {SPLIT!r} has "
-            "one kind only."
+            f"Fitting a gate needs plain English and other queries; the split {SPLIT!r} has only "
+            "one kind."
         )
     results = evaluate(asked)
     retriever = load_retriever(asked)
@@ -70,22 +68,26 @@ def fit_gate(settings: EvalSettings) -> str:
     fitted = fitted.model_copy(update={"fitted_on": f"{results.title}: {results.about}"})
     path = _folder(settings) / GATE_JSON
     path.write_text(fitted.model_dump_json(indent=2) + "\n")
-    kept = "there is no gain on all else to keep"
+    return _sentence(path, fitted, score)
+
+
+def _sentence(path: Path, gate: Gate, score: GateScore) -> str:
+    kept = "there is no gain on other queries to keep"
     if score.gain > 0:
-        kept = f"{score.kept / score.gain:.1%} of the gain on all else ({score.gain:+.3f}) is kept"
+        share = score.kept / score.gain
+        kept = f"{share:.1%} of the gain on other queries ({score.gain:+.3f}) is kept"
     return (
-        f"{path}: plain English is kept from {fitted.plain:.2f} of the known queries on, anything "
-        f"else from {fitted.other:.3f}. On the validation split {score.skipped:.1%} of plain "
-        f"English skips the language model, its R@10 is {score.english:.3f} (as typed "
-        f"{score.english_direct:.3f}), and {kept}."
+        f"{path}: plain English is kept as typed if it scores at least as high as {gate.plain:.1%} "
+        f"of the known queries, other queries at {gate.other:.1%}. On the validation split, "
+        f"{score.skipped:.1%} of plain English skips the language model, its R@10 is "
+        f"{score.english:.3f} (as typed {score.english_direct:.3f}), and {kept}."
     )
 
 
 def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
-    """The gate with the most hits; of equal ones that which asks the model least.
+    """The gate with the most hits; among equals, the one that uses the model least.
 
-    Both halves of the hits weigh the same. Gates that let too little plain English through are
-    left out, unless there is no other.
+    Gates that send too much plain English to the model are excluded, unless all do.
     """
     gates = [
         Gate(plain=round(float(p), 3), other=round(float(o), 3)) for p in _PLAIN for o in _OTHER
@@ -96,7 +98,7 @@ def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
 
 
 def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
-    """What the gate would do on these queries."""
+    """How the gate would perform on these queries."""
     rewritten = _rewritten(labelled.signals, gate)
     hit = np.where(rewritten, labelled.tuned, labelled.direct)
     english, other = labelled.english, ~labelled.english
@@ -111,7 +113,7 @@ def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
 
 
 def _rewritten(signals: list[GateSignals], gate: Gate) -> Flags:
-    """As :func:`models.search.gate.decide` does, which a test holds it to."""
+    """Whether each query is rewritten; a test checks that this is what ``decide`` does."""
     must = np.array([sign.must_rewrite is not None for sign in signals])
     plain = np.array([sign.plain for sign in signals])
     share = np.array([sign.share for sign in signals], dtype=float)

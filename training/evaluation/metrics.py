@@ -1,4 +1,4 @@
-"""Metrics of each query, by ir-measures, which computes them as trec_eval does."""
+"""Metrics of each query. ir-measures computes them like trec_eval."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from ir_measures import RR, Success, nDCG
 from training.rewards.ranking import Floats
 
 MAIN = "R@10"
-# Of a query with several right pictures R@k asks for one of them, as image retrieval's papers do;
-# TREC calls that Success@k.
+# If a query has several right pictures, R@k requires one of them, as in papers on image retrieval.
+# TREC calls this Success@k.
 MEASURES = {
     "R@1": Success @ 1,
     "R@5": Success @ 5,
@@ -27,7 +27,8 @@ def per_query(top: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) ->
     """Each metric for each query.
 
     Args:
-        top: positions of the first pictures, best first, ties already broken.
+        top: for each query the positions of the first pictures, best first, with ties broken.
+        targets: for each query the positions of its right pictures.
     """
     run = {str(q): scored(found[:_DEEPEST]) for q, found in enumerate(top)}
     qrels = {str(q): {str(t): 1 for t in positions} for q, positions in enumerate(targets)}
@@ -42,11 +43,11 @@ def subset_recall(ranks: Sequence[int]) -> dict[str, Floats]:
     """Each of ``SUBSET`` for each query.
 
     Args:
-        ranks: of the best target in its group.
+        ranks: for each query the rank of the best target within the group.
     """
     return {name: (np.array(ranks) <= k).astype(float) for name, k in SUBSET.items()}
 
 
 def scored(found: Sequence[int]) -> dict[str, float]:
-    """Scores that fall with the place: trec_eval would sort equal ones by name."""
+    """Scores that fall with the rank, because trec_eval would sort equal ones by name."""
     return {str(position): float(len(found) - place) for place, position in enumerate(found)}

@@ -1,6 +1,6 @@
-"""The queries of an evaluation: where they come from, and which slices each is in."""
+"""The queries of an evaluation: where they come from, and which slices they are in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +10,30 @@ from models.common.progress import say, track
 from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, open_encoder
 from training.data.benchmarks.benchmark import Benchmark
-from training.data.rows import DEMO, Row, load_rows
-from training.evaluation.results import ALL, Query
+from training.data.rows import Row
+from training.data.sources import DEMO, load_rows
+from training.evaluation.results import ALL, MEAN_OF_LANGUAGES, Query
 from training.evaluation.settings import EvalSettings
+from training.evaluation.statistics import Slice
 
 SHORT_ENGLISH = "short plain English"
 OTHER_LANGUAGES = "other languages"
+_FIRST = (ALL, MEAN_OF_LANGUAGES, OTHER_LANGUAGES, SHORT_ENGLISH)  # in the order to show
+
+SliceNames = Callable[[Row, bool], list[str]]
 
 
 def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
-    """The queries, and the pictures of a benchmark.
+    """The queries, and the pictures if they belong to a benchmark.
 
-    The demo's are asked with the pictures' English names, which must not get worse.
+    The demo's queries include the pictures' English names, on which recall must not drop.
     """
     rows: Sequence[Row]
     pictures: Mapping[str, Path] = {}
     if benchmark := _benchmark(settings):
         rows, pictures = benchmark.rows, benchmark.pictures
     elif settings.data == DEMO:
-        from training.data.demo.queries import demo_rows, english_rows
+        from training.data.demo.names_and_descriptions import demo_rows, english_rows
 
         rows = [*demo_rows(), *english_rows()]
     else:
@@ -55,7 +60,7 @@ def _benchmark(settings: EvalSettings) -> Benchmark | None:
 
 
 def pictures_folder(settings: EvalSettings) -> Path:
-    """Where a benchmark's pictures lie; those from the hub are kept in the work folder."""
+    """The folder of a benchmark's pictures; those from the hub are kept in the work folder."""
     return settings.folder or settings.work / settings.data.casefold()
 
 
@@ -63,20 +68,20 @@ def pictures_of(index: ImageIndex) -> tuple[Path, dict[str, Path]]:
     """The folder that an index was built from, and the files of its pictures.
 
     Raises:
-        InputError: it does not say.
+        InputError: the index does not name all of them.
     """
     files = {name: index.picture_file(place) for place, name in enumerate(index.ids)}
     known = {name: file for name, file in files.items() if file}
     if index.manifest.pictures is None or len(known) < len(files):
         raise InputError(
-            "The index does not say where all of its pictures lie, so that no other encoder can "
-            "index them: name that encoder's own index."
+            "The index does not say where all of its pictures are, so no other encoder can index "
+            "them: name that encoder's own index."
         )
     return Path(index.manifest.pictures).resolve(), known
 
 
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:
-    """The folder of a benchmark's index, which is built once for each encoder."""
+    """The folder of a benchmark's index; it is built once for each encoder."""
     from models.retriever.build import build_index
 
     options = EncoderOptions(
@@ -96,7 +101,7 @@ def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str,
 
 
 def _limited(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
-    """At most so many of each language and task, drawn at random."""
+    """A random sample of at most ``most`` rows of each language and task."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.language, row.task), []).append(row)
@@ -108,22 +113,63 @@ def _limited(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
     ]
 
 
-def described(row: Row, rewritten: bool) -> Query:
-    """A row with its slices; ``rewritten`` is what the gate decides."""
-    words = _words(row.query)
-    gate = "rewritten" if rewritten else "kept"
-    names = [ALL, f"language {row.language}", f"task {row.task}", _length(words), f"gate {gate}"]
-    if row.task == "multilingual":
-        names.insert(1, SHORT_ENGLISH if row.language == "en" else OTHER_LANGUAGES)
+def described(row: Row, rewritten: bool, slice_names: SliceNames | None = None) -> Query:
+    """A row as the results show it.
+
+    Args:
+        rewritten: what the gate decides.
+        slice_names: the slices that a row is in; those of `grape eval` by default.
+    """
+    names = (slice_names or eval_slices)(row, rewritten)
     return Query(
-        query=row.query, targets=row.targets, language=row.language, task=row.task, words=words,
-        gate="rewritten" if rewritten else "kept", slices=tuple(names),
+        query=row.query, targets=row.targets, language=row.language, task=row.task,
+        words=_words(row.query), gate="rewritten" if rewritten else "kept", slices=tuple(names),
         reference=row.reference,
     )  # fmt: skip
 
 
+def eval_slices(row: Row, rewritten: bool) -> list[str]:
+    """The slices of `grape eval`: language, task, length, and what the gate decides."""
+    gate = "rewritten" if rewritten else "kept"
+    length = _length(_words(row.query))
+    names = [ALL, f"language {row.language}", f"task {row.task}", length, f"gate {gate}"]
+    if row.task == "multilingual":
+        names.insert(1, SHORT_ENGLISH if row.language == "en" else OTHER_LANGUAGES)
+    return names
+
+
+def card_slices(row: Row, rewritten: bool) -> list[str]:
+    """The slices of a model card: the languages of the task multilingual, and the other tasks."""
+    if row.task != "multilingual":
+        return [ALL, row.task]
+    return [ALL, row.language] + ([MEAN_OF_LANGUAGES] if row.language != "en" else [])
+
+
+def slices_of(queries: Sequence[Query]) -> dict[str, Slice]:
+    """The slices that are not empty, in the order to show."""
+    positions: dict[str, list[int]] = {}
+    for position, query in enumerate(queries):
+        for name in query.slices:
+            positions.setdefault(name, []).append(position)
+    slices = {name: Slice.of(found) for name, found in positions.items()}
+    if MEAN_OF_LANGUAGES in slices:
+        by_language = _by_language(queries, positions[MEAN_OF_LANGUAGES])
+        slices[MEAN_OF_LANGUAGES] = by_language
+        if len(by_language.strata) == 1:  # that language has a slice of its own
+            del slices[MEAN_OF_LANGUAGES]
+    order = [*_FIRST, *sorted(set(slices) - set(_FIRST))]
+    return {name: slices[name] for name in order if name in slices}
+
+
+def _by_language(queries: Sequence[Query], positions: Sequence[int]) -> Slice:
+    languages: dict[str, list[int]] = {}
+    for position in positions:
+        languages.setdefault(queries[position].language, []).append(position)
+    return Slice(tuple(map(tuple, languages.values())))
+
+
 def _words(query: str) -> int:
-    """Words as the gate's word lists part them; Chinese and Japanese have no spaces."""
+    """Words as the gate's word lists count them; Chinese and Japanese have no spaces."""
     from wordfreq.tokens import tokenize
 
     return len(tokenize(query, "en")) or 1
@@ -131,14 +177,3 @@ def _words(query: str) -> int:
 
 def _length(words: int) -> str:
     return "1-2 words" if words <= 2 else "3-5 words" if words <= 5 else "6 words and more"
-
-
-def slices_of(queries: Sequence[Query]) -> dict[str, list[int]]:
-    """The places of each slice's queries, in the order to show."""
-    first = (ALL, OTHER_LANGUAGES, SHORT_ENGLISH)
-    found: dict[str, list[int]] = {name: [] for name in first}
-    for place, query in enumerate(queries):
-        for name in query.slices:
-            found.setdefault(name, []).append(place)
-    order = [*first, *sorted(set(found) - set(first))]
-    return {name: found[name] for name in order if found[name]}

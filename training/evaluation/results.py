@@ -1,4 +1,4 @@
-"""What an evaluation found: the content of ``results.json``, which the report is drawn from."""
+"""The results of an evaluation: the content of ``results.json``, and the input of the report."""
 
 from typing import Literal
 
@@ -6,10 +6,11 @@ from pydantic import BaseModel, Field
 
 Against = Literal["direct", "frozen"]
 ALL = "all"  # the slice of every query
+MEAN_OF_LANGUAGES = "mean of languages"  # macro-average, without English, which the encoder knows
 
 
 class Query(BaseModel):
-    """One query with what the slices are made by."""
+    """One query with the properties that slices are made of."""
 
     query: str
     targets: tuple[str, ...]
@@ -17,13 +18,13 @@ class Query(BaseModel):
     task: str
     words: int
     gate: Literal["rewritten", "kept"]  # what `rewrite: auto` does with it
-    # What the query is said of; left out of the ranking. Only then it is in the file.
+    # The picture that the query refers to; left out of the ranking. Not in the file if None.
     reference: str | None = Field(None, exclude_if=lambda reference: reference is None)
     slices: tuple[str, ...]  # e.g. "language de", "task long", "1-2 words", "gate kept"
 
 
 class Estimate(BaseModel):
-    """A mean over queries with its 95 % bootstrap interval."""
+    """A mean over queries, with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -36,7 +37,7 @@ class Comparison(BaseModel):
     against: Against
     slice: str
     queries: int
-    difference: Estimate  # this system less the other
+    difference: Estimate  # this system minus the other
     p: float  # paired randomisation test, two-sided
     p_holm: float  # corrected over the slices
     wins: int
@@ -45,26 +46,26 @@ class Comparison(BaseModel):
 
 
 class Cost(BaseModel):
-    """What one query costs, on average."""
+    """Average cost of one query."""
 
-    prompt_tokens: float  # shared beginnings are counted though the engine computes them once
+    prompt_tokens: float  # includes shared prefixes, which the engine computes only once
     written_tokens: float
-    llm_seconds: float  # of the engine's time with many queries at once; 0 without an LLM
+    llm_seconds: float  # engine time with many queries at once; 0 without an LLM
     searches: float
 
 
 class System(BaseModel):
-    """One way to search; the lists have one entry for each query."""
+    """One way to search; lists have one entry for each query."""
 
     name: str
     about: str
-    bound: bool = False  # not a rival but what could be reached, as with a perfect query
+    bound: bool = False  # an upper bound, such as the oracle, and not a competitor
     texts: list[tuple[str, ...]]  # what was searched; a picture as "image <id>"
-    ranks: list[int]  # of the best target in the whole corpus, ties against
-    # ... and in the query's group, where the data has groups: only then it is in the file.
+    ranks: list[int]  # of the best target in the whole corpus; ties count against it
+    # ... and in the query's group. Not in the file if the data has no groups.
     subset_ranks: list[int] | None = Field(None, exclude_if=lambda ranks: ranks is None)
-    target_similarity: list[float] | None  # mean cosine of the texts to the best target,
-    random_similarity: list[float] | None  # ... to all other pictures; None for another encoder
+    target_similarity: list[float] | None  # mean cosine of the texts to the best target
+    random_similarity: list[float] | None  # ... and to all others; None if lists were fused
     metrics: dict[str, dict[str, Estimate]]  # slice -> metric ("R@10", "MRR@10", ...) -> value
     median_rank: dict[str, float]  # slice -> median
     comparisons: list[Comparison]
@@ -72,7 +73,7 @@ class System(BaseModel):
 
 
 class Loss(BaseModel):
-    """A query that a system answers worse than the direct search does."""
+    """A query on which a system does worse than the direct search."""
 
     system: str
     query: str
@@ -82,7 +83,7 @@ class Loss(BaseModel):
 
 
 class Results(BaseModel):
-    """All of it. The main metric is what comparisons are made by."""
+    """All results. Comparisons are made by the main metric."""
 
     made: str  # ISO date and time, UTC
     title: str  # e.g. "demo, split test"

@@ -5,51 +5,67 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from training.settings import RetrieverSettings
+from training.settings import RetrieverSettings, TrainSettings
 
 
 class EvalSettings(RetrieverSettings):
-    """Which systems are compared, on which queries; without any, the demo's."""
+    """Which systems are compared, on which queries; the demo's by default."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
     data: str = Field(
         "demo",
-        description="rows as for `grape train`, 'demo', or with --folder a benchmark's name; "
-        "'xm3600' without a folder is fetched from the hub",
+        description="rows as for `grape train`, 'demo', or a benchmark's name together with "
+        "--folder; 'xm3600' without a folder is fetched from the hub",
     )
     folder: Path | None = Field(
         None,
-        description="folder of the benchmark's official files; without --index its pictures "
-        "are indexed once, in the work folder",
+        description="folder of the benchmark's official files; without --index, its pictures are "
+        "indexed once, in the work folder",
     )
     encoder: str | None = Field(
-        None, description="open_clip model for that index; without one the demo's own"
+        None, description="open_clip model for that index; the demo's own by default"
     )
-    pretrained: str | None = Field(None, description="open_clip's tag of that encoder's weights")
-    split: str = Field("test", description="split of the rows that is asked")
-    languages: list[str] = Field([], description="languages that are asked; all, without any")
-    limit: int | None = Field(None, ge=1, description="most queries of each language and task")
+    pretrained: str | None = Field(None, description="open_clip tag of that encoder's weights")
+    split: str = Field("test", description="split of the rows to evaluate")
+    languages: list[str] = Field([], description="languages to evaluate; all by default")
+    limit: int | None = Field(
+        None, ge=1, description="maximum number of queries of each language and task"
+    )
     systems: list[str] = Field(
         ["direct", "frozen", "tuned", "always", "auto", "oracle"],
         min_length=1,
-        description="systems by name; `grape eval --list` says what they are",
+        description="systems to compare; `grape eval --list` describes them",
     )
     encoders: dict[str, str] = Field(
         {},
-        description="other encoders to search with directly, by a name of yours: an index's "
-        "folder, or an open_clip model as MODEL or MODEL@TAG, which then indexes the same pictures",
+        description="other encoders to search directly with, under names of your choice: the "
+        "folder of an index, or an open_clip model as MODEL or MODEL@TAG, which then indexes the "
+        "same pictures",
     )
     adapter: str = Field(
-        "auto", description="folder of the adapter; 'auto': the demo's own, where it fits; 'none'"
+        "auto", description="adapter folder; 'auto': the demo's own if it fits; 'none': no adapter"
     )
-    n: int = Field(4, ge=1, le=16, description="rewrites drawn by the systems that draw several")
-    temperature: float = Field(1.0, gt=0, description="that they are drawn with")
-    report: Path | None = Field(None, description="folder for report.html, results.json, plots")
+    n: int = Field(4, ge=1, le=16, description="rewrites sampled by systems that sample several")
+    temperature: float = Field(1.0, gt=0, description="temperature of that sampling")
+    report: Path | None = Field(None, description="folder for report.html, results.json and plots")
     trec: Path | None = Field(None, description="folder for TREC qrels and run files")
     work: Path = Field(
-        Path("eval.work"), description="keeps what is finished; started again it goes on there"
+        Path("eval.work"),
+        description="folder that keeps finished work; an interrupted run continues from it",
     )
+
+    @classmethod
+    def of_new_adapter(cls, settings: TrainSettings) -> "EvalSettings":
+        """The test of the adapter in ``out``. Flags, variables and files are not read again."""
+        shared = {name: getattr(settings, name) for name in RetrieverSettings.model_fields}
+        return cls.model_construct(
+            **shared,
+            data=settings.data,
+            systems=["direct", "frozen", "tuned"],
+            adapter=str(settings.out),
+            work=settings.work_folder / "test",
+        )
 
     @field_validator("systems")
     @classmethod

@@ -1,7 +1,7 @@
-"""Where the right picture ranks in the whole corpus: what every reward is made of.
+"""The rank of the right picture in the whole corpus, which every reward is made of.
 
-The one place where training touches the corpus. Computed once for a step's whole batch, by a matrix
-product in chunks: memory does not grow with the corpus.
+This is the only place where training touches the corpus. The rank is computed once for the whole
+batch of a step, by a chunked matrix product whose memory does not grow with the corpus.
 """
 
 from collections.abc import Sequence
@@ -18,31 +18,31 @@ from models.retriever.types import Vectors
 
 Floats = npt.NDArray[np.float64]
 
-# Scores of one chunk stay in the processor's cache while they are compared.
+# The scores of one chunk stay in the processor's cache while they are compared.
 _CHUNK_SCORES = 1 << 20
-# The same picture twice gives scores that differ in the last bits; such a tie counts against.
+# Scores of two copies of a picture differ in the last bits. Such a tie counts against the target.
 TIE = 1e-6
-TEMPERATURE = 0.01  # of the softmax over the corpus; CLIP trains with about this
-_MOST_LOG_ODDS = 80.0  # float32 ends a little above
+TEMPERATURE = 0.01  # of the softmax over the corpus; about the temperature that CLIP learns
+_MOST_LOG_ODDS = 80.0  # exp() of slightly more overflows float32
 
 
 class Ranking(NamedTuple):
-    """How each text finds its pictures; every field is ``[texts]``.
+    """How well each text finds its pictures; every field is ``[texts]``.
 
-    ``rank`` is ``1 + #{pictures outside the targets with score >= the best target's}``: ties count
-    against. The rest are cosines, but for ``log_probability``: of the best target in the softmax
-    over it and all other pictures.
+    ``rank`` is ``1 + #{pictures outside the targets with score >= the best target's}``, so ties
+    count against the target. The others are cosines, except for ``log_probability``: that of the
+    best target, in the softmax over it and all pictures outside the targets.
     """
 
-    rank: Floats  # whole numbers; an estimate where a pool stands for the corpus
+    rank: Floats  # whole numbers; estimates if a pool represents the corpus
     positive: Floats  # the best target
-    hardest: Floats  # the best picture outside the targets; -1 where there is none
+    hardest: Floats  # the best picture outside the targets; -1 if there is none
     random: Floats  # mean of all pictures outside the targets
     log_probability: Floats
     corpus_size: int
 
     def take(self, rows: Sequence[int]) -> "Ranking":
-        """The ranking of some of the texts."""
+        """The ranking of some of the texts, by position."""
         chosen = list(rows)
         return Ranking(
             self.rank[chosen],
@@ -55,7 +55,7 @@ class Ranking(NamedTuple):
 
 
 class Ranker(Protocol):
-    """The whole corpus, or a pool that stands for it."""
+    """The whole corpus, or a pool that represents it."""
 
     def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
         """Ranks each text's best target.
@@ -68,7 +68,7 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class Corpus:
-    """The vectors of every picture, on the device that they are multiplied on."""
+    """The vectors of all pictures, on the device that multiplies them."""
 
     vectors: Tensor  # float32 [n, dim]
 
@@ -81,7 +81,7 @@ class Corpus:
 
     @cached_property
     def _sum(self) -> Tensor:
-        """Reading a million vectors takes a tenth of ranking a batch in them."""
+        """Cached: reading a million vectors takes a tenth of the time of ranking a batch."""
         return self.vectors.sum(0)
 
     @torch.inference_mode()
@@ -94,47 +94,48 @@ class Corpus:
         """As :meth:`Ranker.rank`, among all pictures.
 
         Args:
-            left_out: for each text the positions that count as if they were not in the corpus;
-                none of them is a target.
+            left_out: for each text the positions to ignore, as if they were not in the corpus; none
+                of them is a target.
         """
         device = self.vectors.device
         queries = torch.from_numpy(texts).to(device)
-        gone = left_out or [()] * len(targets)
-        both = [[*wanted, *out] for wanted, out in zip(targets, gone, strict=True)]
-        apart, real = pad(both, device)
+        ignored = left_out or [()] * len(targets)
+        both = [[*right, *out] for right, out in zip(targets, ignored, strict=True)]
+        excluded, real = pad(both, device)
         counts = torch.tensor([len(right) for right in targets], device=device)
-        right = torch.arange(apart.shape[1], device=device) < counts.unsqueeze(1)
-        scores = torch.einsum("qd,qtd->qt", queries, self.vectors[apart])
-        tally = RankAccumulator(scores.masked_fill(~right, -torch.inf).amax(1))
-        tally.add(queries, self.vectors, apart, real)
+        right = torch.arange(excluded.shape[1], device=device) < counts.unsqueeze(1)
+        scores = torch.einsum("qd,qtd->qt", queries, self.vectors[excluded])
+        accumulator = RankAccumulator(scores.masked_fill(~right, -torch.inf).amax(1))
+        accumulator.add(queries, self.vectors, excluded, real)
         others = (len(self) - real.sum(1)).clamp(min=1)
         random = (queries @ self._sum - (scores * real).sum(1)) / others
-        return tally.ranking(random, len(self))
+        return accumulator.ranking(random, len(self))
 
 
 class RankAccumulator:
-    """Sums up over chunks of pictures what a ranking tells; fields are ``[q]``.
+    """Accumulates a ranking over chunks of pictures; fields are ``[q]``.
 
     Args:
-        best: each text's score of its best target.
+        best: for each text the score of its best target.
     """
 
     def __init__(self, best: Tensor) -> None:
         self.best = best
         self.above = torch.zeros_like(best, dtype=torch.float64)
         self.hardest = torch.full_like(best, -1.0)
-        # Of all other pictures to the best target, in the softmax.
+        # Of all pictures outside the targets against the best target, in the softmax.
         self.odds = torch.zeros_like(best, dtype=torch.float64)
 
     def add(
         self, queries: Tensor, vectors: Tensor, targets: Tensor, real: Tensor, weight: float = 1.0
     ) -> None:
-        """Compares every text with every picture but its targets.
+        """Compares every text with every picture except its targets.
 
         Args:
             vectors: float32 ``[n, dim]``.
-            targets: positions in ``vectors``, ``[q, most]``; those not ``real`` are padding.
-            weight: how many pictures each of these stands for.
+            targets: positions in ``vectors``, ``[q, most]``.
+            real: which targets are not padding, bool ``[q, most]``.
+            weight: how many pictures each of these represents.
         """
         step = max(1, _CHUNK_SCORES // max(len(queries), 1))
         for start in range(0, len(vectors), step):
@@ -150,7 +151,11 @@ class RankAccumulator:
             self.odds += weight * scores.sum(1, dtype=torch.float64)
 
     def ranking(self, random: Tensor, corpus_size: int) -> Ranking:
-        """What was summed up, with the mean similarity to random pictures, ``[q]``."""
+        """The accumulated ranking.
+
+        Args:
+            random: mean similarity to all pictures outside the targets, ``[q]``.
+        """
         return Ranking(
             _floats(1 + self.above),
             _floats(self.best),
@@ -162,7 +167,7 @@ class RankAccumulator:
 
 
 def pad(targets: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positions ``[q, most]``, filled up with 0, and which of them are real."""
+    """Positions, int64 ``[q, most]``, padded with 0, and which of them are real, bool."""
     most = max(map(len, targets), default=1)
     padded = np.zeros((len(targets), most), np.int64)
     real = np.zeros((len(targets), most), bool)

@@ -1,8 +1,8 @@
-"""Rewards: small callables from rankings to numbers, one for each text.
+"""Rewards: small callables that turn rankings into one number for each text.
 
-The paper's reward is linear in the rank, not normalised, plus one for the output's format (as its
-reviewers quote it; its formulas could not be read). The linear one here is normalised, the others
-are ours, but for ``similarity``: that is the reward which the paper warns of, here to show why.
+The paper's reward is linear in the rank and not normalised, plus a reward for the output format (as
+its reviewers quote it; we could not read its formulas). Our linear reward is normalised. The others
+are ours, except for ``similarity``, which the paper warns against; it is here to show why.
 """
 
 from collections import Counter
@@ -16,35 +16,35 @@ from models.rewriter.tasks import TASKS, parse_rewrite
 from training.rewards.ranking import Floats, Ranking
 
 _MOST_WORDS = 24
-_MOST_COMMAS = 2  # more is a list of guesses
+_MOST_COMMAS = 2  # more make a list of guesses
 
 
 class Rollout(NamedTuple):
-    """A step's completions as the rewards see them."""
+    """The completions of a step, as the rewards see them."""
 
     completions: Sequence[str]  # as the model wrote them
-    clip_tokens: Sequence[int]  # of what is searched
+    clip_tokens: Sequence[int]  # lengths of the texts that are searched
     context_length: int  # of the encoder
     rewritten: Ranking
-    original: Ranking  # of the queries themselves
+    original: Ranking  # of the queries as typed
 
 
 class Reward(Protocol):
-    """Picklable, without state; ``name`` is what configs and logs call it."""
+    """Picklable and stateless; ``name`` is its name in settings and logs."""
 
     @property
     def name(self) -> str: ...
 
     def __call__(self, rollout: Rollout) -> Floats:
-        """One number for each completion; never raises, whatever the completions hold."""
+        """One number for each completion, ``[completions]``; never raises for any text."""
 
 
 @dataclass(frozen=True)
 class RankLinear:
-    """``(N - rank) / (N - 1)``, from 0 to 1; 1 where N is 1.
+    """``(N - rank) / (N - 1)``, from 0 to 1; 1 if N is 1.
 
-    Source: the paper's Eq. 4 is "purely linear" in the rank (ICLR 2026 review); dividing by N - 1
-    is ours, so that a format reward of 1 weighs the same in every corpus.
+    Source: the paper's Eq. 4 is "purely linear" in the rank (ICLR 2026 review). We divide by N - 1,
+    so that a format reward of 1 weighs the same in every corpus.
     """
 
     name: str = "rank_linear"
@@ -56,7 +56,7 @@ class RankLinear:
 
 @dataclass(frozen=True)
 class RankLog:
-    """``1 - ln(rank) / ln(N)``, from 0 to 1: from 10 to 1 counts as much as from 100 to 10."""
+    """``1 - ln(rank) / ln(N)``, from 0 to 1: rank 10 to 1 is worth as much as 100 to 10."""
 
     name: str = "rank_log"
 
@@ -66,7 +66,7 @@ class RankLog:
 
 @dataclass(frozen=True)
 class Reciprocal:
-    """``1 / rank``, over 0 up to 1: the reciprocal rank of retrieval."""
+    """``1 / rank``, greater than 0 and at most 1: the reciprocal rank of retrieval."""
 
     name: str = "reciprocal"
 
@@ -76,7 +76,7 @@ class Reciprocal:
 
 @dataclass(frozen=True)
 class RankGain:
-    """``rank_log`` of the rewrite less that of the original query, from -1 to 1."""
+    """``rank_log`` of the rewrite minus that of the original query, from -1 to 1."""
 
     name: str = "rank_gain"
 
@@ -86,7 +86,7 @@ class RankGain:
 
 @dataclass(frozen=True)
 class Margin:
-    """Cosine of the best target less that of the best other picture, from -2 to 2."""
+    """Cosine of the best target minus that of the best other picture, from -2 to 2."""
 
     name: str = "margin"
 
@@ -99,7 +99,7 @@ class Contrastive:
     """``1 + max(ln p, -ln N) / ln N``, from 0 to 1; p is the best target's softmax probability.
 
     InfoNCE (van den Oord et al., arXiv 1807.03748) over the whole corpus. A uniform guess, p = 1/N,
-    gives 0, as does everything below it.
+    gives 0, and so does anything less likely.
     """
 
     name: str = "contrastive"
@@ -112,7 +112,7 @@ class Contrastive:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Cosine of the best target, from -1 to 1. Inflates every score; not for training."""
+    """Cosine of the best target, from -1 to 1. Inflates all scores; not for training."""
 
     name: str = "similarity"
 
@@ -122,10 +122,10 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Format:
-    """1 for an answer in good shape, else 0.
+    """1 for a well-formed answer, otherwise 0.
 
-    One line, not empty, within the encoder's limit, no words of the prompt's template, no
-    repetition, no list of guesses, and no longer than a caption is.
+    One line that is not empty, within the encoder's limit, without labels of the prompt, repetition
+    or lists of guesses, and no longer than a caption.
     """
 
     name: str = "format"
@@ -140,7 +140,7 @@ class Format:
 
 
 def is_well_formed(completion: str) -> bool:
-    """Whether an answer has the shape of one caption; the encoder's limit is not looked at."""
+    """Whether an answer has the shape of one caption; the encoder's limit is not checked."""
     if len(completion.strip().splitlines()) != 1 or parse_rewrite(completion) is None:
         return False
     words = completion.casefold().replace(",", " ").split()

@@ -1,4 +1,4 @@
-"""Ranks in a corpus too large to compare whole: hard negatives and a random sample stand for it."""
+"""Ranks in a very large corpus, estimated from hard negatives and a random sample."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from training.rewards.ranking import RankAccumulator, Ranking, pad
 class Pool:
     """Estimates what :class:`training.rewards.ranking.Corpus` computes.
 
-    The pool of a batch are the nearest neighbours of its targets (from FAISS: what is confused with
-    them), each counted once, and a random sample of the rest, drawn anew for every batch. A picture
-    of the sample stands for ``(N - neighbours) / sample`` pictures, so that the expected rank is
-    the exact one.
+    The pool of a batch consists of the nearest neighbours of its targets (from FAISS; the pictures
+    they are confused with), which count once each, and of a random sample of the rest, drawn for
+    every batch. A picture of the sample counts ``(N - neighbours) / sample`` times, so that the
+    expected rank is the exact one.
     """
 
     def __init__(self, index: ImageIndex, hard: int, random: int, seed: int) -> None:
@@ -41,16 +41,16 @@ class Pool:
         local, real = pad([[place[p] for p in positions] for positions in targets], queries.device)
         near_vectors = torch.from_numpy(self._vectors[near])
         scores = torch.einsum("qd,qtd->qt", queries, near_vectors[local])
-        tally = RankAccumulator(scores.masked_fill(~real, -torch.inf).amax(1))
-        tally.add(queries, near_vectors, local, real)
+        accumulator = RankAccumulator(scores.masked_fill(~real, -torch.inf).amax(1))
+        accumulator.add(queries, near_vectors, local, real)
 
         rest = np.setdiff1d(np.arange(len(self._index)), near, assume_unique=True)
         drawn = self._rng.choice(rest, min(self._random, len(rest)), replace=False)
         sample = torch.from_numpy(self._vectors[drawn])
         weight = len(rest) / max(len(drawn), 1)
-        tally.add(queries, sample, local, torch.zeros_like(real), weight)
+        accumulator.add(queries, sample, local, torch.zeros_like(real), weight)
         random = queries @ sample.mean(0) if len(drawn) else torch.zeros(len(queries))
-        return tally.ranking(random, len(self._index))
+        return accumulator.ranking(random, len(self._index))
 
     def _near(self, targets: set[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """Positions of the targets and of their neighbours, each once."""

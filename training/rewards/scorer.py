@@ -1,4 +1,4 @@
-"""From what a model wrote to rankings: parser, encoder and corpus as serving uses them."""
+"""From a model's answers to rankings, by the parser, encoder and corpus that serving uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from training.settings import RetrieverSettings
 
 @dataclass(frozen=True)
 class Retriever:
-    """The frozen half: what every reward and every metric is measured with."""
+    """The frozen retriever, which every reward and every metric is measured with."""
 
     encoder: Encoder
     index: ImageIndex
@@ -39,7 +39,7 @@ def load_retriever(settings: RetrieverSettings) -> Retriever:
 
 
 class Scorer:
-    """Ranks completions. Remembers the last batch, for each reward of a step asks for it anew."""
+    """Ranks completions. Caches the last batch, because each reward of a step asks for it."""
 
     def __init__(self, retriever: Retriever) -> None:
         self.retriever = retriever
@@ -47,7 +47,7 @@ class Scorer:
         self._answer: Rollout | None = None
 
     def rank(self, texts: Sequence[str], targets: Sequence[Sequence[str]]) -> Ranking:
-        """Ranks texts as they are.
+        """Ranks texts without parsing them.
 
         Args:
             targets: for each text the ids of its right pictures.
@@ -59,13 +59,13 @@ class Scorer:
     def rollout(
         self, completions: Sequence[str], queries: Sequence[str], targets: Sequence[Sequence[str]]
     ) -> Rollout:
-        """Ranks what would be searched for each completion, and each query as it is."""
+        """Ranks what would be searched for each completion, and each query as typed."""
         asked = (list(completions), list(queries))
         if asked == self._asked and self._answer is not None:
             return self._answer
         texts = searched(completions, queries)
         encoder = self.retriever.encoder
-        # Both in one batch and one matrix product; a query stands there once for its group.
+        # Both in one batch and one matrix product, each query once for its group.
         distinct = list(dict.fromkeys(zip(queries, map(tuple, targets), strict=True)))
         both = self.rank(
             [*texts, *(query for query, _ in distinct)], [*targets, *(ids for _, ids in distinct)]
@@ -84,10 +84,10 @@ class Scorer:
 
 
 def searched(completions: Sequence[str], queries: Sequence[str]) -> list[str]:
-    """What serving would search: the rewrite, or the query where there is none to read."""
+    """What serving would search: the parsed rewrite, or the query if there is none."""
     return [parse_rewrite(c) or q for c, q in zip(completions, queries, strict=True)]
 
 
 def recall_at(k: int, ranking: Ranking) -> float:
-    """Share of texts whose best target is among the first ``k``."""
+    """Share of texts whose best target is among the first ``k``; 0 without any text."""
     return float((ranking.rank <= k).mean()) if len(ranking.rank) else 0.0

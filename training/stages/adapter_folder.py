@@ -4,8 +4,8 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from models.common.errors import GrapeError
-from models.retriever.manifest import IndexManifest
 from models.rewriter.adapter import (
     CONFIG,
     GRAPE_JSON,
@@ -24,103 +23,111 @@ from models.rewriter.adapter import (
 )
 from models.rewriter.tasks import Task
 from training.data.rows import Row
-from training.evaluation.slices import Slice
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
-from training.stages.monitor import Monitor
-from training.stages.warm_start import LOSSES
+from training.stages.monitor import Validation
+from training.stages.sft import LOSSES
+from training.stages.training_run import TrainingRun
 
-_CANARIES = 8
+_CANARIES = 8  # of each task
 _PACKAGES = ("torch", "transformers", "peft", "trl", "open_clip_torch", "faiss-cpu")
+_LOSSES_SHOWN = 10
+_NOT_ON_THE_CARD = {
+    "config", "debug", "start_from", "out", "work", "index", "dry_run", "resume", "vllm_server",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The test split, slice by slice: searched as it is, by the frozen model, by the tuned one."""
+class Trained:
+    """What the stages of a run made."""
 
-    direct: list[Slice]
-    frozen: list[Slice]
-    tuned: list[Slice]
-    notes: list[str]
+    adapter: Path  # folder of the PEFT adapter
+    sft_examples: int = 0
+    curve: Sequence[Validation] = ()  # of GRPO
 
 
-def write_adapter(
-    settings: TrainSettings,
-    base: LanguageModel,
-    tasks: dict[str, Task],
-    trained: Path,
-    rows: Sequence[Row],
-    index: IndexManifest,
-    monitor: Monitor | None,
-    sft_examples: int,
-) -> None:
-    """Writes the folder beside and renames it into place; metrics are added when they are known."""
-    beside = settings.out.with_name(f".{settings.out.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    half = {name: value.half().contiguous() for name, value in load_file(trained / WEIGHTS).items()}
-    save_file(half, beside / WEIGHTS)
-    (beside / WEIGHTS).chmod(0o644)
-    config = json.loads((trained / CONFIG).read_text())
-    config["base_model_name_or_path"] = base.name  # not a path of this machine
-    (beside / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    manifest = AdapterManifest(
-        base_model=base.name,
-        base_revision=base.revision,
-        tasks={name: task.hash for name, task in tasks.items()},
-        encoder=index.encoder.name.rsplit("/", 1)[-1],
-        encoder_weights_sha256=index.encoder.weights_sha256,
-        corpus_sha256=index.ids_sha256,
-        reward=dict(settings.rewards),
-        seed=settings.seed,
-        started_from=_started_from(settings, base),
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        metrics_before={},
-        metrics_after={},
-        canaries=_canaries(base, beside, tasks, rows),
+@dataclass(frozen=True)
+class HeldOutResult:
+    """What the test split says about a finished adapter."""
+
+    before: Mapping[str, float]  # R@10 of the frozen model, by slice
+    after: Mapping[str, float]  # R@10 with the adapter
+    summary: str  # Markdown
+
+
+def write_adapter(run: TrainingRun, trained: Trained) -> None:
+    """Writes the folder under a temporary name and renames it into place.
+
+    The metrics are added by :func:`add_test` after the test.
+
+    Raises:
+        GrapeError: the adapter changes no answer.
+    """
+    out = run.settings.out
+    folder = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_peft_files(trained.adapter, folder, run.base.name)
+    manifest = _manifest(run, _canaries(run.base, folder, run.tasks, run.validation_rows()))
+    (folder / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
+    (folder / "README.md").write_text(card(run.settings, run.base, trained))
+    shutil.rmtree(out, ignore_errors=True)
+    folder.rename(out)
+
+
+def add_test(run: TrainingRun, trained: Trained, test: HeldOutResult) -> None:
+    """Adds the result of the test to grape.json and to the model card."""
+    out = run.settings.out
+    path = out / GRAPE_JSON
+    manifest = AdapterManifest.model_validate_json(path.read_bytes())
+    filled = manifest.model_copy(
+        update={"metrics_before": dict(test.before), "metrics_after": dict(test.after)}
     )
-    if all(canary.base == canary.tuned for canary in manifest.canaries):
+    path.write_text(filled.model_dump_json(indent=2) + "\n")
+    (out / "README.md").write_text(card(run.settings, run.base, trained, test))
+
+
+def _write_peft_files(trained: Path, folder: Path, base_name: str) -> None:
+    weights = load_file(trained / WEIGHTS)
+    save_file(
+        {name: value.half().contiguous() for name, value in weights.items()}, folder / WEIGHTS
+    )
+    (folder / WEIGHTS).chmod(0o644)
+    config = json.loads((trained / CONFIG).read_text())
+    config["base_model_name_or_path"] = base_name  # not a path of this machine
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
+    if all(canary.base == canary.tuned for canary in canaries):
         raise GrapeError(
             "The trained adapter changes no answer: give it more --steps or a higher "
             "--learning-rate. Nothing was written."
         )
-    (beside / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (beside / "README.md").write_text(card(settings, base, monitor, sft_examples, None))
-    shutil.rmtree(settings.out, ignore_errors=True)
-    beside.rename(settings.out)
-
-
-def add_metrics(
-    settings: TrainSettings,
-    base: LanguageModel,
-    monitor: Monitor | None,
-    sft_examples: int,
-    compared: Comparison,
-) -> None:
-    """Fills in what the test split says."""
-    path = settings.out / GRAPE_JSON
-    manifest = AdapterManifest.model_validate_json(path.read_bytes())
-    filled = manifest.model_copy(
-        update={
-            "metrics_before": {f"{s.name} R@10": round(s.r_at_10, 4) for s in compared.frozen},
-            "metrics_after": {f"{s.name} R@10": round(s.r_at_10, 4) for s in compared.tuned},
-        }
+    index = run.scorer.retriever.index.manifest
+    return AdapterManifest(
+        base_model=run.base.name,
+        base_revision=run.base.revision,
+        tasks={name: task.hash for name, task in run.tasks.items()},
+        encoder=index.encoder.name.rsplit("/", 1)[-1],
+        encoder_weights_sha256=index.encoder.weights_sha256,
+        corpus_sha256=index.ids_sha256,
+        reward=dict(run.settings.rewards),
+        seed=run.settings.seed,
+        started_from=_started_from(run.settings, run.base),
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        metrics_before={},
+        metrics_after={},
+        canaries=canaries,
     )
-    path.write_text(filled.model_dump_json(indent=2) + "\n")
-    text = card(settings, base, monitor, sft_examples, compared)
-    (settings.out / "README.md").write_text(text)
-
-
-def _started_from(settings: TrainSettings, base: LanguageModel) -> str | None:
-    return open_adapter(settings.start_from, base.revision).name if settings.start_from else None
 
 
 def _canaries(
-    base: LanguageModel, folder: Path, tasks: dict[str, Task], rows: Sequence[Row]
+    base: LanguageModel, folder: Path, tasks: Mapping[str, Task], rows: Sequence[Row]
 ) -> list[Canary]:
-    """Queries with both models' greedy answers; as many as there are tasks of each."""
+    """A few queries of each task with the greedy answers of both models."""
     model, tokenizer = base.load(), base.tokenizer()
-    found = []
+    canaries = []
     tuned_model: torch.nn.Module = PeftModel.from_pretrained(model, str(folder))
     for name, task in tasks.items():
         queries = [row.asked for row in rows if row.task == name][:_CANARIES]
@@ -128,82 +135,90 @@ def _canaries(
         tuned = greedy_answers(tuned_model, tokenizer, prompts, task.max_tokens)
         with tuned_model.disable_adapter():  # type: ignore[operator]
             before = greedy_answers(tuned_model, tokenizer, prompts, task.max_tokens)
-        found += [
+        canaries += [
             Canary(task=name, query=q, base=b, tuned=t)
             for q, b, t in zip(queries, before, tuned, strict=True)
         ]
-    return found
+    return canaries
+
+
+def _started_from(settings: TrainSettings, base: LanguageModel) -> str | None:
+    return open_adapter(settings.start_from, base.revision).name if settings.start_from else None
 
 
 def card(
     settings: TrainSettings,
     base: LanguageModel,
-    monitor: Monitor | None,
-    sft_examples: int,
-    compared: Comparison | None,
+    trained: Trained,
+    test: HeldOutResult | None = None,
 ) -> str:
-    """The model card: data, settings, curve, before and after by language."""
-    started = _started_from(settings, base)
-    taught = "samples or the row's own English" if settings.warm_start_english else "samples"
+    """The model card: data, settings, loss, validation curve, test; Markdown."""
+    sections = [
+        _introduction(settings, base, trained),
+        _settings_table(settings),
+        _loss_table(settings),
+        _validation_table(trained.curve),
+    ]
+    if test:
+        sections.append(f"**Test split**, held-out pictures\n\n{test.summary}")
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _introduction(settings: TrainSettings, base: LanguageModel, trained: Trained) -> str:
+    source = "samples or the row's own English" if settings.warm_start_english else "samples"
+    warm_start = f"{trained.sft_examples} best-ranked {source}" if settings.warm_start else "none"
     lines = [
         f"# Adapter of {base.name}: {', '.join(settings.tasks)}",
         "",
-        "Rewrites queries into captions that a frozen CLIP encoder knows. Made by `grape train`;",
-        "`grape serve --adapter FOLDER` serves it, and any PEFT or vLLM does too.",
+        "Rewrites queries into captions that a frozen CLIP encoder understands. Trained by",
+        "`grape train`; serve it with `grape serve --adapter FOLDER`, or with PEFT or vLLM.",
         "",
-        f"**Data**: `{settings.data}`. **Warm start**: "
-        + (f"{sft_examples} best-ranked {taught}." if settings.warm_start else "none."),
-        *([f"**Went on from**: `{started}`."] if started else []),
-        "",
-        "**Settings**",
-        "",
-        "| setting | value |",
-        "|---|---|",
+        f"**Data**: `{settings.data}`. **Warm start**: {warm_start}.",
     ]
-    shown = settings.model_dump(mode="json")
-    hidden = {"config", "debug", "start_from", "out", "work", "index", "dry_run", "resume"}
-    hidden |= {"vllm_server"}
-    lines += [f"| {name} | {value} |" for name, value in shown.items() if name not in hidden]
-    if losses := _losses(settings):
-        lines += ["", "**Warm start**, loss of the answers' tokens", ""]
-        lines += ["| step | " + " | ".join(str(step) for step, _ in losses) + " |"]
-        lines += ["|---" * (len(losses) + 1) + "|"]
-        lines += ["| loss | " + " | ".join(f"{loss:.2f}" for _, loss in losses) + " |"]
-    if monitor and monitor.curve:
-        lines += ["", "**Validation**, greedy rewrites of a fixed sample", ""]
-        lines += ["| step | R@1 | R@10 | mean rank | to target | to random | gap |"]
-        lines += ["|---:|---:|---:|---:|---:|---:|---:|"]
-        lines += [
-            f"| {s.step} | {s.r_at_1:.3f} | {s.r_at_10:.3f} | {s.mean_rank:.0f} | {s.target:.3f} | "
-            f"{s.random:.3f} | {s.gap:.3f} |"
-            for s in monitor.curve
-        ]
-    if compared:
-        lines += ["", "**Test split**, pictures that were no target in training", ""]
-        lines += [table(compared), "", *compared.notes]
-    return "\n".join(lines) + "\n"
-
-
-def _losses(settings: TrainSettings) -> list[tuple[int, float]]:
-    """About ten points of the last round's curve."""
-    found = sorted(settings.work_folder.glob(f"warm_start*/{LOSSES}"))
-    if not found:
-        return []
-    curve = json.loads(found[-1].read_text())
-    return [tuple(point) for point in curve[:: max(1, len(curve) // 10)]]
-
-
-def table(compared: Comparison) -> str:
-    """Markdown: R@10 of each slice, with 95 % bootstrap intervals over queries."""
-    lines = [
-        "| | queries | direct R@10 | frozen LLM R@10 | tuned R@10 |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for direct, frozen, tuned in zip(compared.direct, compared.frozen, compared.tuned, strict=True):
-        cells = [f"{s.r_at_10:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in (direct, frozen, tuned)]
-        lines.append(f"| {direct.name} | {direct.queries} | {' | '.join(cells)} |")
+    if started_from := _started_from(settings, base):
+        lines.append(f"**Continued from**: `{started_from}`.")
     return "\n".join(lines)
 
 
-def as_json(compared: Comparison) -> str:
-    return json.dumps(asdict(compared), indent=2) + "\n"
+def _settings_table(settings: TrainSettings) -> str:
+    shown = settings.model_dump(mode="json", exclude=_NOT_ON_THE_CARD)
+    rows = [f"| {name} | {value} |" for name, value in shown.items()]
+    return "\n".join(["**Settings**", "", "| setting | value |", "|---|---|", *rows])
+
+
+def _loss_table(settings: TrainSettings) -> str:
+    """About ten points of the last round's curve; empty without a warm start."""
+    files = sorted(settings.work_folder.glob(f"warm_start*/{LOSSES}"))
+    curve = json.loads(files[-1].read_text()) if files else []
+    if not curve:
+        return ""
+    points = curve[:: max(1, len(curve) // _LOSSES_SHOWN)]
+    return "\n".join(
+        [
+            "**Warm start**, loss of the answers' tokens",
+            "",
+            "| step | " + " | ".join(str(step) for step, _ in points) + " |",
+            "|---" * (len(points) + 1) + "|",
+            "| loss | " + " | ".join(f"{loss:.2f}" for _, loss in points) + " |",
+        ]
+    )
+
+
+def _validation_table(curve: Sequence[Validation]) -> str:
+    """Empty without GRPO."""
+    if not curve:
+        return ""
+    rows = [
+        f"| {s.step} | {s.r_at_1:.3f} | {s.r_at_10:.3f} | {s.mean_rank:.0f} | {s.target:.3f} | "
+        f"{s.random:.3f} | {s.gap:.3f} |"
+        for s in curve
+    ]
+    return "\n".join(
+        [
+            "**Validation**, greedy rewrites of a fixed sample",
+            "",
+            "| step | R@1 | R@10 | mean rank | to target | to random | gap |",
+            "|---:|---:|---:|---:|---:|---:|---:|",
+            *rows,
+        ]
+    )

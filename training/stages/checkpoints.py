@@ -3,17 +3,17 @@
 import json
 from pathlib import Path
 
-_STATE = "trainer_state.json"  # what transformers writes last
+_STATE = "trainer_state.json"  # transformers writes it last
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, or None."""
-    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    """The newest complete checkpoint, or None."""
+    complete = [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
+    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
     return str(newest) if newest else None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / _STATE).read_bytes())
     except (OSError, ValueError):

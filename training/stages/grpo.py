@@ -1,4 +1,4 @@
-"""GRPO: TRL's trainer, fed with prompts and with rewards from the whole corpus' ranking."""
+"""GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the whole corpus."""
 
 import random
 import time
@@ -15,19 +15,30 @@ from training.rewards.rewards import REWARDS, Reward
 from training.rewards.scorer import Scorer, recall_at, searched
 from training.settings import TrainSettings
 from training.stages.checkpoints import last_checkpoint
-from training.stages.language_model import LanguageModel, greedy_answers, lora, newline_id
+from training.stages.language_model import (
+    LanguageModel,
+    Tokenizer,
+    greedy_answers,
+    lora,
+    newline_id,
+)
 from training.stages.monitor import Monitor, Validation
 from training.stages.processes import processes
+from training.stages.training_run import TrainingRun
 
 
 class BatchReward:
-    """A reward as TRL calls it. All of a step's share one scorer, which ranks the batch once."""
+    """A reward as TRL calls it. The rewards of a step share a scorer, which ranks the batch once.
 
-    def __init__(self, reward: Reward, scorer: Scorer, tells: bool) -> None:
+    Args:
+        logs_ranking: whether this reward logs the ranking, which one of a step's rewards does.
+    """
+
+    def __init__(self, reward: Reward, scorer: Scorer, logs_ranking: bool) -> None:
         self.__name__ = reward.name
         self._reward = reward
         self._scorer = scorer
-        self._tells = tells  # the first reward logs what the ranking says
+        self._logs_ranking = logs_ranking
 
     def __call__(
         self,
@@ -41,7 +52,7 @@ class BatchReward:
         rollout = self._scorer.rollout(completions, query, targets)
         values = [float(value) for value in self._reward(rollout)]
         log_metric(f"seconds/{self.__name__}", time.perf_counter() - began)
-        if self._tells:
+        if self._logs_ranking:
             ranking = rollout.rewritten
             log_metric("rank/mean", float(ranking.rank.mean()))
             log_metric("rank/r_at_10", recall_at(10, ranking))
@@ -51,98 +62,35 @@ class BatchReward:
         return values
 
 
-def train_grpo(
-    settings: TrainSettings,
-    base: LanguageModel,
-    tasks: Mapping[str, Task],
-    rows: Sequence[Row],
-    validation: Sequence[Row],
-    scorer: Scorer,
-    start: Path | None,
-) -> Monitor:
-    """Runs GRPO; the best adapter by validation lies in ``best`` of the work folder.
+def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
+    """Runs GRPO. The best adapter by validation is in ``best`` of the work folder.
 
     Args:
-        start: a PEFT adapter to begin with, which is also what KL is measured to; else the base
-            model is.
-    """
-    import datasets
-    from transformers import PrinterCallback, set_seed
-    from trl import GRPOConfig, GRPOTrainer
+        start: the PEFT adapter to begin with, and the reference of the KL term; None begins with a
+            new adapter, and the base model is the reference.
 
+    Raises:
+        InputError: the processes cannot share a step evenly.
+    """
+    from transformers import PrinterCallback, set_seed
+    from trl import GRPOTrainer
+
+    settings = run.settings
     folder = settings.work_folder / "grpo"
-    set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
-    model = base.load()
-    tokenizer = base.tokenizer()
-    # A rewrite ends at the first newline; without this every rollout runs to its full length.
-    stops = [newline_id(tokenizer), *_as_list(model.generation_config.eos_token_id)]
-    model.generation_config.eos_token_id = stops
     checkpoint = last_checkpoint(folder) if settings.resume else None
-    # Where KL is measured to a copy of the adapter, transformers restores that copy from a
-    # checkpoint and leaves the policy as it is here.
-    begin = checkpoint or start
-    policy = (
-        PeftModel.from_pretrained(model, str(begin), is_trainable=True)
-        if begin
-        else get_peft_model(model, lora(settings))
-    )
-    monitor = Monitor(
-        settings.work_folder,
-        lambda trained: validate(trained, tokenizer, tasks, validation, scorer),
-        settings.validation_every,
-        settings.patience,
-    )
-    data = datasets.Dataset.from_list(
-        [
-            {
-                "prompt": tasks[row.task].prompt(row.asked),
-                "query": row.query,
-                "targets": list(row.targets),
-            }
-            for row in by_task(rows, settings.prompts_per_step, settings.seed)
-        ]
-    )
-    passes = settings.prompts_per_step * settings.group_size // settings.micro_batch
-    if passes % processes():
-        raise InputError(
-            f"A step of {passes} backward passes cannot be shared by {processes()} processes: "
-            "lower --micro-batch or raise --prompts-per-step."
-        )
+    set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
+    tokenizer = run.base.tokenizer()
+    # If KL is measured to a copy of the adapter, transformers restores only that copy from a
+    # checkpoint. So the policy is loaded from the checkpoint here.
+    policy, stops = _policy(run, tokenizer, checkpoint or start)
+    monitor = _monitor(run, tokenizer)
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,
-        reward_funcs=[
-            BatchReward(REWARDS[name], scorer, tells=position == 0)
-            for position, name in enumerate(settings.rewards)
-        ],
-        train_dataset=data,
+        reward_funcs=_rewards(run),
+        train_dataset=_dataset(run),
         callbacks=[monitor],
-        args=GRPOConfig(
-            output_dir=str(folder),
-            max_steps=settings.steps,
-            per_device_train_batch_size=settings.micro_batch,
-            gradient_accumulation_steps=passes // processes(),
-            num_generations=settings.group_size,
-            max_completion_length=max(task.max_tokens for task in tasks.values()),
-            temperature=settings.temperature,
-            beta=settings.beta,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=2,
-            max_grad_norm=settings.max_grad_norm,
-            reward_weights=list(settings.rewards.values()),
-            logging_steps=1,
-            save_steps=settings.save_every,
-            save_total_limit=2,
-            seed=settings.seed,
-            shuffle_dataset=False,  # by_task has done it
-            gradient_checkpointing=False,
-            bf16=base.on_gpu,
-            use_cpu=not base.on_gpu,
-            report_to=["tensorboard"],
-            disable_tqdm=True,
-            **_rollout_arguments(settings, base, stops),
-        ),
+        args=_config(run, folder, stops),
     )
     trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
@@ -151,47 +99,96 @@ def train_grpo(
     return monitor
 
 
-def by_task(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
-    """Rows in random batches of one task each.
-
-    A step is padded to its longest prompt: one description among names made it four times as long.
-    """
-    rng = random.Random(seed)
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.task, []).append(row)
-    batches = []
-    for group in groups.values():
-        rng.shuffle(group)
-        batches += [group[start : start + size] for start in range(0, len(group), size)]
-    whole = [batch for batch in batches if len(batch) == size] or batches
-    rng.shuffle(whole)
-    return [row for batch in whole for row in batch]
+def _policy(
+    run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None
+) -> tuple[Any, list[int]]:
+    """The base model with a trainable adapter, and the ids of the tokens that end a rewrite."""
+    model = run.base.load()
+    # A rewrite ends at the first newline; otherwise every rollout would use its full length.
+    stops = [newline_id(tokenizer), *_as_list(model.generation_config.eos_token_id)]
+    model.generation_config.eos_token_id = stops
+    if adapter is None:
+        return get_peft_model(model, lora(run.settings)), stops
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True), stops
 
 
-def validate(
-    model: PeftModel, tokenizer: Any, tasks: Mapping[str, Task], rows: Sequence[Row], scorer: Scorer
-) -> Validation:
-    """Greedy rewrites of the fixed sample, ranked in the whole corpus."""
-    answers = [""] * len(rows)
-    for name, task in tasks.items():
-        places = [place for place, row in enumerate(rows) if row.task == name]
-        prompts = [task.prompt(rows[place].asked) for place in places]
-        for place, answer in zip(
-            places, greedy_answers(model, tokenizer, prompts, task.max_tokens), strict=True
-        ):
-            answers[place] = answer
-    texts = searched(answers, [row.query for row in rows])
-    ranking = scorer.rank(texts, [row.targets for row in rows])
-    return Validation(
-        step=0,
-        r_at_1=recall_at(1, ranking),
-        r_at_10=recall_at(10, ranking),
-        mean_rank=float(ranking.rank.mean()),
-        target=float(ranking.positive.mean()),
-        random=float(ranking.random.mean()),
-        gap=float((ranking.positive - ranking.random).mean()),
+def _monitor(run: TrainingRun, tokenizer: Tokenizer) -> Monitor:
+    settings, rows = run.settings, run.validation_rows()
+    return Monitor(
+        settings.work_folder,
+        lambda model: validate(model, tokenizer, run.tasks, rows, run.scorer),
+        settings.validation_every,
+        settings.patience,
     )
+
+
+def _rewards(run: TrainingRun) -> list[BatchReward]:
+    return [
+        BatchReward(REWARDS[name], run.scorer, logs_ranking=position == 0)
+        for position, name in enumerate(run.settings.rewards)
+    ]
+
+
+def _dataset(run: TrainingRun) -> Any:
+    """The prompts in the order of training, with what the rewards need to know."""
+    import datasets
+
+    settings = run.settings
+    rows = by_task(run.training_rows(), settings.prompts_per_step, settings.seed)
+    return datasets.Dataset.from_list(
+        [
+            {
+                "prompt": run.tasks[row.task].prompt(row.asked),
+                "query": row.query,
+                "targets": list(row.targets),
+            }
+            for row in rows
+        ]
+    )
+
+
+def _config(run: TrainingRun, folder: Path, stops: list[int]) -> Any:
+    """TRL's GRPOConfig."""
+    from trl import GRPOConfig
+
+    settings, on_gpu = run.settings, run.base.on_gpu
+    return GRPOConfig(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=_passes(settings),
+        num_generations=settings.group_size,
+        max_completion_length=max(task.max_tokens for task in run.tasks.values()),
+        temperature=settings.temperature,
+        beta=settings.beta,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=2,
+        max_grad_norm=settings.max_grad_norm,
+        reward_weights=list(settings.rewards.values()),
+        logging_steps=1,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=settings.seed,
+        shuffle_dataset=False,  # by_task has shuffled it
+        gradient_checkpointing=False,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+        **_rollout_arguments(settings, run.base, stops),
+    )
+
+
+def _passes(settings: TrainSettings) -> int:
+    """Backward passes of each process in a step."""
+    passes = settings.prompts_per_step * settings.group_size // settings.micro_batch
+    if passes % processes():
+        raise InputError(
+            f"{processes()} processes cannot share a step of {passes} backward passes: "
+            "lower --micro-batch or raise --prompts-per-step."
+        )
+    return passes // processes()
 
 
 def _rollout_arguments(
@@ -209,6 +206,52 @@ def _rollout_arguments(
         "vllm_gpu_memory_utilization": settings.vllm_gpu_memory,
         "generation_kwargs": {"stop_token_ids": stops},
     }
+
+
+def by_task(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+    """Rows in random batches of ``size``, each of a single task.
+
+    A step is padded to its longest prompt: one description among names made it four times as long.
+    """
+    rng = random.Random(seed)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.task, []).append(row)
+    batches = []
+    for group in groups.values():
+        rng.shuffle(group)
+        batches += [group[start : start + size] for start in range(0, len(group), size)]
+    whole = [batch for batch in batches if len(batch) == size] or batches
+    rng.shuffle(whole)
+    return [row for batch in whole for row in batch]
+
+
+def validate(
+    model: PeftModel,
+    tokenizer: Tokenizer,
+    tasks: Mapping[str, Task],
+    rows: Sequence[Row],
+    scorer: Scorer,
+) -> Validation:
+    """Greedy rewrites of the fixed sample, ranked in the whole corpus."""
+    answers = [""] * len(rows)
+    for name, task in tasks.items():
+        places = [place for place, row in enumerate(rows) if row.task == name]
+        prompts = [task.prompt(rows[place].asked) for place in places]
+        written = greedy_answers(model, tokenizer, prompts, task.max_tokens)
+        for place, answer in zip(places, written, strict=True):
+            answers[place] = answer
+    texts = searched(answers, [row.query for row in rows])
+    ranking = scorer.rank(texts, [row.targets for row in rows])
+    return Validation(
+        step=0,
+        r_at_1=recall_at(1, ranking),
+        r_at_10=recall_at(10, ranking),
+        mean_rank=float(ranking.rank.mean()),
+        target=float(ranking.positive.mean()),
+        random=float(ranking.random.mean()),
+        gap=float((ranking.positive - ranking.random).mean()),
+    )
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

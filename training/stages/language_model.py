@@ -29,7 +29,7 @@ _GREEDY_BATCH = 64
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A base model: ``name`` is what the user calls it, ``path`` where transformers finds it."""
+    """A base model: ``name`` is the user's name for it, ``path`` is where transformers finds it."""
 
     name: str
     path: str
@@ -40,7 +40,7 @@ class LanguageModel:
         """Finds the checkpoint of a base model: a demo model, a folder, or a hub name.
 
         Raises:
-            InputError: a demo model that is not prepared, or a name that the hub does not have.
+            InputError: a demo model that is not prepared, or a name that the hub does not know.
         """
         path = find_checkpoint(name)
         if path == Path(name):
@@ -53,10 +53,10 @@ class LanguageModel:
         return checkpoint_revision(Path(self.path))
 
     def load(self) -> PreTrainedModel:
-        """float32 on a CPU, which computes nothing faster; bfloat16 on a GPU.
+        """The weights: float32 on a CPU, bfloat16 on a GPU.
 
         Raises:
-            InputError: no such model.
+            InputError: transformers cannot load the model.
         """
         quiet()
         dtype = torch.bfloat16 if self.on_gpu else torch.float32
@@ -71,7 +71,7 @@ class LanguageModel:
         return model
 
     def tokenizer(self) -> Tokenizer:
-        """Pads to the left, as generation needs."""
+        """The tokenizer, padding on the left as generation requires."""
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(self.path, padding_side="left")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -79,19 +79,19 @@ class LanguageModel:
 
 
 def newline_id(tokenizer: Tokenizer) -> int:
-    """The token of the newline that ends a rewrite.
+    """The id of the newline token that ends a rewrite.
 
     Raises:
-        InputError: the tokenizer writes it as several tokens.
+        InputError: the tokenizer has no such token.
     """
     ids = tokenizer.encode(f"a{STOP}", add_special_tokens=False)
     if tokenizer.decode(ids[-1:]) != STOP:
-        raise InputError("This model's tokenizer has no token of its own for a newline.")
+        raise InputError("This model's tokenizer has no separate token for a newline.")
     return int(ids[-1])
 
 
 def lora(settings: TrainSettings) -> LoraConfig:
-    """The adapter that training starts from."""
+    """The configuration of a new adapter."""
     targets = settings.lora_targets
     return LoraConfig(
         r=settings.lora_rank,
@@ -102,7 +102,7 @@ def lora(settings: TrainSettings) -> LoraConfig:
 
 
 def peft_model(model: Any) -> PeftModel:
-    """The trained model, which TRL has wrapped."""
+    """The trained model, as TRL wrapped it."""
     assert isinstance(model, PeftModel)
     return model
 
@@ -111,7 +111,7 @@ def peft_model(model: Any) -> PeftModel:
 def greedy_answers(
     model: torch.nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int
 ) -> list[str]:
-    """One greedy answer to each prompt, up to its first newline."""
+    """One greedy answer to each prompt, up to the first newline, in the order of the prompts."""
     was_training = model.training
     model.eval()
     stops = [newline_id(tokenizer)]
@@ -142,7 +142,7 @@ def greedy_answers(
 
 
 def quiet() -> None:
-    """TRL, datasets and transformers say much that helps nobody who trains a rewriter."""
+    """Silences output of TRL, datasets and transformers that does not help to train a rewriter."""
     import datasets
     import transformers
 

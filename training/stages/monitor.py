@@ -1,4 +1,4 @@
-"""What is told of a GRPO run: a line a step, TensorBoard, the validation; and the best is kept."""
+"""Logs and validates a run: a line for each step, TensorBoard, and the best adapter kept."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from models.common.progress import say
 from training.stages.processes import is_first
 
-_LINE = {  # name in the line: TRL's name
+_LINE = {  # our name in the progress line: TRL's name
     "reward": "reward",
     "rank": "rank/mean",
-    "in ten": "rank/r_at_10",
+    "R@10": "rank/r_at_10",
     "flat": "frac_reward_zero_std",
     "tokens": "completions/mean_length",
     "kl": "kl",
@@ -28,24 +28,24 @@ _LINE = {  # name in the line: TRL's name
 
 
 class Validation(NamedTuple):
-    """One judgement on the fixed validation sample."""
+    """One evaluation on the fixed validation sample."""
 
     step: int
     r_at_1: float
     r_at_10: float
     mean_rank: float
-    target: float  # mean similarity to the target, to random pictures, and their gap
+    target: float  # mean cosine to the target, to random pictures, and their difference
     random: float
     gap: float
 
     @property
-    def merit(self) -> tuple[float, float]:
-        """What the best is chosen by: R@10, and where that is alike the mean rank."""
+    def quality(self) -> tuple[float, float]:
+        """What the best adapter is chosen by: R@10, then the mean rank."""
         return self.r_at_10, -self.mean_rank
 
 
 class Progress(TrainerCallback):
-    """A line now and then: step, loss, and the time that is left."""
+    """Prints step, loss and the time left, each time that the trainer logs."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -73,9 +73,15 @@ class Progress(TrainerCallback):
 
 
 class Monitor(TrainerCallback):
-    """Judges every few steps, keeps the best adapter, and ends the run when it gets no better.
+    """Validates every few steps, keeps the best adapter, and stops a run that no longer improves.
 
-    What was judged is kept in ``validation.jsonl``: after a resume it goes on from there.
+    The results are kept in ``validation.jsonl``, from which a resumed run continues.
+
+    Args:
+        work: the work folder.
+        validate: evaluates a model on the validation sample.
+        every: steps between two validations.
+        patience: validations without a new best before the run stops.
     """
 
     def __init__(
@@ -92,7 +98,9 @@ class Monitor(TrainerCallback):
         self._patience = patience
         self.curve: list[Validation] = []
         self.steps: list[dict[str, float]] = []
-        self.log: Callable[[dict[str, float]], None] | None = None  # the trainer's, once it is made
+        self.log: Callable[[dict[str, float]], None] | None = (
+            None  # the trainer's, once there is one
+        )
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -100,10 +108,10 @@ class Monitor(TrainerCallback):
         if self._file.is_file():
             lines = self._file.read_text().splitlines()
             self.curve = [Validation(**json.loads(line)) for line in lines]
-            # What came after the checkpoint comes again.
+            # The steps after the checkpoint will be validated again.
             self.curve = [seen for seen in self.curve if seen.step <= state.global_step]
         if not self.curve:
-            self._judge(state.global_step, kwargs["model"])
+            self._run_validation(state.global_step, kwargs["model"])
 
     def on_log(
         self,
@@ -132,20 +140,23 @@ class Monitor(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            self._judge(state.global_step, kwargs["model"])
-            best = max(range(len(self.curve)), key=lambda i: self.curve[i].merit)
+            self._run_validation(state.global_step, kwargs["model"])
+            best = max(range(len(self.curve)), key=lambda i: self.curve[i].quality)
             if len(self.curve) - 1 - best >= self._patience:
-                say(f"No better for {self._patience} judgements: stopping at {state.global_step}.")
+                say(
+                    f"No improvement in {self._patience} validations: stopping at step "
+                    f"{state.global_step}."
+                )
                 control.should_training_stop = True
 
-    def _judge(self, step: int, model: PeftModel) -> None:
-        best_so_far = max((seen.merit for seen in self.curve), default=(-math.inf, 0.0))
+    def _run_validation(self, step: int, model: PeftModel) -> None:
+        best_so_far = max((seen.quality for seen in self.curve), default=(-math.inf, 0.0))
         seen = self._validate(model)._replace(step=step)
         self.curve.append(seen)
-        if seen.merit > best_so_far and is_first():
+        if seen.quality > best_so_far and is_first():
             model.save_pretrained(str(self._best), selected_adapters=["default"])
         if not is_first():
-            return  # every process judges, so that all stop at the same step; one writes
+            return  # every process validates, so that all stop at the same step; one writes
         self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
         if self.log:
             self.log({f"validation/{k}": v for k, v in seen._asdict().items() if k != "step"})

@@ -1,10 +1,11 @@
-"""Rewrites of training queries by the language model as it is, kept in a file as they come."""
+"""Rewrites sampled from a language model, kept in a file as they arrive."""
 
 import asyncio
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -18,21 +19,37 @@ _CHUNK = 64  # queries between two writes
 
 
 class Samples(NamedTuple):
-    """What the model wrote after one query's prompt, unparsed."""
+    """What the model wrote for one query, unparsed."""
 
     greedy: str
     drawn: tuple[str, ...]
-    seconds: float = 0.0  # of the engine's time, with the rest of its chunk at once
+    seconds: float = 0.0  # engine time per query, with the whole chunk running at once
 
 
-NOTHING = Samples("", ())  # of a row that was never asked, and may still know its answer
+NO_SAMPLES = Samples("", ())  # of a row that was never sampled
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """One greedy answer and ``count`` sampled ones for each row."""
+
+    tasks: Mapping[str, Task]  # the prompts, by the rows' tasks
+    rows: Sequence[Row]
+    count: int
+    temperature: float
+    path: Path  # JSON lines; keeps what is done, so that an interrupted request continues
+    minutes: float | None = None  # rows left after this time get no samples; 0: read the file only
+
+    def key(self, row: Row) -> str:
+        """Identifies the prompt of a row in the file."""
+        return f"{self.tasks[row.task].hash[:12]} {row.asked}"
 
 
 class Engine:
-    """vLLM as serving uses it, one model at a time; started only when something is left to ask."""
+    """vLLM as serving uses it, one model at a time; started only if something is left to sample."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.Runner()  # an engine belongs to the loop that it was started in
+        self._loop = asyncio.Runner()  # an engine belongs to the event loop that started it
         self._model = ""
         self._rewriter: Rewriter | None = None
 
@@ -43,18 +60,12 @@ class Engine:
         self._stop()
         self._loop.close()
 
-    def samples(
-        self,
-        model: str,
-        tasks: Mapping[str, Task],
-        rows: Sequence[Row],
-        count: int,
-        temperature: float,
-        path: Path,
-        minutes: float | None = None,
-    ) -> dict[Row, Samples]:
-        """:func:`sample_rewrites` of a checkpoint's folder, or of a name on the hub."""
+    def samples(self, model: str, request: SamplingRequest) -> dict[Row, Samples]:
+        """:func:`sample_rewrites` from a model.
 
+        Args:
+            model: a checkpoint's folder, or a name on the hub.
+        """
         if self._model != model:
             self._stop()
 
@@ -64,9 +75,7 @@ class Engine:
                 self._model = model
             return self._rewriter
 
-        return self._loop.run(
-            sample_rewrites(start, tasks, rows, count, temperature, path, minutes)
-        )
+        return self._loop.run(sample_rewrites(start, request))
 
     def _stop(self) -> None:
         if self._rewriter:
@@ -75,32 +84,24 @@ class Engine:
 
 
 async def sample_rewrites(
-    start: Callable[[], Rewriter],
-    tasks: Mapping[str, Task],
-    rows: Sequence[Row],
-    count: int,
-    temperature: float,
-    path: Path,
-    minutes: float | None = None,
+    start: Callable[[], Rewriter], request: SamplingRequest
 ) -> dict[Row, Samples]:
-    """One greedy answer and ``count`` drawn ones for each row.
-
-    ``path`` (JSON lines) keeps what is done; called again after an interruption it goes on there.
-    When ``minutes`` are over, the rows that are left have no samples; 0 only reads the file.
+    """The samples of each row; rows that ran out of time are missing.
 
     Args:
-        start: called only when something is left to do; what it gives stays open.
+        start: gives the rewriter, which stays open; called only if something is left to do.
     """
-    done = {key: samples for key, samples in _read(path).items() if len(samples.drawn) == count}
-    todo = [row for row in rows if _key(tasks[row.task], row) not in done]
-    if todo and minutes != 0:
-        await _draw(start(), tasks, todo, count, temperature, path, done, minutes)
-    keys = {row: _key(tasks[row.task], row) for row in rows}
+    kept = _read(request.path)
+    done = {key: samples for key, samples in kept.items() if len(samples.drawn) == request.count}
+    left = [row for row in request.rows if request.key(row) not in done]
+    if left and request.minutes != 0:
+        done |= await _sample_all(start(), request, left)
+    keys = {row: request.key(row) for row in request.rows}
     return {row: done[key] for row, key in keys.items() if key in done}
 
 
-def joined(one: Mapping[Row, Samples], other: Mapping[Row, Samples]) -> dict[Row, Samples]:
-    """The samples of both; a row in both has the other's greedy answer and all that was drawn."""
+def merged(one: Mapping[Row, Samples], other: Mapping[Row, Samples]) -> dict[Row, Samples]:
+    """The samples of both; a row in both has the other's greedy answer and everything drawn."""
     both = {**one, **other}
     for row in one.keys() & other.keys():
         before, after = one[row], other[row]
@@ -109,50 +110,48 @@ def joined(one: Mapping[Row, Samples], other: Mapping[Row, Samples]) -> dict[Row
     return both
 
 
-async def _draw(
-    rewriter: Rewriter,
-    tasks: Mapping[str, Task],
-    todo: Sequence[Row],
-    count: int,
-    temperature: float,
-    path: Path,
-    done: dict[str, Samples],
-    minutes: float | None,
-) -> None:
+async def _sample_all(
+    rewriter: Rewriter, request: SamplingRequest, left: Sequence[Row]
+) -> dict[str, Samples]:
+    """Samples chunk by chunk until the time is up, and appends each chunk to the file."""
+    minutes = request.minutes
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
-    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
+    chunks = [left[start : start + _CHUNK] for start in range(0, len(left), _CHUNK)]
+    done: dict[str, Samples] = {}
+    request.path.parent.mkdir(parents=True, exist_ok=True)
+    with open(request.path, "a", encoding="utf-8") as file:
         if file.tell():
-            file.write("\n")  # the last line may have been cut off
+            file.write("\n")  # the last line may be incomplete
         for chunk in track(chunks, f"Sampling, {_CHUNK} queries each"):
             if time.monotonic() > deadline:
                 break
-            began = time.monotonic()
-            answers = await asyncio.gather(
-                *(_sample(rewriter, tasks[row.task], row, count, temperature) for row in chunk)
-            )
-            seconds = round((time.monotonic() - began) / len(chunk), 4)
-            for row, answer in zip(chunk, answers, strict=True):
-                samples = answer._replace(seconds=seconds)
-                key = _key(tasks[row.task], row)
-                done[key] = samples
+            found = await _sample_chunk(rewriter, request, chunk)
+            for key, samples in found.items():
                 file.write(json.dumps([key, *samples], ensure_ascii=False) + "\n")
             file.flush()
+            done |= found
+    return done
 
 
-async def _sample(
-    rewriter: Rewriter, task: Task, row: Row, count: int, temperature: float
-) -> Samples:
-    (greedy,) = await rewriter.complete(Prompt(task, row.asked), Sampling())
-    if not count:
+async def _sample_chunk(
+    rewriter: Rewriter, request: SamplingRequest, chunk: Sequence[Row]
+) -> dict[str, Samples]:
+    began = time.monotonic()
+    found = await asyncio.gather(*(_sample(rewriter, request, row) for row in chunk))
+    seconds = round((time.monotonic() - began) / len(chunk), 4)
+    return {
+        request.key(row): samples._replace(seconds=seconds)
+        for row, samples in zip(chunk, found, strict=True)
+    }
+
+
+async def _sample(rewriter: Rewriter, request: SamplingRequest, row: Row) -> Samples:
+    prompt = Prompt(request.tasks[row.task], row.asked)
+    (greedy,) = await rewriter.complete(prompt, Sampling())
+    if not request.count:
         return Samples(greedy, ())
-    drawn = await rewriter.complete(Prompt(task, row.asked), Sampling(count, temperature))
+    drawn = await rewriter.complete(prompt, Sampling(request.count, request.temperature))
     return Samples(greedy, tuple(drawn))
-
-
-def _key(task: Task, row: Row) -> str:
-    return f"{task.hash[:12]} {row.asked}"
 
 
 def _read(path: Path) -> dict[str, Samples]:
@@ -162,6 +161,6 @@ def _read(path: Path) -> dict[str, Samples]:
             try:
                 key, greedy, drawn, *seconds = json.loads(line)
             except ValueError:
-                continue  # cut off while it was written: drawn again
+                continue  # an incomplete line: its query is sampled again
             done[key] = Samples(greedy, tuple(drawn), *seconds)
     return done

@@ -1,39 +1,96 @@
-"""The warm start: SFT on the model's own best-ranked rewrites, on the short prompt.
+"""The warm start: SFT on the model's own best-ranked rewrites (rejection sampling).
 
-Rejection sampling. The prompt with examples draws rewrites; for each query the one that ranks the
-right picture best is kept; SFT teaches the model to write it without the examples. GRPO then starts
-from a model that already answers in shape, at a tenth of the prompt's cost.
+The model writes rewrites on the prompt with examples. For each query, the rewrite that ranks the
+right picture best is kept, and SFT teaches the model to write it on the short prompt. GRPO then
+starts from a model whose answers already have the right shape, at a tenth of the prompt's cost.
 """
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from peft import PeftModel
 
-from models.common.errors import GrapeError
-from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import STOP, Task
+from models.common.errors import GrapeError, InputError
+from models.common.progress import say
+from models.rewriter.adapter import merge_weights
+from models.rewriter.tasks import TASKS, Task
 from training.data.rows import Row
+from training.data.splits import choose
 from training.rewards.rewards import is_well_formed
 from training.rewards.scorer import Scorer
 from training.settings import TrainSettings
-from training.stages.checkpoints import last_checkpoint
-from training.stages.language_model import LanguageModel, Tokenizer, lora, peft_model
-from training.stages.monitor import Progress
-from training.stages.sampling import Samples
+from training.stages.language_model import LanguageModel
+from training.stages.processes import processes
+from training.stages.sampling import NO_SAMPLES, Engine, Samples, SamplingRequest, merged
+from training.stages.sft import SFTExample, fine_tune
+from training.stages.training_run import TrainingRun
 
-LOSSES = "losses.json"  # [step, mean negative log-likelihood of the answers' tokens]
+
+class WarmStart(NamedTuple):
+    """What the warm start leaves."""
+
+    adapter: Path  # folder of the PEFT adapter
+    sft_examples: int
 
 
-class SFTExample(NamedTuple):
-    """A query with the rewrite that SFT teaches."""
+def warm_start(run: TrainingRun) -> WarmStart:
+    """Samples, chooses and fine-tunes, in one or more rounds; continues an interrupted run.
 
-    row: Row
-    rewrite: str
-    rank: int
+    The frozen model writes the samples of the first round, the model fine-tuned so far those of the
+    next. Each round fine-tunes the base model from scratch, on the samples of all rounds.
+
+    Raises:
+        InputError: several processes would do it at once.
+        GrapeError: no rewrite ranks well enough to learn from.
+    """
+    settings, base = run.settings, run.base
+    _check_one_process(settings)
+    sampler: LanguageModel = base
+    prompts: Mapping[str, Task] = TASKS
+    samples: dict[Row, Samples] = {}
+    for number in range(1, settings.warm_start_rounds + 1):
+        samples = merged(samples, _round_samples(run, number, sampler, prompts))
+        examples = choose_sft_examples(
+            run.scorer, samples, settings.warm_start_rank, settings.warm_start_english
+        )
+        say(f"Warm start: {len(examples)} of {len(samples)} queries have a rewrite that ranks well")
+        if not examples:
+            raise GrapeError(
+                "No sampled rewrite ranks well enough to learn from: raise --warm-start-rank or "
+                "--samples, or look at `grape train --dry-run`."
+            )
+        adapter = fine_tune(settings, base, run.tasks, examples, _folder(settings, number))
+        if number < settings.warm_start_rounds:
+            checkpoint = merge_weights(Path(base.path), adapter, adapter.with_name("merged"))
+            sampler = LanguageModel(base.name, str(checkpoint), base.on_gpu)
+            prompts = run.tasks
+    return WarmStart(adapter, len(examples))
+
+
+def _round_samples(
+    run: TrainingRun, number: int, sampler: LanguageModel, prompts: Mapping[str, Task]
+) -> dict[Row, Samples]:
+    """The samples of one round."""
+    settings = run.settings
+    counts, seed = settings.of_tasks(settings.warm_start_queries), settings.seed + number - 1
+    rows = choose(run.rows, "train", counts, seed)
+    # A run that is resumed during SFT continues with the examples that it began with.
+    began = _folder(settings, number).is_dir()
+    request = SamplingRequest(
+        tasks=prompts,
+        rows=rows,
+        count=settings.samples,
+        temperature=settings.sample_temperature,
+        path=run.samples_file(f"samples{_suffix(number)}", sampler),
+        minutes=0 if began else settings.warm_start_minutes,
+    )
+    with Engine() as engine:
+        sampled = engine.samples(sampler.path, request)
+    # A row whose English query is a candidate can be an example without any samples.
+    known = [row for row in rows if row.english and row.task in settings.warm_start_english]
+    return dict.fromkeys(known, NO_SAMPLES) | sampled
 
 
 def choose_sft_examples(
@@ -42,118 +99,56 @@ def choose_sft_examples(
     worst_rank: int,
     with_english: Collection[str] = (),
 ) -> list[SFTExample]:
-    """The best-ranked rewrite of each query; queries that no rewrite answers are left out.
+    """The best-ranked rewrite of each query; queries without a good rewrite are left out.
 
-    Of rewrites that rank alike the one that was written most often is taken, then the shortest:
-    what one query's luck found does not teach the next.
+    Of rewrites with the same rank the most frequent one is taken, then the shortest: a lucky guess
+    for one query does not teach the model anything about the next.
 
     Args:
-        worst_rank: a rewrite that ranks lower is no lesson.
-        with_english: tasks whose rows' own ``english`` is one more candidate: where a model has yet
-            to write a single right answer, it cannot learn from its own.
+        worst_rank: a rewrite that ranks lower is not used.
+        with_english: tasks in which a row's own ``english`` is a candidate too; a model that has
+            never written a right answer cannot learn from its own.
     """
     rows = list(samples)
     texts: list[str] = []
     owners: list[int] = []
     votes: list[int] = []
     for number, (row, sample) in enumerate(samples.items()):
-        given = (row.english,) if row.english and row.task in with_english else ()
-        candidates = (sample.greedy, *sample.drawn, *given)
-        usable = [text for text in candidates if is_well_formed(text)]
-        for text in dict.fromkeys(text.strip() for text in usable):
+        for text, count in _candidates(row, sample, with_english).items():
             texts.append(text)
             owners.append(number)
-            votes.append(sum(other.strip() == text for other in usable))
+            votes.append(count)
     ranks = scorer.rank(texts, [rows[number].targets for number in owners]).rank
-    order = np.lexsort(
-        [np.array([len(t) for t in texts]), -np.array(votes), ranks, np.array(owners)]
-    )
-    sft_examples = {}
+    lengths = np.array([len(text) for text in texts])
+    order = np.lexsort([lengths, -np.array(votes), ranks, np.array(owners)])
+    examples: dict[int, SFTExample] = {}
     for place in order.tolist():
-        if owners[place] not in sft_examples and ranks[place] <= worst_rank:
-            sft_example = SFTExample(rows[owners[place]], texts[place], int(ranks[place]))
-            sft_examples[owners[place]] = sft_example
-    return list(sft_examples.values())
+        owner = owners[place]
+        if owner not in examples and ranks[place] <= worst_rank:
+            examples[owner] = SFTExample(rows[owner], texts[place], int(ranks[place]))
+    return list(examples.values())
 
 
-def warm_start(
-    settings: TrainSettings,
-    base: LanguageModel,
-    tasks: Mapping[str, Task],
-    sft_examples: Sequence[SFTExample],
-    folder: Path,
-) -> Path:
-    """Teaches the lessons; returns the folder of the PEFT adapter. Goes on where it was cut off."""
-    done = folder / "adapter"
-    if done.is_dir():
-        return done
-    if not sft_examples:
-        raise GrapeError(
-            "No sampled rewrite ranks well enough to learn from: raise --warm-start-rank or "
-            "--samples, or look at `grape train --dry-run`."
+def _candidates(row: Row, samples: Samples, with_english: Collection[str]) -> dict[str, int]:
+    """The well-formed rewrites of a query, with how often each was written."""
+    english = (row.english,) if row.english and row.task in with_english else ()
+    written = (samples.greedy, *samples.drawn, *english)
+    return dict(Counter(text.strip() for text in written if is_well_formed(text)))
+
+
+def _check_one_process(settings: TrainSettings) -> None:
+    """Several processes would overwrite each other's samples and checkpoints."""
+    finished = _folder(settings, settings.warm_start_rounds) / "adapter"
+    if processes() > 1 and not finished.is_dir():
+        raise InputError(
+            "The warm start runs in one process: first `grape train --config ... --steps 0 --out "
+            f"WARM --work {settings.work_folder}`, then this command with --resume."
         )
-    from datasets import Dataset
-    from transformers import PrinterCallback, set_seed
-    from trl import SFTConfig, SFTTrainer
-
-    from training.stages.answers_only import AnswersOnlyTrainer
-
-    set_seed(settings.seed)  # the adapter begins at random numbers, before the trainer seeds
-    tokenizer = base.tokenizer()
-    data = Dataset.from_list(
-        [_tokenised(tokenizer, tasks, sft_example) for sft_example in sft_examples]
-    )
-    micro = min(settings.micro_batch, settings.warm_start_batch)
-    trainer_class = SFTTrainer if base.on_gpu else AnswersOnlyTrainer
-    model: Any = base.load()
-    if settings.start_from:
-        before = open_adapter(settings.start_from, base.revision)
-        model = PeftModel.from_pretrained(model, str(before.folder), is_trainable=True)
-    trainer = trainer_class(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=data,
-        peft_config=None if settings.start_from else lora(settings),
-        args=SFTConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(1, settings.warm_start_batch // micro),
-            num_train_epochs=settings.warm_start_epochs,
-            learning_rate=settings.warm_start_learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=10,
-            logging_steps=5,
-            save_steps=50,
-            save_total_limit=2,
-            seed=settings.seed,
-            max_length=256,
-            train_sampling_strategy="group_by_length",  # descriptions would pad names fivefold
-            gradient_checkpointing=False,
-            bf16=base.on_gpu,
-            use_cpu=not base.on_gpu,
-            report_to=["tensorboard"],
-            disable_tqdm=True,
-        ),
-        callbacks=[Progress("warm start")],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    beside = folder / ".adapter"
-    peft_model(trainer.model).save_pretrained(str(beside))
-    history = trainer.state.log_history
-    losses = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
-    (folder / LOSSES).write_text(json.dumps(losses))
-    beside.rename(done)
-    return done
 
 
-def _tokenised(
-    tokenizer: Tokenizer, tasks: Mapping[str, Task], sft_example: SFTExample
-) -> dict[str, list[int]]:
-    """Prompt and rewrite as serving joins them; the newline that ends it is taught too."""
-    prompt = tokenizer.encode(tasks[sft_example.row.task].prompt(sft_example.row.asked))
-    rewrite = tokenizer.encode(f" {sft_example.rewrite}{STOP}", add_special_tokens=False)
-    return {
-        "input_ids": prompt + rewrite,
-        "completion_mask": [0] * len(prompt) + [1] * len(rewrite),
-    }
+def _folder(settings: TrainSettings, number: int) -> Path:
+    return settings.work_folder / f"warm_start{_suffix(number)}"
+
+
+def _suffix(number: int) -> str:
+    return "" if number == 1 else f"-{number}"

@@ -18,8 +18,9 @@ from training.evaluation import gate_fit
 from training.evaluation.gate_fit import Labelled, best_gate, gate_score
 from training.evaluation.queries import described
 from training.evaluation.results import Results
-from training.evaluation.run import _gate_note, evaluate
+from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
+from training.evaluation.summarise import gate_note
 
 KNOWN = tuple(np.linspace(0.4, 0.6, 101).tolist())
 QUERIES = ["red apple", "roter Apfel", "слон", "Hotel", "the round red thing on a tree"]
@@ -120,10 +121,10 @@ def test_a_report_tells_what_the_gate_keeps() -> None:
         "auto": [1] * 5 + [1, 1, 50, 1],
     }
     measured = {name: SimpleNamespace(ranks=found) for name, found in ranks.items()}
-    (note,) = _gate_note([*english, *asked, *german], measured)  # type: ignore[arg-type]
+    (note,) = gate_note([*english, *asked, *german], measured)  # type: ignore[arg-type]
     assert "80.0% of short plain English skips" in note
-    assert "keeps 66.7%" in note
-    assert _gate_note(german, measured) == []  # type: ignore[arg-type]
+    assert "`auto` keeps 66.7%" in note
+    assert gate_note(german, measured) == []  # type: ignore[arg-type]
 
 
 def test_the_shipped_gate_was_fitted() -> None:

@@ -24,13 +24,13 @@ from tests.support.grape_server import GRAPE
 from tests.support.vectors import DIM, unit_vectors
 from training.data.rows import Row
 from training.evaluation.metrics import per_query, scored
-from training.evaluation.queries import described, slices_of
+from training.evaluation.queries import card_slices, described, slices_of
 from training.evaluation.report.trec import write_all
-from training.evaluation.results import ALL, Results
+from training.evaluation.results import ALL, MEAN_OF_LANGUAGES, Results
 from training.evaluation.retrieval import Found, Question, medoid, retrieve
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
-from training.evaluation.statistics import compare, estimate, paired_p
+from training.evaluation.statistics import Slice, compare, estimate, paired_p
 from training.evaluation.systems import SYSTEMS, tasks_of
 from training.rewards.ranking import Corpus
 
@@ -182,10 +182,9 @@ def test_the_randomisation_test_is_exact_where_it_can_be() -> None:
 
 def test_holm_corrects_over_the_slices() -> None:
     ours, theirs = np.array([1.0] * 8 + [0.0] * 8), np.zeros(16)
-    found = {
-        c.slice: c
-        for c in compare("direct", {ALL: range(16), "a": range(8), "b": range(8, 16)}, ours, theirs)
-    }
+    parts = {ALL: range(16), "a": range(8), "b": range(8, 16)}
+    slices = {name: Slice.of(positions) for name, positions in parts.items()}
+    found = {c.slice: c for c in compare("direct", slices, ours, theirs)}
     assert found["a"].wins == 8
     assert found["b"].p_holm == 1.0
     assert found["a"].p == pytest.approx(2 / 2**8)
@@ -198,7 +197,7 @@ def test_slices_of_a_query() -> None:
         Row(query="eine alte Gitarre an der Wand", targets=("a",), language="de"),
     ]
     queries = [described(rows[0], False), described(rows[1], True)]
-    assert slices_of(queries) == {
+    assert {name: part.positions for name, part in slices_of(queries).items()} == {
         ALL: [0, 1],
         "other languages": [1],
         "short plain English": [0],
@@ -210,6 +209,39 @@ def test_slices_of_a_query() -> None:
         "language en": [0],
         "task multilingual": [0, 1],
     }
+
+
+def test_gains_are_averaged_over_languages_with_an_interval() -> None:
+    languages = ("de",) * 90 + ("fr",) * 10 + ("en",) * 5 + ("und",)
+    rows = [Row(query="q", targets=("x",), language=language) for language in languages]
+    rows.append(Row(query="q", targets=("x",), language="de", task="long"))
+    slices = slices_of([described(row, True, card_slices) for row in rows[:105]])
+    assert list(slices) == [ALL, MEAN_OF_LANGUAGES, "de", "en", "fr"]
+    before, after = np.zeros(105), np.array([1.0] * 45 + [0.0] * 45 + [1.0] * 10 + [1.0] * 5)
+    found = {c.slice: c for c in compare("frozen", slices, after, before)}
+    gain = found[MEAN_OF_LANGUAGES].difference
+    assert gain.value == pytest.approx(0.75)  # not .55: every language weighs the same
+    assert 0.65 < gain.low < gain.value < gain.high < 0.85
+    assert (found[MEAN_OF_LANGUAGES].queries, found[MEAN_OF_LANGUAGES].wins) == (100, 55)
+    assert found[MEAN_OF_LANGUAGES].p < 0.001
+    assert found["de"].difference.value == 0.5
+    assert found["de"].difference.low < 0.5 < found["de"].difference.high
+    assert found["fr"].difference == found["en"].difference == estimate(np.ones(2))
+    # A language with one query counts too; another task's queries are not of a language.
+    more = slices_of([described(row, True, card_slices) for row in rows])
+    assert more[MEAN_OF_LANGUAGES].strata[-1] == (105,)
+    assert more["long"].positions == [106]
+    assert estimate(*more[MEAN_OF_LANGUAGES].values(np.append(after, [0, 1]))).value == 0.5
+    alone = slices_of([described(row, True, card_slices) for row in rows[:90]])
+    assert list(alone) == [ALL, "de"]
+
+
+def test_a_weighted_randomisation_test_weighs_strata_alike() -> None:
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(0.5, 1, 20), rng.normal(0, 1, 400)
+    repeated = np.repeat(small, 20)  # the same weight, but twenty times as many queries
+    assert paired_p(small, large) > paired_p(repeated, large)
+    assert paired_p(small) == paired_p(small * 20)
 
 
 def test_every_system_has_its_own_prompt() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from training.data.demo.queries import english_names
+from training.data.demo.names_and_descriptions import english_names
 from training.rewards.ranking import Corpus, Ranking
 from training.rewards.rewards import REWARDS, Reward, Rollout, is_well_formed
 from training.rewards.scorer import Retriever, Scorer

@@ -1,9 +1,9 @@
-"""The benchmarks of the paper and of others, read from their official files.
+"""The benchmarks of the paper and others, read from their official files.
 
-From the hub only XM3600 is read, where no folder is named: of the others no copy of the same split
-was found that somebody keeps, and most ask for their terms to be agreed to first. Each loader's
-docstring says where its facts come from. The paper's numbers in them are those of a public listing;
-its own text could not be read whole.
+Only XM3600 can be read from the hub, if no folder is given. For the others we found no maintained
+copy of the same split, and most require you to agree to their terms first. The docstring of each
+loader names its sources. The paper's numbers in them come from a public listing, because we could
+not read the whole paper.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ LOADERS: dict[str, Callable[[Path, bool], Benchmark]] = {
     "cirr": cirr.load,
 }
 
-# Read by name through `datasets`: a folder that keeps the pictures, and languages.
+# Read by name through `datasets`, given a folder for the pictures, and languages.
 HUB_COPIES: dict[str, Callable[[Path, Sequence[str]], Benchmark]] = {"xm3600": xm3600.load_hub}
 
 __all__ = ["HUB_COPIES", "LOADERS", "Benchmark", "load"]
@@ -32,11 +32,11 @@ def load(name: str, folder: Path, check_counts: bool = True) -> Benchmark:
     """Reads a benchmark from the folder of its official files.
 
     Args:
-        name: a key of ``LOADERS``; capitals do not matter.
-        check_counts: whether a split that is not whole is refused.
+        name: a key of ``LOADERS``; case does not matter.
+        check_counts: whether an incomplete split is refused.
 
     Raises:
-        InputError: no such benchmark, a file that is missing or broken, or wrong counts.
+        InputError: unknown benchmark, a missing or broken file, or wrong counts.
     """
     key = name.casefold()
     if key not in LOADERS:
@@ -46,7 +46,7 @@ def load(name: str, folder: Path, check_counts: bool = True) -> Benchmark:
             + (f"did you mean {' or '.join(close)}?" if close else f"there are {_all_names()}.")
         )
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name the one that holds {key}.")
+        raise InputError(f"{folder} is not a folder: name the folder that holds {key}.")
     return LOADERS[key](folder, check_counts)
 
 

@@ -1,4 +1,4 @@
-"""What a loader gives: the whole gallery of a split, and the queries that are asked of it."""
+"""What a loader returns: the whole gallery of a split, and its queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from training.data.rows import Row
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One split of a data set; every target of its rows is a picture of it.
+    """One split of a data set, whose pictures include every target of its rows.
 
-    The rows' task is the one that serving would choose for the query, so that what is measured is
-    what is served; a loader whose rows have another says so.
+    The task of a row is the one that serving would choose for the query, so that we measure what is
+    served. A loader that deviates says so.
     """
 
     name: str
-    pictures: Mapping[str, Path]  # id to file: the whole gallery of that split, nothing else
+    pictures: Mapping[str, Path]  # id to file: exactly the gallery of that split
     rows: Sequence[Row]
-    about: str  # which split, how many pictures and queries, what the paper says of it
+    about: str  # the split, its pictures and queries, and what the paper says about it

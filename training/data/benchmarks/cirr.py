@@ -1,21 +1,21 @@
-"""CIRR: a reference picture, and English words that say how the target differs from it.
+"""CIRR: a reference picture, and an English text that says how the target differs from it.
 
 The files are those of the data set's repository, https://github.com/Cuberick-Orion/CIRR, branch
-``cirr_dataset``, release rc2; its README describes them. The validation split is read, for the
-test split's targets are not published::
+``cirr_dataset``, release rc2; its README describes them. We read the validation split, because the
+targets of the test split are not published::
 
     captions/cap.rc2.val.json        a list of {"pairid", "reference", "target_hard",
                                      "target_soft", "caption", "img_set": {"id", "members", ...}}
     image_splits/split.rc2.val.json  picture id to its path below img_raw/
     img_raw/dev/...png               the pictures, from NLVR2
 
-4,181 queries (the README corrects the paper's 4,184) in a gallery of the split's 2,297 pictures,
-counted in the published files. ``target_hard`` is the one right picture: ``target_soft`` grades
-others for training. ``img_set.members`` are six pictures; the five beside the reference are what
-the subset's recall ranks. The usual evaluation takes the reference out of the ranking first.
+There are 4,181 queries (the README corrects the paper's 4,184) and a gallery of the split's 2,297
+pictures, counted in the published files. ``target_hard`` is the only right picture; ``target_soft``
+grades others for training. ``img_set.members`` are six pictures; subset recall ranks the five other
+than the reference. The usual evaluation removes the reference from the ranking first.
 
-The paper's R@1 of 35.7 is on CIRR; it leaves open, as far as it could be read, which split and
-gallery that is, and it gives no recall on the subset. CIRR's annotations are under MIT, the
+The paper reports R@1 of 35.7 on CIRR. As far as we could read it, it does not say which split and
+gallery that is, and it reports no subset recall. CIRR's annotations are under the MIT licence, the
 pictures under NLVR2's terms.
 """
 
@@ -35,7 +35,7 @@ PAGE = "https://github.com/Cuberick-Orion/CIRR"
 _CAPTIONS = "captions/cap.rc2.val.json"
 _SPLIT = "image_splits/split.rc2.val.json"
 _PICTURES = "img_raw"
-_PAPER = "The paper leaves open which split and gallery its R@1 of 35.7 is on."
+_PAPER = "The paper does not say on which split and gallery its R@1 of 35.7 was measured."
 
 
 class _Set(BaseModel):
@@ -50,23 +50,23 @@ class _Pair(BaseModel):
 
     @model_validator(mode="after")
     def _in_its_set(self) -> Self:
-        """The reference is left out of the ranking, so it cannot be what is looked for."""
-        beside = {*self.img_set.members} - {self.reference}
-        if self.target_hard not in beside or self.reference not in self.img_set.members:
-            raise ValueError("img_set.members must hold the reference and another one, the target")
+        """The reference is left out of the ranking, so it cannot be the target."""
+        others = {*self.img_set.members} - {self.reference}
+        if self.target_hard not in others or self.reference not in self.img_set.members:
+            raise ValueError("img_set.members must hold the reference and, besides it, the target")
         return self
 
 
 class _Split(BaseModel):
-    """The file is the mapping itself; here it has a name, to be checked like any record."""
+    """The file is the mapping itself; with a name it can be validated like any record."""
 
     pictures: dict[str, Text]
 
 
 def load(folder: Path, check_counts: bool = True) -> Benchmark:
-    """Reads the validation split; its rows refer to a picture.
+    """Reads the validation split; its rows have a reference picture.
 
-    CIRR has no captions, so a row's task is chosen for its words alone.
+    CIRR has no captions, so the task of a row is chosen by its text alone.
     """
     source = Source("CIRR", folder, PAGE)
     rows = [_row(pair) for pair in source.json_list(_CAPTIONS, _Pair)]

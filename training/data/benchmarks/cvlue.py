@@ -1,23 +1,23 @@
-"""CVLUE, image retrieval: pictures of everyday China, each with five Chinese captions.
+"""CVLUE, image retrieval: pictures of everyday life in China, each with five Chinese captions.
 
-https://github.com/WangYuxuan93/CVLUE describes the data, which are sent on request under
+https://github.com/WangYuxuan93/CVLUE describes the data, which are available on request under
 CC BY-NC-ND 4.0. The repository shows the format (``test_example/IC/gold.json``,
-``evaluation/eval_itr.py``) and three names of the test file; the first that is there is read::
+``evaluation/eval_itr.py``) and three names of the test file; we read the first one that exists::
 
     new_dataset/IC/new_test.json    the baselines' configuration
     test_gold/IC/IC_test_gold.json  the evaluation's default
     IC/gold.json                    the example
-    pics/images/...                 the pictures; images/... without pics/ is read as well
+    pics/images/...                 the pictures; images/... without pics/ works too
 
 The test file is a list of ``{"image": "images/val/A/1-panda/A-1-34.png", "caption": [five]}``. The
-released archive could not be seen, so its folders' names may differ from these.
+released archive was not available to us, so its folders may have other names.
 
 The test split has 8,973 pictures (the CVLUE paper, arXiv 2407.01081, table 2; 17,920 to train on,
-3,116 to validate). No source counts the captions, so they are not checked. Captions that are the
-same word for word are one query with several right pictures, as the official evaluation has it;
-five captions a picture are thus 44,865 queries at most.
+3,116 to validate on). No source counts the captions, so their number is not checked. As in the
+official evaluation, identical captions are one query with several right pictures; with five
+captions for each picture, there are at most 44,865 queries.
 
-The paper's R@1 of 15.3 is on CVLUE; it leaves open, as far as it could be read, which split and
+The paper reports R@1 of 15.3 on CVLUE. As far as we could read it, it does not say which split and
 gallery that is.
 """
 
@@ -36,7 +36,7 @@ PAGE = "https://github.com/WangYuxuan93/CVLUE"
 
 _TEST_FILES = ("new_dataset/IC/new_test.json", "test_gold/IC/IC_test_gold.json", "IC/gold.json")
 _PICTURES = "pics"
-_PAPER = "The paper leaves open which split and gallery its R@1 of 15.3 is on."
+_PAPER = "The paper does not say on which split and gallery its R@1 of 15.3 was measured."
 
 
 class _Picture(BaseModel):

@@ -1,4 +1,4 @@
-"""Reading a data set's folder: whatever is not as it should be becomes a sentence."""
+"""Reads the folder of a data set; anything unexpected becomes one error sentence."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Counts:
-    """How much the whole data set holds; None where no source gives the number."""
+    """The size of the complete split; None if no source gives the number."""
 
     pictures: int
     queries: int | None
@@ -26,27 +26,27 @@ class Counts:
 
 @dataclass(frozen=True)
 class Source:
-    """The folder of a data set, and the page that it and its licence are to be had from."""
+    """The folder of a data set, and the page where it and its licence are available."""
 
     name: str
     folder: Path
     page: str
-    pictures_page: str | None = None  # where the pictures are not on the same page
+    pictures_page: str | None = None  # if the pictures are on another page
 
     def has(self, relative: str) -> bool:
         return (self.folder / relative).is_file()
 
     def file(self, relative: str) -> Path:
-        """A file that must be there."""
+        """The path of a file that must exist."""
         if not self.has(relative):
             raise InputError(
                 f"The folder of {self.name} has no {relative}: {self.page} says where the data set "
-                "and its licence are to be had."
+                "and its licence are available."
             )
         return self.folder / relative
 
     def lines(self, relative: str) -> Iterator[tuple[int, str]]:
-        """The lines that are not empty, with their numbers from 1; read one at a time."""
+        """The non-empty lines with their numbers, from 1; read one at a time."""
         try:
             with self.file(relative).open("rb") as lines:
                 for number, raw in enumerate(lines, 1):
@@ -68,7 +68,7 @@ class Source:
             yield self.record(relative, place, value, record)
 
     def json_list(self, relative: str, record: type[Record]) -> Iterator[Record]:
-        """Each entry of a JSON file that is one list, as a record."""
+        """Each entry of a JSON file that holds a list, as a record."""
         entries = self.json(relative)
         if not isinstance(entries, list):
             self.refuse(relative, "line 1", "a list was expected")
@@ -76,7 +76,7 @@ class Source:
             yield self.record(relative, f"entry {number}", entry, record)
 
     def json(self, relative: str) -> Any:
-        """A JSON file as it is."""
+        """The content of a JSON file."""
         try:
             return json.loads(self.bytes(relative))
         except json.JSONDecodeError as error:
@@ -85,14 +85,14 @@ class Source:
             self.refuse(relative, "whole file", "not UTF-8")
 
     def bytes(self, relative: str) -> bytes:
-        """A file as it is."""
+        """The content of a file."""
         try:
             return self.file(relative).read_bytes()
         except OSError as error:
             raise InputError(f"{relative} of {self.name} cannot be read: {error}.") from error
 
     def record(self, relative: str, place: str, value: Any, record: type[Record]) -> Record:
-        """A value checked against the columns that the data set's own pages name."""
+        """A value validated against the columns that the data set documents."""
         try:
             return record.model_validate(value)
         except ValidationError as error:
@@ -101,18 +101,18 @@ class Source:
             self.refuse(relative, place, f"{column}: {first['msg']}")
 
     def refuse(self, relative: str, place: str, reason: str) -> NoReturn:
-        """Says what is wrong where in a file."""
+        """Raises the sentence that says what is wrong, and where in the file."""
         raise InputError(f"{self.name}, {relative}, {place}: {reason}.")
 
     def pictures(self, files: Mapping[str, str]) -> dict[str, Path]:
-        """The gallery: ids to files that are all there."""
+        """The gallery, as ids to files that all exist."""
         found = {picture: self.folder / relative for picture, relative in files.items()}
         missing = [files[picture] for picture, path in found.items() if not path.is_file()]
         if missing:
             raise InputError(
                 f"{len(missing):,} of {len(files):,} pictures of {self.name} are not in its "
-                f"folder, {missing[0]} for one: {self.pictures_page or self.page} says where they "
-                "and their licence are to be had."
+                f"folder, for example {missing[0]}: {self.pictures_page or self.page} says where "
+                "they and their licence are available."
             )
         return found
 
@@ -124,10 +124,10 @@ class Source:
         paper: str,
         expected: Counts | None,
     ) -> Benchmark:
-        """What was read, once its counts and its ids are found to be right.
+        """The benchmark, after its counts and ids are checked.
 
         Args:
-            expected: None leaves the counts unchecked.
+            expected: None skips the check of the counts.
         """
         self._check_counts(len(pictures), len(rows), expected)
         for row in rows:
@@ -147,6 +147,6 @@ class Source:
             wanted, found = f"{wanted} and {expected.queries:,} queries", f"{found} and {queries:,}"
         if pictures != expected.pictures or queries != (expected.queries or queries):
             raise InputError(
-                f"{self.name}: expected {wanted}, found {found}. Is this the whole split as "
-                f"{self.page} gives it?"
+                f"{self.name}: expected {wanted}, found {found}. Is this the complete split as "
+                f"described on {self.page}?"
             )

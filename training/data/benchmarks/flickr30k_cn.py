@@ -1,25 +1,27 @@
 """Flickr30k-CN, test: 1,000 pictures, each with five captions translated to Chinese by people.
 
-Two layouts are read. That of the data set's makers, https://github.com/li-xirong/cross-lingual-cap
-(of which the archive could not be seen; three public programs read it alike)::
+Two layouts are supported. The first is that of the authors,
+https://github.com/li-xirong/cross-lingual-cap (the archive was not available to us; three public
+programs read it in the same way)::
 
     flickr30kzhmbosontest/ImageSets/flickr30kzhmbosontest.txt             a picture's id a line
     flickr30kzhmbosontest/TextData/seg.flickr30kzhmbosontest.caption.txt  1007129816#zhm#0 一:m ...
     flickr30k-images/<id>.jpg                                             Flickr30k's own pictures
 
-whose words are parted and tagged with their part of speech, which is undone here: with the tags in
-the query the recall is wrong (CLIP_benchmark, pull request 101). And the layout that
-Chinese-CLIP gives out ready for use, ``Flickr30k-CN.zip`` (README_En.md, "Data Preprocessing")::
+Its words are segmented and tagged with their part of speech. We undo that, because tags in the
+query make the recall wrong (CLIP_benchmark, pull request 101). The second is the preprocessed
+``Flickr30k-CN.zip`` of Chinese-CLIP (README_En.md, "Data Preprocessing")::
 
     test_texts.jsonl  {"text_id": 8428, "text": "...", "image_ids": [1076345]}
-    test_imgs.tsv     a picture's id and the picture in base64, by a tab
+    test_imgs.tsv     a picture's id, a tab, and the picture in base64
 
-whose pictures are unpacked beside it, into ``test_imgs/``, at the first reading.
+Its pictures are unpacked into ``test_imgs/`` in the same folder when it is first read.
 
-1,000 pictures and 5,000 captions (the makers' README; 29,783 pictures are to train on, 1,000 to
-validate). The paper's R@1 of 62.6 (58.7 in its table of rewriters, there called "Flickr-CN 1k") is
-on Flickr30k-CN; 1k is the test split's gallery, but the paper does not say so for both numbers, as
-far as it could be read. Flickr30k's pictures may be used for research; its page gives the terms.
+There are 1,000 pictures and 5,000 captions (the authors' README; 29,783 pictures to train on, 1,000
+to validate on). The paper reports R@1 of 62.6 on Flickr30k-CN (58.7 in its table of rewriters,
+called "Flickr-CN 1k" there). 1k is the gallery of the test split, but as far as we could read the
+paper, it does not say so for both numbers. Flickr30k's pictures may be used for research; its page
+gives the terms.
 """
 
 import re
@@ -44,11 +46,11 @@ _IDS = f"{_SPLIT}/ImageSets/{_SPLIT}.txt"
 _CAPTIONS = f"{_SPLIT}/TextData/seg.{_SPLIT}.caption.txt"
 _CAPTION = re.compile(r"(\d+)#zhm#\d+\s+(.+)")
 _TAG = re.compile(r":[A-Za-z]+$")
-_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")  # but for one between Latin words
+_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")  # except between Latin words
 _TEXTS, _PACKED, _UNPACKED = "test_texts.jsonl", "test_imgs.tsv", "test_imgs"
 _PAPER = (
-    "The paper's R@1 of 62.6 and 58.7 are on Flickr30k-CN; it names the gallery of 1,000 pictures "
-    "with the second alone."
+    "The paper reports R@1 of 62.6 and 58.7 on Flickr30k-CN; it names the gallery of 1,000 "
+    "pictures only for the second."
 )
 
 
@@ -58,7 +60,7 @@ class _Caption(BaseModel):
 
 
 def load(folder: Path, check_counts: bool = True) -> Benchmark:
-    """Reads the test split; a picture's id is Flickr's number of it."""
+    """Reads the test split; a picture's id is its Flickr number."""
     source = Source("Flickr30k-CN", folder, PAGE, PICTURES_PAGE)
     if source.has(_TEXTS):
         rows, files = _chinese_clip(source)
@@ -82,7 +84,7 @@ def _makers(source: Source) -> tuple[list[Row], dict[str, str]]:
 
 
 def _sentence(tagged: str) -> str:
-    """``一:m 只:q 狗:n`` as it is written: 一只狗."""
+    """``一:m 只:q 狗:n`` as normal text: 一只狗."""
     return _SPACE.sub("", " ".join(_TAG.sub("", word) for word in tagged.split())).strip()
 
 
@@ -93,7 +95,9 @@ def _chinese_clip(source: Source) -> tuple[list[Row], dict[str, str]]:
     for number, line in source.lines(_PACKED):
         picture, tab, packed = line.partition("\t")
         if not (picture.isdecimal() and tab):
-            source.refuse(_PACKED, f"line {number}", "a picture's id, a tab and base64 expected")
+            source.refuse(
+                _PACKED, f"line {number}", "a picture's id, a tab and base64 were expected"
+            )
         files[picture] = f"{_UNPACKED}/{picture}.jpg"
         if not source.has(files[picture]):
             _unpack(source, number, packed, source.folder / files[picture])
@@ -101,7 +105,7 @@ def _chinese_clip(source: Source) -> tuple[list[Row], dict[str, str]]:
 
 
 def _unpack(source: Source, number: int, packed: str, path: Path) -> None:
-    part = path.with_suffix(".part")  # renamed when it is whole: an interruption leaves no half
+    part = path.with_suffix(".part")  # renamed when it is complete
     try:
         data = urlsafe_b64decode(packed)
         path.parent.mkdir(exist_ok=True)

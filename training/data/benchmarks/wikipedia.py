@@ -1,22 +1,21 @@
-"""Wikipedia: sections of featured articles as long English queries, each with its one picture.
+"""Wikipedia: sections of featured articles as long English queries, each with one picture.
 
-The paper calls its data set for long text "Wikipedia" and, as far as it could be read, says no
-more: not which data set that is, nor split, gallery or which text is the query. Read here is the
-one that goes by that name in cross-modal retrieval (Rasiwasia et al., "A New Approach to
-Cross-Modal Multimedia Retrieval", ACM Multimedia 2010): 2,866 sections of at least 70 words, 200 in
-the median, from the ten largest categories. WIT, AToMiC and WikiDO also come from Wikipedia; a
-number from here may not be compared with the paper's R@1 of 47.8 before that is known.
+The paper calls its data set for long text "Wikipedia". As far as we could read it, it does not say
+which data set that is, nor which split, gallery or text. We read the one of that name in
+cross-modal retrieval (Rasiwasia et al., "A New Approach to Cross-Modal Multimedia Retrieval", ACM
+Multimedia 2010): 2,866 sections of at least 70 words (median 200), from the ten largest categories.
+WIT, AToMiC and WikiDO come from Wikipedia too, so numbers from here cannot be compared with the
+paper's R@1 of 47.8 until that is known.
 
-The folder is the archive's ``wikipedia_dataset``, from
-http://www.svcl.ucsd.edu/projects/crossmodal/; the page itself could not be seen, the layout is what
-public code for it reads::
+The folder is ``wikipedia_dataset`` of the archive from http://www.svcl.ucsd.edu/projects/crossmodal/.
+The page itself was not available to us; the layout is the one that public code reads::
 
-    testset_txt_img_cat.list  a line a document: text id, picture id, category from 1, by tabs
+    testset_txt_img_cat.list  a line for each document: text id, picture id, category from 1; tabs
     texts/<text id>.xml       <document> ... <text>the section</text> ... </document>
     images/<category>/<picture id>.jpg
 
-The test split has 693 documents (2,173 are to train on). The gallery is the test split's pictures.
-The page's terms are not known here; the texts are Wikipedia's.
+The test split has 693 documents (2,173 more to train on). The gallery is the pictures of the test
+split. We do not know the page's terms; the texts are Wikipedia's.
 """
 
 import re
@@ -38,13 +37,13 @@ _CATEGORIES = (
 _LINE = re.compile(r"(\S+)\t(\S+)\t(\d+)")
 _TEXT = re.compile(r"<text>(.*?)</text>", re.DOTALL)
 _PAPER = (
-    "The paper leaves open whether this is its 'Wikipedia', and which split and gallery its R@1 of "
-    "47.8 is on."
+    "The paper does not say whether this is its 'Wikipedia', nor on which split and gallery its "
+    "R@1 of 47.8 was measured."
 )
 
 
 def load(folder: Path, check_counts: bool = True) -> Benchmark:
-    """Reads the test split; every query is long, however few characters it has."""
+    """Reads the test split; the task of every query is ``long``, whatever its length."""
     source = Source("Wikipedia", folder, PAGE)
     files = {}
     rows = []
@@ -55,7 +54,7 @@ def load(folder: Path, check_counts: bool = True) -> Benchmark:
                 _DOCUMENTS,
                 f"line {number}",
                 f"a text's id, a picture's and a category from 1 to {len(_CATEGORIES)} were "
-                "expected, parted by tabs",
+                "expected, separated by tabs",
             )
         text, picture, category = match.groups()
         files[picture] = f"images/{_CATEGORIES[int(category) - 1]}/{picture}.jpg"
@@ -67,10 +66,10 @@ def load(folder: Path, check_counts: bool = True) -> Benchmark:
 
 
 def _section(source: Source, relative: str) -> str:
-    """The words of a document.
+    """The text of a document.
 
-    Not by an XML parser: public code for this data set needs one that mends, so some of its files
-    are not well-formed.
+    Without an XML parser: public code for this data set uses one that recovers from errors, so some
+    of its files are not well-formed.
     """
     document = source.bytes(relative).decode("utf-8", errors="replace")
     words = unescape(" ".join(_TEXT.findall(document))).split()

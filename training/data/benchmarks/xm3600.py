@@ -1,25 +1,25 @@
-"""XM3600 (Crossmodal-3600): pictures from all over the world, captions in 36 languages.
+"""XM3600 (Crossmodal-3600): pictures from all over the world, with captions in 36 languages.
 
 The files are those of https://google.github.io/crossmodal-3600, unpacked::
 
-    captions.jsonl        a line a picture: {"image/key": "d89a4889331ce042", "image/locale": ...,
+    captions.jsonl        one per picture: {"image/key": "d89a4889331ce042", "image/locale": ...,
                           "ar": {"caption": [...], "caption/tokenized": [...], ...}, "bn": ...}
     images/<key>.jpg      the pictures, from images.tgz
 
-The keys are those that the loaders of CLIP_benchmark and big_vision read. 3,600 pictures and
-261,375 captions (the XM3600 paper, arXiv 2205.12522): about two in each language, fewer in Maori
-and in Bengali. There is one split. Every caption is a query with one right picture. Some
-evaluations, CLIP_benchmark's for one, ask the first caption of each language alone.
+The keys are those that the loaders of CLIP_benchmark and big_vision read. There are 3,600 pictures
+and 261,375 captions (the XM3600 paper, arXiv 2205.12522): about two for each picture and language,
+fewer in Maori and Bengali. There is one split. Every caption is a query with one right picture.
+Some evaluations, for example CLIP_benchmark's, use only the first caption of each language.
 
-A row's language is the data set's code. ``fil`` (Filipino) and ``quz`` (Cusco Quechua) are of three
-letters, for ISO 639-1 has none for them.
+A row's language is the data set's code. ``fil`` (Filipino) and ``quz`` (Cusco Quechua) have three
+letters, because ISO 639-1 has no codes for them.
 
-The paper's R@1 of 58.4 is on XM3600; it leaves open, as far as it could be read, which languages
-that is a mean of, and whether the gallery is all 3,600 pictures or a part that was kept for
-testing. The captions are under CC BY 4.0, each picture under its own licence.
+The paper reports R@1 of 58.4 on XM3600. As far as we could read it, it does not say over which
+languages that is averaged, nor whether the gallery is all 3,600 pictures or a held-out part. The
+captions are under CC BY 4.0, each picture under its own licence.
 
-The makers keep no copy on the hub. The one that is read by name is that of the maintainers of mteb,
-whose task XM3600T2IRetrieval is measured on it; its columns are those that the task reads.
+The authors have no copy on the hub. We read the copy of mteb's maintainers, which is used by their
+task XM3600T2IRetrieval; its columns are those that the task reads.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ _CODES = (
 LANGUAGES = tuple(_CODES.split())
 
 _CAPTIONS = "captions.jsonl"
-_PAPER = "The paper leaves open which languages and gallery its R@1 of 58.4 is on."
+_PAPER = "The paper does not say on which languages and gallery its R@1 of 58.4 was measured."
 
 
 class _Captions(BaseModel):
@@ -61,7 +61,7 @@ class _Picture(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_languages(cls, line: Any) -> Any:
-        """The languages are keys of the line itself; one that is missing is refused."""
+        """The languages are keys of the line itself; a missing one is refused."""
         if not isinstance(line, dict):
             return line
         return {**line, "languages": {language: line.get(language) for language in LANGUAGES}}
@@ -82,14 +82,14 @@ def load(folder: Path, check_counts: bool = True) -> Benchmark:
 
 
 def load_hub(folder: Path, languages: Sequence[str] = (), check_counts: bool = True) -> Benchmark:
-    """Reads the copy on the hub, which has a split of all pictures for each language.
+    """Reads the copy on the hub, which has a split for each language.
 
     Args:
         folder: keeps the pictures as files.
-        languages: none stands for all 36.
+        languages: all 36 if empty.
 
     Raises:
-        InputError: the hub cannot be reached, or does not give what was expected.
+        InputError: the hub cannot be reached, or its data are not what was expected.
     """
     wanted = tuple(languages) or LANGUAGES
     if unknown := sorted(set(wanted) - set(LANGUAGES)):
@@ -126,14 +126,14 @@ def _hub_records(language: str) -> Any:
         table = datasets.load_dataset(HUB, split=language, revision=HUB_REVISION)
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
-            f"{HUB} is not to be had from the hub ({str(error).splitlines()[0]}): name the folder "
+            f"{HUB} cannot be fetched from the hub ({str(error).splitlines()[0]}): name the folder "
             f"of the official files with --folder; {PAGE} has them."
         ) from error
     return table.cast_column("image", datasets.Image(decode=False))
 
 
 def _kept(folder: Path, picture: _HubPicture) -> str:
-    """The picture's file below the folder, written where it is not there yet."""
+    """The path of the picture's file in the folder; the file is written if it is missing."""
     relative = f"images/{picture.image_id}.jpg"
     path = folder / relative
     if not path.is_file():

@@ -1,12 +1,12 @@
-"""The demo's composed queries: a picture, and what is to be different about it.
+"""The demo's composed queries: a reference picture and an instruction to change it.
 
     python -m training.data.demo.composed composed.jsonl
 
-Made by rule: pictures of the gallery whose names differ in one thing (colour, gender, direction,
-hour, expression, activity, ...) are asked for from each other, with the instructions of
-``changes.yaml``, written by hand for this project in up to five languages. Split by picture:
-a row is in its target's split, and one of training or validation that starts from a picture of the
-test split is left out.
+Pairs are found by rule: two pictures of the gallery whose names differ in one attribute (colour,
+gender, direction, hour, expression, activity, ...) become each other's reference and target. The
+instructions are in ``changes.yaml``, written by hand for this project in up to five languages. The
+data is split by picture: a row is in the split of its target, and rows of training or validation
+whose reference is in the test split are dropped.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from training.data.demo.queries import demo_rows, gallery, split_of
+from training.data.demo.names_and_descriptions import demo_rows, gallery, split_of
 from training.data.rows import Row, Split
 
 CHANGES = Path(__file__).parent / "changes.yaml"
-_MOST = 6  # rows of one kind that start from the same picture
-_MOST_ACTIVITIES = 3  # there are twelve hundred otherwise
+_MOST = 6  # changes of one kind for each reference
+_MOST_ACTIVITIES = 3  # without this limit there would be about 1,200 of them
 
-Phrases = Mapping[str, str]  # the instruction in each language that has it
+Phrases = Mapping[str, str]  # the instruction by language
 
 
 class Change(NamedTuple):
-    """One picture asked for from another; all by name."""
+    """A reference, the pictures it may be changed to, and the instruction; pictures by name."""
 
     kind: str
     reference: str
@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 
 def composed_rows() -> list[Row]:
-    """Pictures that differ in one thing, in a fixed order.
+    """Rows for pairs of pictures that differ in one attribute, in a fixed order.
 
     Raises:
         InputError: the demo is not prepared.
@@ -49,7 +49,7 @@ def composed_rows() -> list[Row]:
 
 
 def removal_rows() -> list[Row]:
-    """The same without a thing, or smiling, in every language.
+    """Rows that ask for the reference without one of its things, or smiling, in every language.
 
     Raises:
         InputError: the demo is not prepared.
@@ -61,34 +61,35 @@ def removal_rows() -> list[Row]:
 
 
 def all_rows() -> list[Row]:
-    """What one adapter of all tasks is taught: names, plain English ones too, and changes."""
+    """Training data of one adapter for all tasks: names, plain English names, composed queries."""
     return demo_rows(plain_english=True) + composed_rows() + removal_rows()
 
 
 def _rows(changes: Iterable[Change], ids: Mapping[str, str]) -> list[Row]:
     captions = {record["id"]: str(record["name"]) for record in gallery()}
-    # Two names of pictures that are drawn alike are no change.
-    apart = (change for change in changes if ids[change.reference] != ids[change.targets[0]])
-    rows = [row for change in _thinned(apart) for row in _asked(change, ids, captions)]
+    # Two names of one drawing are not a change.
+    distinct = (change for change in changes if ids[change.reference] != ids[change.targets[0]])
+    rows = [row for change in _thinned(distinct) for row in _rows_of(change, ids, captions)]
     return _distinct(rows)
 
 
-def _asked(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Iterator[Row]:
-    """In one of its languages, drawn by a hash of the names; a lesson in all of them.
+def _rows_of(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) -> Iterator[Row]:
+    """One row for each language in training; elsewhere one language, chosen by a hash.
 
-    Right pictures of one split; nothing where a lesson would start from a picture of the test.
+    The targets are those in the row's own split. Yields nothing if a row of training or validation
+    would have a reference of the test split.
     """
     reference = ids[change.reference]
     right = [ids[name] for name in change.targets]
-    own = split_of(reference)
-    split = own if own in map(split_of, right) else split_of(right[0])
-    if split != "test" and own == "test":
+    reference_split = split_of(reference)
+    split = reference_split if reference_split in map(split_of, right) else split_of(right[0])
+    if split != "test" and reference_split == "test":
         return
     targets = [target for target in right if split_of(target) == split]
     languages = sorted(change.instruction)
     number = _number(f"{change.reference} {change.targets[0]}")
-    drawn = languages[number % len(languages)]
-    for language in languages if split == "train" else [drawn]:
+    chosen = languages[number % len(languages)]
+    for language in languages if split == "train" else [chosen]:
         named = targets[_number(change.instruction[language]) % len(targets)]
         yield Row(
             query=change.instruction[language], targets=tuple(targets), task="composed",
@@ -98,6 +99,7 @@ def _asked(change: Change, ids: Mapping[str, str], captions: Mapping[str, str]) 
 
 
 def _written() -> dict[str, Any]:
+    """The content of ``changes.yaml``."""
     written: dict[str, Any] = yaml.safe_load(CHANGES.read_text(encoding="utf-8"))
     return written
 
@@ -115,7 +117,7 @@ def _changes(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[Cha
 def _of_family(
     kind: str, family: str, options: Mapping[str, Phrases], ids: Mapping[str, str]
 ) -> Iterator[Change]:
-    """``family`` is a name with ``{}`` where the option stands."""
+    """``family`` is a name with ``{}`` as the placeholder of the option."""
     members = {option: " ".join(family.format(option).split()) for option in options}
     members = {option: name for option, name in members.items() if name in ids}
     for before in members.values():
@@ -125,7 +127,7 @@ def _of_family(
 
 
 def _of_people(genders: Mapping[str, Phrases], ids: Mapping[str, str]) -> Iterator[Change]:
-    """Another gender doing the same, and the same doing something else."""
+    """The same activity by another gender, and another activity by the same person."""
     doing = sorted(
         {match[1] for name in ids if (match := re.fullmatch(r"woman (.+)", name))}
         & {match[1] for name in ids if (match := re.fullmatch(r"man (.+)", name))}
@@ -147,7 +149,7 @@ def _of_people(genders: Mapping[str, Phrases], ids: Mapping[str, str]) -> Iterat
 
 
 def _of_removals(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[Change]:
-    """The same without a thing that is seen on it, in every language."""
+    """The reference without a thing that is visible in it, in every language."""
     for reference, thing, right in written["pictures"]:
         targets = tuple(name for name in right if name in ids)
         if reference not in ids or not targets:
@@ -169,7 +171,7 @@ def _of_smiles(written: Mapping[str, Any], ids: Mapping[str, str]) -> Iterator[C
 
 
 def _instead(activity: str) -> str:
-    """``swimming`` -> ``swimming instead``; ``judge`` -> ``as a judge``; ``in tuxedo`` as it is."""
+    """``swimming`` -> ``swimming instead``; ``judge`` -> ``as a judge``; ``in tuxedo`` stays."""
     first = activity.split()[0]
     if first.endswith("ing"):
         return f"{activity} instead"
@@ -183,18 +185,18 @@ def _instead(activity: str) -> str:
 
 
 def _thinned(changes: Iterable[Change]) -> Iterator[Change]:
-    """A few of each kind from each picture; which ones is drawn by a hash of the names."""
+    """At most a few changes of each kind for each reference, chosen by a hash of the names."""
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes:
         groups.setdefault((change.kind, change.reference), []).append(change)
     for group in groups.values():
         most = _MOST_ACTIVITIES if group[0].kind == "activity" else _MOST
-        drawn = sorted(group, key=lambda change: _number(f"{change.targets[0]} {change.kind}"))
-        yield from drawn[:most]
+        shuffled = sorted(group, key=lambda change: _number(f"{change.targets[0]} {change.kind}"))
+        yield from shuffled[:most]
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Each question once, and none of the test split's in another."""
+    """Each query once; one that occurs in several splits stays in test, or else in validation."""
     order: tuple[Split, ...] = ("test", "validation", "train")
     kept: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: order.index(row.split)):
@@ -204,7 +206,7 @@ def _distinct(rows: Sequence[Row]) -> list[Row]:
 
 @cache
 def _ids_by_name() -> dict[str, str]:
-    """Names first; pictures that are drawn alike have one id and the others' names as aliases."""
+    """Ids by name and by alias; a picture's aliases are the names of identical drawings."""
     records = list(gallery())
     aliases = {
         alias: record["id"]
@@ -216,6 +218,7 @@ def _ids_by_name() -> dict[str, str]:
 
 
 def _number(text: str) -> int:
+    """A pseudo-random number that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 

@@ -1,22 +1,21 @@
-"""The demo's long queries: descriptions that come to the point after the encoder has stopped
-reading.
+"""The demo's long queries: descriptions that come to the point only after CLIP's 77 tokens.
 
     python -m training.data.demo.long_texts long.jsonl
 
-Made by rule from the demo's descriptions: before each stand sentences in which people explain why
-they are looking for a picture, drawn from a list written by hand for this project, so that at least
-half of the description lies behind CLIP's 77 tokens. The split is the description's.
+Generated from the demo's descriptions. Each is preceded by sentences in which people explain why
+they are looking for a picture, sampled from a list written by hand for this project, so that the
+encoder cuts off at least half of the description. A row keeps the split of its description.
 """
 
 import random
 import sys
 from pathlib import Path
 
-from training.data.demo.queries import demo_rows
+from training.data.demo.names_and_descriptions import demo_rows
 from training.data.rows import Row
 
 _WORDS_BEFORE = 60  # about 75 of CLIP's tokens
-_AFTER = 1  # sentences behind the description
+_AFTER = 1  # sentences after the description
 
 _TALK = (
     "I have been going through my collection since this morning and cannot find it anywhere.",

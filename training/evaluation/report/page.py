@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page that opens anywhere, its plots, and the numbers as JSON."""
+"""The report of an evaluation: a self-contained HTML page, its plots, and the numbers as JSON."""
 
 import base64
 import math
@@ -17,7 +17,7 @@ _ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is left of a difference after Holm's correction; never told by colour alone."""
+    """Whether a difference is significant after Holm's correction; never shown by colour alone."""
 
     style: str  # CSS class
     sign: str
@@ -30,11 +30,11 @@ OPEN = Verdict("open", "", "not significant")
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Writes ``results.json``, the plots as PNG and, last, ``report.html``, which needs neither."""
+    """Writes ``results.json``, the plots as PNG, and last ``report.html``, which needs neither."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = plots.draw(results, *held(results))
+    drawn = plots.draw(results, *direct_and_rival(results))
     _write(folder / "results.json", results.model_dump_json(indent=1).encode())
-    for name in plots.NAMES:  # one of an earlier report must not stay beside this one
+    for name in plots.NAMES:  # plots of an earlier report must not survive
         (folder / f"{name}.png").unlink(missing_ok=True)
     for plot in drawn:
         _write(folder / f"{plot.name}.png", plot.light)
@@ -42,17 +42,17 @@ def write_report(results: Results, folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
+    """Writes a complete file or none."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_bytes(content)
     os.replace(beside, path)
 
 
 def page(results: Results, drawn: list[plots.Plot]) -> str:
-    """The whole page, with style and pictures in it."""
+    """The page, with its styles and plots embedded."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # queries are anybody's text
+        autoescape=True,  # queries are untrusted text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -69,7 +69,7 @@ def page(results: Results, drawn: list[plots.Plot]) -> str:
     return environment.get_template("report.html").render(
         results=results,
         plots=drawn,
-        other=held(results)[1],
+        other=direct_and_rival(results)[1],
         sentence=sentence(results),
         all=ALL,
         count=results.slices.get(ALL, len(results.queries)),
@@ -86,7 +86,7 @@ def page(results: Results, drawn: list[plots.Plot]) -> str:
 
 
 def sentence(results: Results) -> str:
-    """The result in words as it is: also where nothing is gained, or too little to tell."""
+    """The result in plain words, also if there is no gain or if it may be chance."""
     measured = [
         system for system in results.systems if plots.measured(results, system) and not system.bound
     ]
@@ -99,23 +99,23 @@ def sentence(results: Results) -> str:
     queries = "the one query" if count == 1 else f"all {count:,} queries"
     at = f"{results.main_metric} over {queries}, {interval(best.metrics[ALL][results.main_metric])}"
     if len(measured) == 1:
-        return f"{best.name} has {at}; no other system was measured to compare it with."
+        return f"{best.name} has {at}; no other system was measured."
     if len(leaders) > 1:
         said = f"{listed([system.name for system in leaders])} share the highest {at}"
     else:
         said = f"{best.name} has the highest {at}"
     if best.name == "direct":
         said += ": no rewriting finds more than the query as typed"
-    elif stand := _stand(best):
-        said += f": {best.name} is {stand}" if len(leaders) > 1 else f": {stand}"
-    other = held(results)[1]
-    if other and other not in leaders and (stand := _stand(other)):
-        said += f"; {other.name} is {stand}"
+    elif standing := _standing(best):
+        said += f": {best.name} is {standing}" if len(leaders) > 1 else f": {standing}"
+    other = direct_and_rival(results)[1]
+    if other and other not in leaders and (standing := _standing(other)):
+        said += f"; {other.name} is {standing}"
     return f"{said}."
 
 
-def _stand(system: System) -> str:
-    """How a system stands to direct and to frozen over all queries."""
+def _standing(system: System) -> str:
+    """How a system compares with direct and with frozen, over all queries."""
     found: list[str] = []
     for one in system.comparisons:
         if one.slice == ALL and one.against != system.name:
@@ -129,8 +129,8 @@ def _stand(system: System) -> str:
     return listed(found)
 
 
-def held(results: Results) -> tuple[System | None, System | None]:
-    """The direct search and what is held against it: the tuned system, or else the best."""
+def direct_and_rival(results: Results) -> tuple[System | None, System | None]:
+    """The direct search and the system that the plots compare it with: tuned, or else the best."""
     named = {system.name: system for system in results.systems}
     others = [s for s in results.systems if s.name != "direct" and not s.bound]
     best = max(others, key=lambda system: _value(results, system), default=None)
@@ -138,20 +138,20 @@ def held(results: Results) -> tuple[System | None, System | None]:
 
 
 def _value(results: Results, system: System) -> float:
-    """The main metric over all queries as a number to sort by; -1 where there is none."""
+    """The main metric over all queries, to sort by; -1 if it was not measured."""
     found = plots.measured(results, system)
     return found.value if found else -1.0
 
 
 def verdict(one: Comparison | None) -> Verdict:
-    """Significant after Holm, and in which direction."""
+    """Whether and in which direction a difference is significant, after Holm's correction."""
     if one is None or not one.p_holm < _ALPHA or one.difference.value == 0:
         return OPEN
     return BETTER if one.difference.value > 0 else WORSE
 
 
 def _best(results: Results) -> dict[str, float]:
-    """By metric and by slice of the main metric, to set in bold; the lowest median rank too."""
+    """The best value of each metric and slice, shown in bold, and the lowest median rank."""
     columns: dict[str, list[float]] = {}
     rivals = [system for system in results.systems if not system.bound]
     for system in rivals:
@@ -166,7 +166,7 @@ def _best(results: Results) -> dict[str, float]:
 
 
 def _by_slice(results: Results) -> dict[str, list[tuple[str, Comparison]]]:
-    """All comparisons, slices in the order to show and every query's first."""
+    """The comparisons by slice, in the order to show; the slice of all queries first."""
     found: dict[str, list[tuple[str, Comparison]]] = {ALL: [], **{n: [] for n in results.slices}}
     for system in results.systems:
         for one in sorted(system.comparisons, key=lambda one: one.against):
@@ -179,13 +179,13 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Three digits with a sign that is as wide as a plus; nothing has none."""
+    """Three decimals with a typographic sign; zero has no sign."""
     text = f"{value:+.3f}".replace("-", "−")
     return text if float(f"{value:.3f}") else "0.000"
 
 
 def short(value: float) -> str:
-    """Three digits that count, whatever the size; nothing is 0."""
+    """Three significant digits; zero is 0."""
     if value == 0 or math.isnan(value):
         return "0" if value == 0 else "–"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -202,6 +202,6 @@ def interval(one: Estimate) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """As in a sentence."""
+    """The words joined as in a sentence."""
     *first, last = words or [""]
     return f"{', '.join(first)} and {last}" if first else last

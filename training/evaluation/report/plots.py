@@ -1,6 +1,6 @@
-"""The report's plots, for light and for dark pages, without any text of users.
+"""The report's plots, for light and for dark pages, without any untrusted text.
 
-Systems differ by colour and by marker; the colours stay apart for colour-blind eyes.
+Systems differ by colour and by marker; the colours are distinguishable with colour blindness.
 """
 
 import io
@@ -16,15 +16,15 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from training.evaluation.results import ALL, Estimate, Results, System
 
 Painter = Callable[[Figure, "Theme"], None]
-NAMES = ("languages", "cost", "ranks", "similarity")  # of the files
-_LANGUAGE = "language "  # what slices of a language begin with
+NAMES = ("languages", "cost", "ranks", "similarity")  # file names
+_LANGUAGE = "language "  # prefix of the slices of a language
 _WIDTH, _DPI = 6.4, 160
 _MARKERS = "osD^vPX*<>"
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one scheme; those of the page."""
+    """Colours of one scheme, the same as the page's."""
 
     ground: str
     ink: str
@@ -37,7 +37,7 @@ class Theme:
     others: tuple[str, ...]
 
     def of(self, results: Results) -> Iterator[tuple[System, str, str]]:
-        """Each system with its colour and its marker, the same in all plots."""
+        """Each system with its colour and marker, which are the same in all plots."""
         others = iter(self.others * len(results.systems))
         for number, system in enumerate(results.systems):
             colour = self.preferred.get(system.name) or next(others)
@@ -58,7 +58,7 @@ DARK = Theme(
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture, as PNG for light and dark pages, with what is seen in it."""
+    """One plot as PNG for light and for dark pages, with its text alternative."""
 
     name: str
     title: str
@@ -68,9 +68,9 @@ class Plot:
 
 
 def draw(results: Results, direct: System | None, other: System | None) -> list[Plot]:
-    """Those for which there are numbers; two of them hold another system against the direct one."""
-    held = direct, other
-    found = _languages(results), _cost(results), _ranks(results, *held), _similarity(*held)
+    """The plots for which there are numbers; two of them compare ``other`` with ``direct``."""
+    pair = direct, other
+    found = _languages(results), _cost(results), _ranks(results, *pair), _similarity(*pair)
     return [plot for plot in found if plot]
 
 
@@ -104,10 +104,10 @@ def _languages(results: Results) -> Plot | None:
         _legend(figure, axes, theme)
 
     found = {s.name: [e.value for n in slices if (e := measured(results, s, n))] for s in systems}
-    told = (f"{name} {min(some):.3f} to {max(some):.3f}" for name, some in found.items() if some)
+    ranges = (f"{name} {min(some):.3f} to {max(some):.3f}" for name, some in found.items() if some)
     return _plot(
         "languages", f"{metric} by language",
-        f"Points with interval bars for {len(slices)} languages: {', '.join(told)}.",
+        f"Points with interval bars for {len(slices)} languages: {', '.join(ranges)}.",
         paint, 1.1 + len(slices) * max(0.3, 0.1 + 0.075 * len(systems)),
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ def _cost(results: Results) -> Plot | None:
                 x = system.cost.llm_seconds
                 axes.plot([x, x], [one.low, one.high], color=colour, lw=1.6, alpha=0.7)
                 axes.plot(x, one.value, marker, color=colour, ms=8, label=system.name)
-        if paid:  # logarithmic down to the cheapest, linear from there to nothing
+        if paid:  # logarithmic down to the cheapest system, linear from there to 0
             least = 10 ** np.floor(np.log10(min(paid)))
             axes.set_xscale("symlog", linthresh=least, linscale=0.4)
             axes.set_xlim(-0.25 * least, max(paid) * 2.5)
@@ -148,7 +148,7 @@ def _ranks(results: Results, direct: System | None, other: System | None) -> Plo
     (before, after), counts = (part.T for part in np.unique(both, axis=0, return_counts=True))
     top, size = max(int(both.max()), 10) * 1.4, 12 + 400 / len(both)
     groups = {"better": after < before, "same": after == before, "worse": after > before}
-    told = {name: f"{name}: {counts[which].sum():,}" for name, which in groups.items()}
+    labels = {name: f"{name}: {counts[which].sum():,}" for name, which in groups.items()}
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = _dress(figure.add_subplot(), theme)
@@ -161,7 +161,7 @@ def _ranks(results: Results, direct: System | None, other: System | None) -> Plo
         for (name, which), colour, marker in marks:
             axes.scatter(
                 before[which], after[which], s=size * np.sqrt(counts[which]), c=colour, alpha=0.6,
-                marker=marker, linewidths=0, label=told[name],
+                marker=marker, linewidths=0, label=labels[name],
             )  # fmt: skip
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda x, _: f"{x:,.0f}")
@@ -172,20 +172,20 @@ def _ranks(results: Results, direct: System | None, other: System | None) -> Plo
     return _plot(
         "ranks", f"Rank of the best target: direct and {other.name}",
         f"Scatter of rank by direct against rank by {other.name}, both logarithmic, "
-        f"{len(both):,} queries. {', '.join(told.values())}.",
+        f"{len(both):,} queries. {', '.join(labels.values())}.",
         paint, 6.2,
     )  # fmt: skip
 
 
 def _similarity(*systems: System | None) -> Plot | None:
-    """Scores that rise for every picture alike find nothing; both have to be seen."""
+    """Both distributions are shown: scores that rise for all pictures alike improve no ranking."""
     parts = [
         (s.name, np.array(s.target_similarity), np.array(s.random_similarity))
         for s in systems if s and s.target_similarity and s.random_similarity
     ]  # fmt: skip
     if not parts:
         return None
-    told = [
+    means = [
         f"{name}: to the target {target.mean():.3f}, to random {random.mean():.3f}, "
         f"gap {target.mean() - random.mean():.3f}" for name, target, random in parts
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def _similarity(*systems: System | None) -> Plot | None:
 
     def paint(figure: Figure, theme: Theme) -> None:
         rows = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-        for axes, title, (_, target, random) in zip(rows, told, parts, strict=True):
+        for axes, title, (_, target, random) in zip(rows, means, parts, strict=True):
             _dress(axes, theme)
             for kind, part, colour, hatch in (
                 ("to random pictures", random, theme.worse, "////"),
@@ -213,7 +213,7 @@ def _similarity(*systems: System | None) -> Plot | None:
 
     return _plot(
         "similarity", "Similarity to the target and to random pictures",
-        f"Histograms of cosine similarity. Means: {'; '.join(told)}.",
+        f"Histograms of cosine similarity. Means: {'; '.join(means)}.",
         paint, 1.4 + 1.9 * len(parts),
     )  # fmt: skip
 

@@ -1,18 +1,26 @@
-"""The results as Markdown tables, for a terminal and for a README."""
+"""The results as Markdown: for a terminal, a README or a model card."""
 
 from collections.abc import Collection
 
-from training.evaluation.results import ALL, Estimate, Results, System
+from training.evaluation.results import (
+    ALL,
+    MEAN_OF_LANGUAGES,
+    Against,
+    Comparison,
+    Estimate,
+    Results,
+    System,
+)
 
 
 def as_text(results: Results) -> str:
-    """All metrics over all queries, the main one by slice, and the comparisons over all queries."""
+    """All metrics over all queries, the main metric by slice, comparisons, and notes."""
     parts = [f"{results.title}: {results.about}", overall(results), by_slice(results)]
     return "\n\n".join([*parts, *comparisons(results), "\n".join(results.notes)])
 
 
 def overall(results: Results) -> str:
-    """Systems by metrics, with cost."""
+    """A row for each system: metrics over all queries, and cost."""
     names = list(results.systems[0].metrics[ALL])
     lines = [
         f"| | {' | '.join(names)} | median rank | tokens written | LLM s | searches |",
@@ -27,8 +35,11 @@ def overall(results: Results) -> str:
 
 
 def by_slice(results: Results, names: Collection[str] | None = None) -> str:
-    """The main metric of each slice, or of those named; * marks a difference from direct after
-    Holm's correction.
+    """A row for each slice: the main metric of each system. An asterisk marks a significant
+    difference from direct, after Holm's correction.
+
+    Args:
+        names: the slices to show; all by default.
     """
     systems = results.systems
     lines = [
@@ -47,18 +58,41 @@ def by_slice(results: Results, names: Collection[str] | None = None) -> str:
 
 
 def comparisons(results: Results) -> list[str]:
-    """A sentence for each system against direct and frozen, over all queries."""
+    """One line for each system minus direct and minus frozen, over all queries."""
     sentences = []
     for system in results.systems:
         for c in system.comparisons:
             if c.slice == ALL:
                 d = c.difference
                 sentences.append(
-                    f"{system.name} less {c.against}: {d.value:+.3f} {results.main_metric} "
+                    f"{system.name} minus {c.against}: {d.value:+.3f} {results.main_metric} "
                     f"[{d.low:+.3f}, {d.high:+.3f}], p {c.p:.2g}, Holm {c.p_holm:.2g}; "
                     f"{c.wins} wins, {c.ties} ties, {c.losses} losses"
                 )
     return ["\n".join(sentences)] if sentences else []
+
+
+def adapter_summary(results: Results) -> str:
+    """The test of a new adapter: the main metric by slice, and the gain over the frozen model."""
+    name = MEAN_OF_LANGUAGES if MEAN_OF_LANGUAGES in results.slices else ALL
+    gain = _comparison(results, "tuned", "frozen", name).difference
+    return (
+        f"{by_slice(results)}\n\n"
+        "`*` differs from direct after Holm's correction (p < 0.05).\n\n"
+        f"Tuned minus frozen, {'all queries' if name == ALL else name}: {gain.value:+.3f} "
+        f"{results.main_metric}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} "
+        "(paired bootstrap over queries)."
+    )
+
+
+def _comparison(results: Results, name: str, against: Against, slice_name: str) -> Comparison:
+    (found,) = (
+        c
+        for system in results.systems
+        for c in system.comparisons
+        if system.name == name and c.against == against and c.slice == slice_name
+    )
+    return found
 
 
 def _cell(estimate: Estimate) -> str:

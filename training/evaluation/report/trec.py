@@ -1,4 +1,4 @@
-"""TREC files: what other tools read."""
+"""TREC files, for other evaluation tools."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ def write_qrels(path: Path, targets: Sequence[Sequence[str]]) -> None:
 
 
 def write_run(path: Path, system: str, found: Sequence[Sequence[str]]) -> None:
-    """``query Q0 picture rank score system``; scores fall with the rank, so nothing ties."""
+    """``query Q0 picture rank score system``; scores fall with the rank, so that none are equal."""
     lines = (
         f"{q} Q0 {_word(picture)} {rank} {len(ids) - rank + 1} {system}\n"
         for q, ids in enumerate(found)
@@ -31,5 +31,5 @@ def write_all(
 
 
 def _word(picture_id: str) -> str:
-    """The format parts fields by white space, which a file name may hold."""
+    """White space separates the fields of the format, so an id must not contain any."""
     return "_".join(picture_id.split())

@@ -1,9 +1,9 @@
 """The demo's training data: picture names in 13 languages, and English descriptions.
 
-    python -m training.data.demo.queries demo.jsonl
+    python -m training.data.demo.names_and_descriptions demo.jsonl
 
-Names are those of the gallery (Unicode CLDR); the descriptions are in ``descriptions.jsonl``,
-written by hand for this project. Split by picture with a fixed seed.
+The names are the gallery's (Unicode CLDR). The descriptions are in ``descriptions.jsonl``, written
+by hand for this project. The data is split by picture with a fixed seed.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from training.data.rows import Row, Split, same_query
 
 DESCRIPTIONS = Path(__file__).parent / "descriptions.jsonl"
 SPLIT_SEED = 0
-_TRAIN, _VALIDATION = 0.6, 0.1  # the rest is for testing
+_TRAIN, _VALIDATION = 0.6, 0.1  # shares; the rest is the test split
 
 
 def split_of(picture_id: str) -> Split:
-    """The same for every query of a picture, whatever else the gallery holds."""
+    """The split of a picture and of all its queries; independent of the rest of the gallery."""
     digest = hashlib.sha256(f"{SPLIT_SEED}:{picture_id}".encode()).digest()
     place = int.from_bytes(digest[:8]) / 2**64
     if place < _TRAIN:
@@ -34,11 +34,11 @@ def split_of(picture_id: str) -> Split:
 
 
 def demo_rows(plain_english: bool = False) -> list[Row]:
-    """All rows; what stands in two splits word for word stays in the one that is tested more.
+    """All rows. A query that occurs in several splits stays in test, or else in validation.
 
     Args:
-        plain_english: with the English names of training and validation pictures, which teach that
-            what the encoder knows is best left as it is.
+        plain_english: include the English names of training and validation pictures; they teach
+            the model to leave alone what the encoder already understands.
 
     Raises:
         InputError: the demo is not prepared.
@@ -53,12 +53,12 @@ def demo_rows(plain_english: bool = False) -> list[Row]:
 
 
 def english_rows() -> list[Row]:
-    """The pictures' English names: what the encoder knows, and rewriting can only spoil."""
+    """The pictures' English names, which the encoder understands and rewriting can only harm."""
     return [_row(str(r["name"]), r["id"], "en", str(r["name"])) for r in gallery()]
 
 
 def english_names() -> dict[str, str]:
-    """The English name of each picture: what the oracle would rewrite a query to."""
+    """English names by picture id: the rewrites of a perfect rewriter."""
     return {str(record["id"]): str(record["name"]) for record in gallery()}
 
 
@@ -78,7 +78,7 @@ def _descriptions() -> Iterator[Row]:
 
 
 def _row(query: str, picture_id: str, language: str, english: str) -> Row:
-    """The task is the one that serving would choose."""
+    """A row with the task that serving would choose."""
     task = choose_task(query).name
     split = split_of(picture_id)
     return Row(
@@ -88,6 +88,7 @@ def _row(query: str, picture_id: str, language: str, english: str) -> Row:
 
 
 def gallery() -> Iterator[dict[str, Any]]:
+    """The items of the demo's index: id, names by language, aliases."""
     folder = index_dir()
     manifest = read_manifest(folder)
     with open(folder / manifest.items_file, encoding="utf-8") as lines:
@@ -96,7 +97,7 @@ def gallery() -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m training.data.demo.queries OUT.jsonl")
+        raise SystemExit("usage: python -m training.data.demo.names_and_descriptions OUT.jsonl")
     lines = "".join(row.model_dump_json() + "\n" for row in demo_rows())
     Path(sys.argv[1]).write_text(lines, encoding="utf-8")
 

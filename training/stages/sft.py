@@ -1,0 +1,134 @@
+"""Supervised fine-tuning: the model learns to write chosen rewrites on the short prompt."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from peft import PeftModel
+
+from models.rewriter.adapter import open_adapter
+from models.rewriter.tasks import STOP, Task
+from training.data.rows import Row
+from training.settings import TrainSettings
+from training.stages.checkpoints import last_checkpoint
+from training.stages.language_model import LanguageModel, Tokenizer, lora, peft_model
+from training.stages.monitor import Progress
+
+LOSSES = "losses.json"  # [step, mean negative log-likelihood of the answers' tokens]
+
+
+class SFTExample(NamedTuple):
+    """A query with the rewrite that SFT teaches."""
+
+    row: Row
+    rewrite: str
+    rank: int
+
+
+def fine_tune(
+    settings: TrainSettings,
+    base: LanguageModel,
+    tasks: Mapping[str, Task],
+    examples: Sequence[SFTExample],
+    folder: Path,
+) -> Path:
+    """Trains an adapter on the examples; continues an interrupted run.
+
+    Args:
+        tasks: the prompts to train on.
+        folder: for checkpoints, losses and the adapter.
+
+    Returns:
+        The folder of the PEFT adapter.
+    """
+    adapter = folder / "adapter"
+    if adapter.is_dir():
+        return adapter
+    from transformers import set_seed
+
+    set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
+    trainer = _trainer(settings, base, tasks, examples, folder)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    unfinished = folder / ".adapter"
+    peft_model(trainer.model).save_pretrained(str(unfinished))
+    history = trainer.state.log_history
+    losses = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    (folder / LOSSES).write_text(json.dumps(losses))
+    unfinished.rename(adapter)
+    return adapter
+
+
+def _trainer(
+    settings: TrainSettings,
+    base: LanguageModel,
+    tasks: Mapping[str, Task],
+    examples: Sequence[SFTExample],
+    folder: Path,
+) -> Any:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    from training.stages.answers_only import AnswersOnlyTrainer
+
+    tokenizer = base.tokenizer()
+    trainer_class = SFTTrainer if base.on_gpu else AnswersOnlyTrainer
+    trainer = trainer_class(
+        model=_model(settings, base),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([_tokenised(tokenizer, tasks, one) for one in examples]),
+        peft_config=None if settings.start_from else lora(settings),
+        args=_config(settings, base, folder),
+        callbacks=[Progress("warm start")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _model(settings: TrainSettings, base: LanguageModel) -> Any:
+    """The base model, with the adapter of ``start_from`` if there is one."""
+    model = base.load()
+    if settings.start_from is None:
+        return model
+    adapter = open_adapter(settings.start_from, base.revision)
+    return PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
+
+
+def _config(settings: TrainSettings, base: LanguageModel, folder: Path) -> Any:
+    """TRL's SFTConfig."""
+    from trl import SFTConfig
+
+    micro_batch = min(settings.micro_batch, settings.warm_start_batch)
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=max(1, settings.warm_start_batch // micro_batch),
+        num_train_epochs=settings.warm_start_epochs,
+        learning_rate=settings.warm_start_learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=10,
+        logging_steps=5,
+        save_steps=50,
+        save_total_limit=2,
+        seed=settings.seed,
+        max_length=256,
+        train_sampling_strategy="group_by_length",  # descriptions would pad names fivefold
+        gradient_checkpointing=False,
+        bf16=base.on_gpu,
+        use_cpu=not base.on_gpu,
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+    )
+
+
+def _tokenised(
+    tokenizer: Tokenizer, tasks: Mapping[str, Task], example: SFTExample
+) -> dict[str, list[int]]:
+    """Prompt and rewrite, joined as in serving; the final newline is learnt too."""
+    prompt = tokenizer.encode(tasks[example.row.task].prompt(example.row.asked))
+    rewrite = tokenizer.encode(f" {example.rewrite}{STOP}", add_special_tokens=False)
+    return {
+        "input_ids": prompt + rewrite,
+        "completion_mask": [0] * len(prompt) + [1] * len(rewrite),
+    }
