@@ -14,7 +14,7 @@ import numpy as np
 
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
-from models.rewriter.adapter import merge_weights
+from models.rewriter.merge import merge_weights
 from models.rewriter.tasks import TASKS, Task
 from training.data.rows import Row
 from training.data.splits import choose
