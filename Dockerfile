@@ -1,14 +1,14 @@
-# Two images of one source: `--target cpu`, which is the default, and `--target gpu`.
+# Two images from one source: `--target cpu`, the default, and `--target gpu`.
 # BASE is any Debian with Python 3.11 to 3.13, its venv module and certificates.
 #
-# Where packages come from elsewhere than PyPI, two secrets that no layer keeps say so: variables for
-# pip and uv (PIP_INDEX_URL, UV_DEFAULT_INDEX, PIP_FIND_LINKS, HTTPS_PROXY, ...), and certificates,
-# which a line SSL_CERT_FILE=/run/secrets/ca among the variables then names:
+# If packages do not come from PyPI, pass two secrets, which no layer keeps: a file of variables for
+# pip and uv (PIP_INDEX_URL, UV_DEFAULT_INDEX, PIP_FIND_LINKS, HTTPS_PROXY, ...), and certificates.
+# The variables must then include SSL_CERT_FILE=/run/secrets/ca:
 #   docker build --secret id=environment,src=build.env --secret id=ca,src=ca-certificates.crt .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
-# tini reaps the engine's processes and passes SIGTERM on; vLLM's CPU kernels link to libnuma.
+# tini reaps the engine's processes and passes SIGTERM on. vLLM's CPU kernels link to libnuma.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 libstdc++6 tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
@@ -16,7 +16,7 @@ RUN apt-get update \
     && install --directory --owner grape --group grape /data
 WORKDIR /grape
 
-# The locked packages, which a change of GRAPE's own code leaves alone.
+# The locked packages: a change to GRAPE's own code does not rebuild this layer.
 FROM base AS dependencies-cpu
 COPY requirements requirements
 COPY tools/install.py tools/install.py
@@ -36,7 +36,7 @@ RUN --mount=type=secret,id=environment --mount=type=secret,id=ca \
     PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy GRAPE_ENGINE=cuda python3 tools/install.py --image
 
 FROM base AS settings
-# All that is written goes to /data; caches of compiled code must lie where code may be loaded from.
+# Everything is written to /data. Compiled code must be cached where it may be loaded from.
 ENV PATH=/grape/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -54,7 +54,7 @@ ENTRYPOINT ["tini", "--", "grape"]
 CMD ["serve"]
 
 FROM settings AS gpu
-# Triton compiles the launcher of each kernel when it first runs: the one compiler that is needed.
+# Triton compiles the launcher of each kernel on its first run, so this image needs a C compiler.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*

@@ -2,51 +2,84 @@
 
     python -m benchmarks.evaluate [--queries 5000]
 
-Both load the encoder and the index first, which is told apart. A run of a few queries goes before:
-what it imports, and the word lists, are loaded once however many queries there are.
+Both first load the encoder and the index; that time is printed separately. A run of a few queries
+goes before: its imports and word lists are loaded once, however many queries follow.
 """
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+from training.data.rows import Row
 from training.evaluation.queries import asked_rows
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings
 from training.rewards.scorer import load_retriever
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=5000)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        rows, _ = asked_rows(EvalSettings())
-        data = Path(work) / "rows.jsonl"
-        lines = [row.model_dump_json(exclude_none=True) for row in rows[: arguments.queries]]
-        data.write_text("\n".join(lines), encoding="utf-8")
-        settings = EvalSettings(data=str(data), systems=["direct"], work=Path(work) / "kept")
+class Times(NamedTuple):
+    """Seconds of each part, and the size of the work."""
 
-        few = settings.model_copy(update={"limit": 2, "work": Path(work) / "few"})
-        warming = time.perf_counter()
-        evaluate(few)
-        began = time.perf_counter()
-        retriever = load_retriever(settings)
-        loaded = time.perf_counter()
-        queries = [row.query for row in rows[: arguments.queries]]
-        scores = retriever.encoder.encode_texts(queries) @ retriever.index.vectors().T
-        floor = time.perf_counter()
-        evaluate(settings)
-        done = time.perf_counter()
-    loading, work_time = loaded - began, floor - loaded
-    run = done - floor
-    print(f"a few queries before {began - warming:.1f} s")
-    print(f"{scores.shape[0]:,} queries, {scores.shape[1]:,} pictures; loading {loading:.1f} s")
-    print(f"encoding and one product {work_time:.2f} s; the run without loading "
-          f"{run - loading:.2f} s: {(run - loading) / work_time:.2f} times")  # fmt: skip
-    print(f"with loading: {run:.2f} s against {loading + work_time:.2f} s: "
-          f"{run / (loading + work_time):.2f} times")  # fmt: skip
+    warm_up: float
+    loading: float
+    floor: float  # encoding and one matrix product, without loading
+    run: float  # `grape eval`, with loading
+    queries: int
+    pictures: int
+
+
+def measured(rows: list[Row], folder: Path) -> Times:
+    data = folder / "rows.jsonl"
+    lines = [row.model_dump_json(exclude_none=True) for row in rows]
+    data.write_text("\n".join(lines), encoding="utf-8")
+    few = EvalSettings(data=str(data), systems=["direct"], limit=2, work=folder / "few")
+    settings = EvalSettings(data=str(data), systems=["direct"], work=folder / "kept")
+
+    began = time.perf_counter()
+    evaluate(few)
+    warmed_up = time.perf_counter()
+    retriever = load_retriever(settings)
+    loaded = time.perf_counter()
+    vectors = retriever.encoder.encode_texts([row.query for row in rows])
+    scores = vectors @ retriever.index.vectors().T
+    multiplied = time.perf_counter()
+    evaluate(settings)
+    done = time.perf_counter()
+    return Times(
+        warm_up=warmed_up - began,
+        loading=loaded - warmed_up,
+        floor=multiplied - loaded,
+        run=done - multiplied,
+        queries=scores.shape[0],
+        pictures=scores.shape[1],
+    )
+
+
+def report(times: Times) -> str:
+    without = times.run - times.loading
+    floor_with = times.loading + times.floor
+    return "\n".join(
+        [
+            f"warm-up {times.warm_up:.1f} s, loading {times.loading:.1f} s",
+            f"{times.queries:,} queries, {times.pictures:,} pictures",
+            f"without loading: run {without:.2f} s, encoding and one product {times.floor:.2f} s: "
+            f"{without / times.floor:.2f} times as long",
+            f"with loading: run {times.run:.2f} s, encoding and one product {floor_with:.2f} s: "
+            f"{times.run / floor_with:.2f} times as long",
+        ]
+    )
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--queries", type=int, default=5000, help="how many queries")
+    arguments = parser.parse_args()
+    rows, _ = asked_rows(EvalSettings())
+    with tempfile.TemporaryDirectory() as folder:
+        print(report(measured(list(rows[: arguments.queries]), Path(folder))))
 
 
 if __name__ == "__main__":

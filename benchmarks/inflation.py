@@ -1,11 +1,12 @@
-"""Score inflation: the same budget of GRPO with six rewards, and with KL.
+"""Score inflation: the same GRPO budget with six rewards, and with KL.
 
     python -m benchmarks.inflation [--steps 12] [--docs]
 
 The paper's preliminary finding (arXiv 2509.23370, section 3) is that rewarding similarity makes
 every picture score higher while the right one ranks no better. Each run starts from the shipped
-adapter, sees the same queries in the same order, and is judged on the same validation sample.
-``--docs`` writes table and plot into docs/. Finished runs are kept in the cache folder.
+adapter, sees the same queries in the same order, and is validated on the same sample. ``--docs``
+writes the table to docs/inflation.md and the plot next to it. Finished runs stay in the cache
+folder.
 """
 
 import argparse
@@ -16,18 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.demo import write_between
+from benchmarks.pages import INFLATION, INFLATION_PLOT, write_between
 from models.common import paths
 from models.common.progress import say
 from models.rewriter.adapter import content_hash, open_adapter
-from training.data.sources import load_rows
+from training.data.rows import choose, load_rows
 from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
 from training.stages.grpo import train_grpo
 from training.stages.language_model import LanguageModel
-from training.stages.training_run import TrainingRun
 
-DOCS = Path(__file__).parent.parent / "docs"
 SHOWN = {
     "target": "mean similarity to the right picture",
     "random": "mean similarity to all others",
@@ -37,7 +36,7 @@ SHOWN = {
 
 
 class Run(NamedTuple):
-    """One reward, with nothing beside it, and the weight of KL."""
+    """One reward on its own, and the weight of the KL term."""
 
     reward: str
     beta: float = 0.0
@@ -58,14 +57,21 @@ RUNS = [
 ]
 
 
-def settings_of(
-    run: Run, steps: int, validated: int, work: Path, learning_rate: float
-) -> TrainSettings:
-    """Names alone: their prompts are short, so that a step takes seconds on a CPU."""
+class Budget(NamedTuple):
+    """What all runs share."""
+
+    steps: int
+    validated: int  # queries in the validation sample
+    learning_rate: float
+    work: Path
+
+
+def settings_of(run: Run, budget: Budget) -> TrainSettings:
+    """Names only: their prompts are short, so that a step takes seconds on a CPU."""
     start = content_hash(paths.ADAPTER)[:8]
-    folder = work / f"{start}-{run.reward}-{run.beta:g}-{steps}-{validated}-{learning_rate:g}"
+    steps, validated, rate = budget.steps, budget.validated, budget.learning_rate
     return TrainSettings(
-        work=folder,
+        work=budget.work / f"{start}-{run.reward}-{run.beta:g}-{steps}-{validated}-{rate:g}",
         tasks=["multilingual"],
         rewards={run.reward: 1.0},
         beta=run.beta,
@@ -73,7 +79,7 @@ def settings_of(
         prompts_per_step=6,
         group_size=8,
         micro_batch=48,
-        learning_rate=learning_rate,
+        learning_rate=rate,
         validation_queries={"multilingual": validated},
         validation_every=4,
         patience=steps,
@@ -81,25 +87,27 @@ def settings_of(
     )
 
 
-def curve_of(
-    run: Run, steps: int, validated: int, work: Path, learning_rate: float
-) -> dict[str, Any]:
-    """The validation curve, trained now or before."""
-    settings = settings_of(run, steps, validated, work, learning_rate)
+def curve_of(run: Run, budget: Budget) -> dict[str, Any]:
+    """The validation curve: read from the work folder if the run is finished, else trained now."""
+    settings = settings_of(run, budget)
     kept = settings.work_folder / "curve.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
     shutil.rmtree(settings.work_folder, ignore_errors=True)
-    say(f"{run.name}: {steps} steps")
+    say(f"{run.name}: {budget.steps} steps")
     base = LanguageModel.named(settings.llm)
     adapter = open_adapter(paths.ADAPTER, base.revision)
     rows = load_rows(settings.data)
+    queries = choose(rows, "train", {"multilingual": None}, settings.seed)
+    validation = choose(rows, "validation", {"multilingual": budget.validated}, settings.seed)
     began = time.monotonic()
-    # A name's rewrite has three or four tokens; each one more costs the whole vocabulary.
+    # A name's rewrite has three or four tokens; each further one costs a whole vocabulary.
     tasks = {name: replace(task, max_tokens=12) for name, task in adapter.tasks.items()}
-    scorer = Scorer(load_retriever(settings))
-    monitor = train_grpo(TrainingRun(settings, base, tasks, rows, scorer), adapter.folder)
+    monitor = train_grpo(
+        settings, base, tasks, queries, validation, Scorer(load_retriever(settings)),
+        adapter.folder,
+    )  # fmt: skip
     shares = [step["reward_time_share"] for step in monitor.steps]
     found = {
         "curve": [seen._asdict() for seen in monitor.curve],
@@ -112,7 +120,7 @@ def curve_of(
 
 
 def table(curves: dict[str, dict[str, Any]]) -> str:
-    """Markdown: the validation sample before and after."""
+    """A Markdown table of the validation sample, before and after each run."""
     start = next(iter(curves.values()))["curve"][0]
     lines = [
         "| reward | R@1 | R@10 | mean rank | to the right picture | to all others | gap | tokens |",
@@ -132,7 +140,7 @@ def _line(name: str, seen: dict[str, float], words: str) -> str:
 
 
 def plot(curves: dict[str, dict[str, Any]], path: Path) -> None:
-    """One panel for each quantity, one line for each reward."""
+    """One panel for each quantity, one line for each run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), layout="constrained")
@@ -151,28 +159,29 @@ def plot(curves: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
     work = paths.cache_dir() / "inflation"
-    parser.add_argument("--work", type=Path, default=work, help="keeps what is finished")
-    parser.add_argument("--validated", type=int, default=156, help="queries that judge")
+    parser.add_argument("--work", type=Path, default=work, help="folder that keeps finished runs")
+    parser.add_argument("--validated", type=int, default=156, help="size of the validation sample")
     parser.add_argument("--learning-rate", type=float, default=6e-4)
-    parser.add_argument("--docs", action="store_true", help="write table and plot into docs/")
-    parser.add_argument("--rewards", nargs="*", help="only these; all without")
-    arguments = parser.parse_args()
-    runs = [run for run in RUNS if not arguments.rewards or run.reward in arguments.rewards]
-    curves = {
-        run.name: curve_of(
-            run, arguments.steps, arguments.validated, arguments.work, arguments.learning_rate
-        )
-        for run in runs
-    }
+    parser.add_argument("--docs", action="store_true", help="write table and plot to docs/")
+    parser.add_argument("--rewards", nargs="*", help="only these rewards; all by default")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    budget = Budget(given.steps, given.validated, given.learning_rate, given.work)
+    runs = [run for run in RUNS if not given.rewards or run.reward in given.rewards]
+    curves = {run.name: curve_of(run, budget) for run in runs}
     text = table(curves)
     print(text)
-    if arguments.docs:
-        plot(curves, DOCS / "inflation.png")
-        write_between(DOCS / "inflation.md", "inflation", text)
+    if given.docs:
+        plot(curves, INFLATION_PLOT)
+        write_between(INFLATION, "inflation", text)
 
 
 if __name__ == "__main__":

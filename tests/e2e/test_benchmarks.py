@@ -1,4 +1,4 @@
-"""The measuring scripts run, on little: that their numbers are true is for a quiet machine."""
+"""The benchmarks run, on little data. Whether their numbers hold, only a quiet machine can tell."""
 
 import subprocess
 import sys
@@ -28,8 +28,10 @@ def test_ranking() -> None:
 def test_inflation(tmp_path: Path) -> None:
     """One step of GRPO with the real model and the shipped adapter."""
     flags = ["--steps", "1", "--rewards", "similarity", "--validated", "12"]
-    told = run("inflation", *flags, "--work", str(tmp_path))
-    before, after = (line for line in told.splitlines() if line.startswith(("| before", "| `sim")))
+    printed = run("inflation", *flags, "--work", str(tmp_path))
+    before, after = (
+        line for line in printed.splitlines() if line.startswith(("| before", "| `sim"))
+    )
     assert before.split("|")[2:] != after.split("|")[2:]
 
 

@@ -1,6 +1,7 @@
-"""The README's commands are run here, or are the run that this test is part of.
+"""The commands of the README and docs/own-pictures.md are run here, or are the run that this test
+is part of.
 
-Those that would fetch a model from the hub or need a GPU are parsed by the program alone.
+Those that would fetch a model from the hub or need a GPU are only parsed by the program.
 """
 
 import json
@@ -8,6 +9,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,6 +22,8 @@ from tests.support.grape_server import GRAPE, Server
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
+OWN_PICTURES = (ROOT / "docs" / "own-pictures.md").read_text()
+RESULTS = (ROOT / "docs" / "results.md").read_text()
 
 
 def shell_lines(text: str) -> list[str]:
@@ -29,20 +33,23 @@ def shell_lines(text: str) -> list[str]:
     return [line.split("  #")[0].split("    #")[0].strip() for line in joined.splitlines() if line]
 
 
-LINES = shell_lines(README)
+LINES = shell_lines(README) + shell_lines(OWN_PICTURES)
 # `make test` runs this; `make demo` is `grape demo prepare`, which `make test` runs too, and
 # `grape serve`, which the server of these tests is. The hub is out of reach of a test.
 MAKE = ["make demo", "make test"]
-HUB = [line for line in LINES if "ViT-L-14" in line or "gpu.yaml" in line]
+HUB = [line for line in LINES if re.search("ViT-L-14|Qwen|gpu.yaml", line)]
 TRAIN = [line for line in LINES if "grape train" in line]  # run by test_docs_training.py
 EVAL = [line for line in LINES if "grape eval" in line]  # run by test_docs_evaluation.py
-RUN = [line for line in LINES if line not in (*MAKE, *HUB, *TRAIN, *EVAL)]
+DOCKER = [line for line in LINES if line.startswith("docker")]  # run by `make docker-test`
+RUN = [line for line in LINES if line not in (*MAKE, *HUB, *TRAIN, *EVAL, *DOCKER)]
 
 
-def test_the_readme_has_the_commands_that_are_expected() -> None:
+def test_the_pages_have_the_commands_that_are_expected() -> None:
     assert len(MAKE) == len([line for line in LINES if line in MAKE])
-    assert len(HUB) == 2
+    assert len(HUB) == 4
     assert len(TRAIN) == 2
+    assert len(EVAL) == 1
+    assert len(DOCKER) == 1
     assert len(RUN) == 5
 
 
@@ -62,30 +69,57 @@ def test_every_command_works(server: Server, tmp_path: Path) -> None:
         assert run(line, server, tmp_path), line
 
 
+def check_shown(shown: Any, given: Any, where: str = "answer") -> None:
+    """Everything that is shown must be in what is given; fields of objects may be left out."""
+    if isinstance(shown, dict):
+        for key, value in shown.items():
+            assert key in given, f"{where} has no {key}"
+            check_shown(value, given[key], f"{where}.{key}")
+    elif isinstance(shown, list):
+        assert len(shown) == len(given), where
+        for number, value in enumerate(shown):
+            check_shown(value, given[number], f"{where}[{number}]")
+    elif isinstance(shown, float):
+        assert given == pytest.approx(shown, abs=1e-3), where
+    else:
+        assert given == shown, where
+
+
 def test_the_answer_shown_is_the_answer_given(server: Server, tmp_path: Path) -> None:
     shown = re.search(r"<!-- curl -->\n```json\n(.*?)```", README, re.DOTALL)
     assert shown, "the README shows no answer"
     curl = next(line for line in RUN if line.startswith("curl"))
-    given = json.loads(run(curl, server, tmp_path))
-    expected = json.loads(shown[1])
-    for answer in (given, expected):
-        answer.pop("timings_ms")
-        answer.pop("request_id")
-        for hit in answer["hits"]:
-            hit["score"] = pytest.approx(hit["score"], abs=1e-3)
-    assert given == expected
+    check_shown(json.loads(shown[1]), json.loads(run(curl, server, tmp_path)))
+
+
+def test_a_shown_field_that_is_not_given_is_noticed() -> None:
+    given = {"hits": [{"id": "1F3B8", "score": 0.5581, "rank": 1}], "degraded": False}
+    check_shown({"hits": [{"id": "1F3B8", "score": 0.558}]}, given)
+    wrong: list[Any] = [
+        {"hits": []},
+        {"hits": [{"name": "guitar"}]},
+        {"hits": [{"score": 0.6}]},
+        {"hits": [{"rank": 2}]},
+        {"degraded": True},
+    ]
+    for shown in wrong:
+        with pytest.raises(AssertionError):
+            check_shown(shown, given)
 
 
 def test_settings_for_the_hub_are_understood(tmp_path: Path) -> None:
     """Parsed, not run: weights of this size come from a hub."""
-    build = next(line for line in HUB if "index build" in line)
-    flags = shlex.split(build)[3:]
-    parsed = commands.IndexBuild(_cli_parse_args=flags)  # type: ignore[call-arg]
-    assert parsed.encoder == "ViT-L-14"
     import open_clip
 
-    assert (parsed.encoder, parsed.pretrained) in open_clip.list_pretrained()
-    yaml = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    for build in (line for line in HUB if "index build" in line):
+        flags = shlex.split(build)[3:]
+        parsed = commands.IndexBuild(_cli_parse_args=flags)  # type: ignore[call-arg]
+        assert parsed.encoder == "ViT-L-14"
+        assert (parsed.encoder, parsed.pretrained) in open_clip.list_pretrained()
+    (serve,) = (line for line in HUB if "--llm" in line)
+    served = commands.Serve(_cli_parse_args=shlex.split(serve)[2:])  # type: ignore[call-arg]
+    assert (served.index, served.llm) == (Path("INDEX"), "Qwen/Qwen2.5-7B-Instruct")
+    yaml = re.search(r"```yaml\n(.*?)```", OWN_PICTURES, re.DOTALL)
     assert yaml
     (tmp_path / "gpu.yaml").write_text(yaml[1])
     token = config_file.set(tmp_path / "gpu.yaml")
@@ -98,10 +132,21 @@ def test_settings_for_the_hub_are_understood(tmp_path: Path) -> None:
 def test_the_table_has_every_language_and_beats_direct() -> None:
     value = r"([\d.]+) \[[\d., ]+\]"
     rows = re.findall(
-        rf"^\| \w+ \| \d+ \| {value} \| {value} \| {value} \| {value} \|$", README, re.MULTILINE
+        rf"^\| \w+ \| \d+ \| {value} \| {value} \| {value} \| {value} \|$", RESULTS, re.MULTILINE
     )
     assert len(rows) == 13
     assert all(float(direct) < float(frozen) < float(tuned) for direct, frozen, tuned, _ in rows)
+
+
+def test_the_readme_shows_rows_of_the_results() -> None:
+    (shown,) = re.findall(r"<!-- gains -->\n(.*?)\n<!-- /gains -->", README, re.DOTALL)
+    for ours, theirs in (
+        ("names in 13 languages", r"\*\*all of these\*\*"),
+        ("English descriptions", "English descriptions"),
+        ("short plain English", "short plain English"),
+    ):
+        (row,) = re.findall(rf"^\| {ours} \|(.*)$", shown, re.MULTILINE)
+        assert re.search(rf"^\| {theirs} \|{re.escape(row)}$", RESULTS, re.MULTILINE), ours
 
 
 def test_the_gallery_is_as_large_as_the_readme_says(server: Server) -> None:

@@ -1,6 +1,6 @@
 """Every command of docs/training.md is run here, on the rows and settings that it shows.
 
-With fewer and smaller steps, which the environment sets; the files are the page's own.
+The environment makes the steps fewer and smaller; the files are the page's own.
 """
 
 import json

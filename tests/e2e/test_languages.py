@@ -1,12 +1,12 @@
-"""A sample of the README's numbers, recomputed with the real models."""
+"""A sample of the numbers in the README and docs/results.md, recomputed with the real models."""
 
 from pathlib import Path
 
-from benchmarks.demo import drifts, expected, measure, worse_by_default
+from tests.support.recall import drifts, expected, measure, worse_by_default
 from training.evaluation.queries import OTHER_LANGUAGES
 
 
-def test_the_sample_is_what_it_was(tmp_path: Path) -> None:
+def test_the_sample_matches_what_is_expected(tmp_path: Path) -> None:
     entry = expected()["sample"]
     assert set(entry["expected"]) == {"direct", "frozen", "tuned", "always", "auto", "oracle"}
     results = measure(entry, tmp_path)
@@ -16,7 +16,7 @@ def test_the_sample_is_what_it_was(tmp_path: Path) -> None:
     assert recall["direct"] + 0.1 < recall["tuned"]
 
 
-def test_a_drift_is_told(tmp_path: Path) -> None:
+def test_a_drift_is_reported(tmp_path: Path) -> None:
     entry = expected()["sample"]
     entry["settings"]["systems"] = ["direct"]
     entry["expected"] = {"direct": {OTHER_LANGUAGES: 0.5}}

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.text_corpus import corpus_index, documents, minilm
 from models.common.errors import InputError
 from models.retriever.image_index import ImageIndex
 from models.retriever.text_encoder import PREFIX, TextEncoder
+from tests.support.text_corpus import corpus_index, documents, minilm
 from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvalSettings

