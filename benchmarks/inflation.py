@@ -21,11 +21,12 @@ from benchmarks.pages import INFLATION, INFLATION_PLOT, write_between
 from models.common import paths
 from models.common.progress import say
 from models.rewriter.adapter import content_hash, open_adapter
-from training.data.rows import choose, load_rows
+from training.data.sources import load_rows
 from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
 from training.stages.grpo import train_grpo
 from training.stages.language_model import LanguageModel
+from training.stages.training_run import TrainingRun
 
 SHOWN = {
     "target": "mean similarity to the right picture",
@@ -99,15 +100,14 @@ def curve_of(run: Run, budget: Budget) -> dict[str, Any]:
     base = LanguageModel.named(settings.llm)
     adapter = open_adapter(paths.ADAPTER, base.revision)
     rows = load_rows(settings.data)
-    queries = choose(rows, "train", {"multilingual": None}, settings.seed)
-    validation = choose(rows, "validation", {"multilingual": budget.validated}, settings.seed)
+    settings = settings.model_copy(
+        update={"tasks": ["multilingual"], "validation_queries": {"multilingual": budget.validated}}
+    )
     began = time.monotonic()
     # A name's rewrite has three or four tokens; each further one costs a whole vocabulary.
     tasks = {name: replace(task, max_tokens=12) for name, task in adapter.tasks.items()}
-    monitor = train_grpo(
-        settings, base, tasks, queries, validation, Scorer(load_retriever(settings)),
-        adapter.folder,
-    )  # fmt: skip
+    training_run = TrainingRun(settings, base, tasks, rows, Scorer(load_retriever(settings)))
+    monitor = train_grpo(training_run, adapter.folder)
     shares = [step["reward_time_share"] for step in monitor.steps]
     found = {
         "curve": [seen._asdict() for seen in monitor.curve],

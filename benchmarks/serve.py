@@ -27,7 +27,8 @@ from models.common import paths
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Vectors
-from models.rewriter.adapter import checkpoint_revision, open_adapter
+from models.rewriter.adapter import open_adapter
+from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import choose_task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter

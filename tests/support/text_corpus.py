@@ -31,7 +31,7 @@ def corpus_index(folder: Path) -> Path:
         encoder = TextEncoder(minilm())
         vectors = encoder.encode_texts(texts.values())
         metadata = [{"text": text} for text in texts.values()]
-        index = ImageIndex.build(vectors, list(texts), metadata, encoder.fingerprint, "Flat", None)
+        index = ImageIndex.build(vectors, list(texts), metadata, encoder.fingerprint)
         names = [text.split(", ")[0] for text in texts.values()]
         index.learn_known_scores(encoder.encode_texts(names))
         index.save(folder)
