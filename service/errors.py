@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from models.client.wire import ErrorBody, ErrorType
-from service.api.headers import SECURITY_HEADERS
+from service.security_headers import SECURITY_HEADERS
 
 INTERNAL_ERROR = "Internal error; see the server's log."
 

@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.client.wire import ErrorType
-from service.api.headers import add_security_headers
 from service.errors import error_response
 from service.monitoring import logs
 from service.monitoring.metrics import Metrics
+from service.security_headers import add_security_headers
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

@@ -11,9 +11,9 @@ from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter, unapplied_canaries
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.rewriter.tasks import MULTILINGUAL, parse_rewrite
+from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey
-from service.runtime.garbage_collector import keep_what_is_loaded
 
 log = logging.getLogger("grape")
 

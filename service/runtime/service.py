@@ -12,13 +12,13 @@ from models.rewriter.vllm_engine import import_engine_ahead
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
 from service.errors import ApiError, overloaded
+from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
 from service.retrieval import Retriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
 from service.rewriting.routing import AdapterSlot, Rewriters
-from service.runtime.garbage_collector import keep_what_is_loaded
 from service.runtime.loading import (
     fitting_adapter,
     index_path,
