@@ -1,4 +1,4 @@
-"""Makes docs/page.png from a running server: `python -m tools.screenshot [URL]`."""
+"""Takes docs/page.png from a running server: `python -m tools.screenshot [URL]`."""
 
 import sys
 from pathlib import Path
@@ -8,23 +8,21 @@ from playwright.sync_api import sync_playwright
 from tests.support.browser import find
 
 OUT = Path(__file__).parent.parent / "docs" / "page.png"
+QUERY = "大象"
 
 
-def main(url: str, out: Path, width: int, height: int, scheme: str, query: str) -> None:
+def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
         page = browser.new_page(
-            base_url=url,
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,  # type: ignore[arg-type]
+            base_url=url, viewport={"width": 1100, "height": 800}, color_scheme="light"
         )
-        page.goto(f"/?q={query}")
+        page.goto(f"/?q={QUERY}")
         page.wait_for_selector("#rewritten-hits li")
         page.wait_for_load_state("networkidle")
-        page.screenshot(path=out)
+        page.screenshot(path=OUT)
         browser.close()
 
 
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-    main(address, OUT, 1100, 800, "light", "大象")
+    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000")
