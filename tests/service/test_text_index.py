@@ -10,13 +10,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from benchmarks.text_corpus import minilm
 from models.client.wire import ErrorType
 from models.retriever.image_index import ImageIndex
 from models.retriever.text_encoder import TextEncoder
 from service.runtime.in_process import answer_here
 from service.settings import Settings
 from tests.support.app import FakeRewriter
+from tests.support.text_corpus import minilm
 
 TEXTS = {
     "doc-1": "A recipe for bread with sunflower seeds",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.text_corpus import minilm
 from models.common import paths
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
@@ -13,6 +12,7 @@ from models.retriever.open import EncoderOptions, open_encoder, open_index
 from models.retriever.text_encoder import TextEncoder
 from service.runtime.loading import load_retriever as served
 from service.settings import Settings
+from tests.support.text_corpus import minilm
 from tests.support.vectors import DIM, unit_vectors
 from training.rewards.scorer import load_retriever as trained_with
 from training.settings import RetrieverSettings
