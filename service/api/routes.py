@@ -78,7 +78,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     started = time.perf_counter()
     service: Service = request.app.state.service
     if (body.task == "composed") is not (body.image is not None) and body.task != "auto":
-        raise _invalid("image: task 'composed' needs an image, and no other task takes one")
+        raise _invalid("image: task 'composed' is about a picture; other tasks take no image")
     searcher = service.searcher
     reference = await _reference(body.image, None, service)
     task = None if body.task in ("auto", "composed") else TASKS[body.task]
