@@ -113,11 +113,11 @@ def test_settings_for_the_hub_are_understood(tmp_path: Path) -> None:
 
     for build in (line for line in HUB if "index build" in line):
         flags = shlex.split(build)[3:]
-        parsed = commands.IndexBuild(_cli_parse_args=flags)  # type: ignore[call-arg]
+        parsed = commands.IndexBuild(_cli_parse_args=flags)
         assert parsed.encoder == "ViT-L-14"
         assert (parsed.encoder, parsed.pretrained) in open_clip.list_pretrained()
     (serve,) = (line for line in HUB if "--llm" in line)
-    served = commands.Serve(_cli_parse_args=shlex.split(serve)[2:])  # type: ignore[call-arg]
+    served = commands.Serve(_cli_parse_args=shlex.split(serve)[2:])
     assert (served.index, served.llm) == (Path("INDEX"), "Qwen/Qwen2.5-7B-Instruct")
     yaml = re.search(r"```yaml\n(.*?)```", OWN_PICTURES, re.DOTALL)
     assert yaml
