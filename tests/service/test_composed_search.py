@@ -234,7 +234,7 @@ async def test_composed_rewrites_alone(client: httpx.AsyncClient, rewriter: Fake
     for wrong in ({"task": "composed"}, {"task": "long", "image": picture("red")}):
         response = await client.post("/rewrite", json={"query": "a", **wrong})
         assert response.status_code == 422
-        assert "needs an image" in response.json()["error"]
+        assert "is about a picture" in response.json()["error"]
 
 
 async def test_a_picture_that_nothing_describes_is_searched_with_as_it_is(
