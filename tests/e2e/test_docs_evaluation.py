@@ -37,7 +37,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     assert "split validation" in Gate.beside(tmp_path / "my-adapter").fitted_on
     for name in SYSTEMS:
         assert re.search(rf"^{re.escape(name)} ", listed, re.MULTILINE)
-    assert "less frozen" in compared
+    assert "minus frozen" in compared
     assert (tmp_path / "report" / "report.html").stat().st_size > 100_000
     results = Results.model_validate_json((tmp_path / "report" / "results.json").read_bytes())
     found = {system.name: system for system in results.systems}
