@@ -46,12 +46,7 @@ def train(settings: TrainSettings) -> None:
     write_adapter(run, trained)
     say(f"The adapter is in {settings.out}: serve it with `grape serve --adapter {settings.out}`.")
     if rows := run.test_rows():
-        results = evaluate_adapter(run, rows)
-        (settings.work_folder / "test.json").write_text(results.model_dump_json(indent=1) + "\n")
-        summary = adapter_summary(results)
-        before, after = (_recall(results, name) for name in ("frozen", "tuned"))
-        add_test(run, trained, HeldOutResult(before, after, summary))
-        print(summary)
+        print(test_adapter(run, trained, rows))
 
 
 def open_run(settings: TrainSettings) -> TrainingRun:
@@ -89,6 +84,17 @@ def run_stages(run: TrainingRun) -> Trained:
         return Trained(run.settings.work_folder / "best", examples, monitor.curve)
     assert start, "the settings refuse a run without any stage"
     return Trained(start.adapter, examples)
+
+
+def test_adapter(run: TrainingRun, trained: Trained, rows: list[Row]) -> str:
+    """Adds the result on held-out pictures to the adapter folder; returns its summary."""
+    results = evaluate_adapter(run, rows)
+    file = run.settings.work_folder / "test.json"
+    file.write_text(results.model_dump_json(indent=1) + "\n")
+    summary = adapter_summary(results)
+    before, after = (_recall(results, name) for name in ("frozen", "tuned"))
+    add_test(run, trained, HeldOutResult(before, after, summary))
+    return summary
 
 
 def evaluate_adapter(run: TrainingRun, rows: list[Row]) -> Results:

@@ -66,7 +66,7 @@ def test_the_four_commands(folder: Path) -> None:
     assert "4 pictures" in run(build, folder)
     assert "best of 2 samples by reward" in run(dry_run, folder)
     assert not (folder / "my-adapter").exists()
-    assert "tuned R@10" in run(train, folder)
+    assert "| R@10 | queries | direct | frozen | tuned |" in run(train, folder)
     flags = [word if word.startswith("--") else str(folder / word) for word in serve.split()[2:]]
     server = Server(folder / "server.log", *flags)
     try:

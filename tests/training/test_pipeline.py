@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -14,15 +15,24 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import grape
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import TASKS
 from tests.support.grape_server import GRAPE
+from training import pipeline
 from training.data.rows import Row
+from training.data.sources import load_rows
+from training.data.splits import choose
+from training.evaluation.results import Results
+from training.rewards.ranking import Corpus
+from training.rewards.scorer import Retriever, Scorer, recall_at
 from training.settings import TrainSettings
 from training.stages.adapter_folder import Trained, card
 from training.stages.language_model import LanguageModel
 from training.stages.sft import SFTExample, fine_tune
+from training.stages.training_run import TrainingRun
 
 STEPS = 8
 
@@ -57,6 +67,11 @@ def train(config_file: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         [GRAPE, "train", "--config", config_file, *flags],
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scorer(encoder: ClipEncoder, demo_index: ImageIndex) -> Scorer:
+    return Scorer(Retriever(encoder, demo_index, Corpus.of(demo_index.vectors())))
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +187,55 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
     one, two = last(unbroken / "adapter.work"), last(work)
     apart = sum((one[name] - two[name]).norm() for name in one)
     assert apart < 0.01 * sum(value.norm() for value in one.values())
+
+
+def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
+    unbroken: Path, tiny_llm: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frozen model repeats every query here, and the adapter answers with the English name."""
+    monkeypatch.setattr("training.evaluation.bench.merged_dir", lambda: tmp_path / "merged")
+    out, work = tmp_path / "adapter", tmp_path / "work"
+    shutil.copytree(unbroken / "adapter", out)
+    counts = {"multilingual": 26, "long": 5, "composed": 12}
+    settings = TrainSettings(
+        llm=str(tiny_llm), data="demo-all", tasks=["multilingual"], out=out, work=work,
+        test_queries=counts,
+    )  # fmt: skip
+    base = LanguageModel.named(str(tiny_llm))
+    adapter = open_adapter(out, base.revision)
+    run = TrainingRun(settings, base, adapter.tasks, load_rows("demo-all"), scorer)
+    rows = choose(run.rows, "test", counts, seed=0)
+    (work / "test").mkdir(parents=True)
+    for name, prompts in (("frozen", TASKS), (adapter.name, TASKS | adapter.tasks)):
+        lines = [
+            [f"{prompts[row.task].hash[:12]} {row.asked}",
+             row.query if name == "frozen" else row.english, [], 0.1]
+            for row in rows
+        ]  # fmt: skip
+        path = work / "test" / f"rewrites-{name}-{base.revision[:12]}-greedy.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    summary = pipeline.test_adapter(run, Trained(out), rows)
+    names = [r.language if r.task == "multilingual" else r.task for r in rows]
+    groups = {n: [r for r, name in zip(rows, names, strict=True) if name == n] for n in names}
+
+    def recall(texts: list[str], rows: list[Row]) -> float:
+        return recall_at(10, scorer.rank(texts, [row.targets for row in rows]))
+
+    before = {n: recall([r.query for r in group], group) for n, group in groups.items()}
+    after = {n: recall([r.english or "" for r in group], group) for n, group in groups.items()}
+    manifest = open_adapter(out, base.revision).manifest
+    for metrics, expected in ((manifest.metrics_before, before), (manifest.metrics_after, after)):
+        languages = [value for n, value in expected.items() if n not in (*TASKS, "en")]
+        assert len(languages) == 13
+        expected["mean of languages"] = sum(languages) / len(languages)
+        assert metrics == pytest.approx({f"{n} R@10": v for n, v in expected.items()}, abs=1e-4)
+    gain = after["mean of languages"] - before["mean of languages"]
+    assert f"Tuned minus frozen, mean of languages: {gain:+.3f} R@10, 95 % interval +" in summary
+    assert "| R@10 | queries | direct | frozen | tuned |" in summary
+    assert f"**Test split**, held-out pictures\n\n{summary}" in (out / "README.md").read_text()
+    results = Results.model_validate_json((work / "test.json").read_bytes())
+    assert [system.name for system in results.systems] == ["direct", "frozen", "tuned"]
 
 
 def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ CONFIG = {
 
 
 def augment(images: Tensor) -> Tensor:
-    """uint8 ``[b, 3, h, w]`` -> floats ``[b, 3, SIZE, SIZE]``: rotated, moved, scaled, lit.
+    """uint8 ``[b, 3, h, w]`` -> normalised float ``[b, 3, SIZE, SIZE]``: rotated, moved, lit.
 
     No mirroring (names say left and right) and no hue shift (names say red and blue).
     """

@@ -160,7 +160,7 @@ def test_counts_are_those_that_the_data_sets_give() -> None:
 
 
 @pytest.mark.parametrize(("name", "relative"), fixtures.FILES)
-def test_a_missing_file_and_where_it_is_to_be_had(name: str, relative: str, tmp_path: Path) -> None:
+def test_a_missing_file_and_where_it_is_available(name: str, relative: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path)
     (tmp_path / relative).unlink()
     sentence = refusal(name, tmp_path)
@@ -213,7 +213,7 @@ def test_a_file_that_is_not_utf_8(name: str, relative: str, tmp_path: Path) -> N
 def test_a_target_outside_the_gallery(tmp_path: Path) -> None:
     fixtures.cirr(tmp_path)
     fixtures.edit(tmp_path, fixtures.CIRR_CAPTIONS, '"dev-0-0-img0"', '"dev-9-0-img0"')
-    assert "'dev-9-0-img0', which is no picture of the split" in refusal("cirr", tmp_path)
+    assert "'dev-9-0-img0', which is not a picture of the split" in refusal("cirr", tmp_path)
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
