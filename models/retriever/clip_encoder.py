@@ -57,19 +57,11 @@ class ClipEncoder:
                 f"The encoder {name!r} needs --pretrained, the tag of its weights: without them it "
                 "is random and finds nothing. open_clip.list_pretrained() lists the tags."
             )
-        try:
-            self._model, self._preprocess = open_clip.create_model_from_pretrained(
-                name, pretrained, device="cpu"
-            )
-            self._tokenizer = open_clip.get_tokenizer(name)
-            if isinstance(self._tokenizer, SimpleTokenizer):
-                self._tokenizer.encode = _remembering(self._tokenizer.encode)
-            else:  # truncation is a setting of the tokenizer, and counting needs another one
-                self._counter = copy.deepcopy(self._tokenizer.tokenizer)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(
-                f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
-            ) from error
+        self._model, self._preprocess, self._tokenizer = _load(name, pretrained)
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            self._tokenizer.encode = _remembering(self._tokenizer.encode)
+        else:  # truncation is a setting of the tokenizer, and counting needs another one
+            self._counter = copy.deepcopy(self._tokenizer.tokenizer)
         self._model.eval().requires_grad_(False)
         self._model.output_dict = True
         self._device = torch.device(device)
@@ -177,6 +169,17 @@ class ClipEncoder:
     def _stack(self, batches: Iterable[Tensor]) -> Vectors:
         parts = [batch.cpu().numpy() for batch in batches]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+
+def _load(name: str, pretrained: str | None) -> tuple[Any, Any, Any]:
+    """Model, preprocessing and tokenizer, on the CPU."""
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(name, pretrained, device="cpu")
+        return model, preprocess, open_clip.get_tokenizer(name)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(
+            f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
+        ) from error
 
 
 def _remembering(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:

@@ -1,4 +1,4 @@
-"""What is shown to a model that sees pictures, and what is said beside it."""
+"""What is shown to a model that sees pictures, and the text that accompanies it."""
 
 import base64
 import io

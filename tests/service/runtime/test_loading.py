@@ -18,7 +18,7 @@ def test_a_second_engine_needs_memory(tmp_path: Path) -> None:
         require_room(VLLMOptions(model, kv_cache_gib=100_000))
 
 
-def test_a_registry_is_a_folder_beside_a_model_in_this_process(tmp_path: Path) -> None:
+def test_a_registry_is_a_folder_and_needs_a_model_in_this_process(tmp_path: Path) -> None:
     assert open_registry(Settings()) is None
     with pytest.raises(InputError, match="is not a folder: make it first"):
         open_registry(Settings(adapter_registry=tmp_path / "none"))

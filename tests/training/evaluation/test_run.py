@@ -289,7 +289,7 @@ def test_another_encoder_is_searched_in_its_own_index(
     places = list(reversed(range(len(demo_index))))
     other = ImageIndex.build(
         demo_index.vectors()[places], [demo_index.ids[p] for p in places],
-        [demo_index.metadata[p] for p in places], demo_index.manifest.encoder, "Flat", None,
+        [demo_index.metadata[p] for p in places], demo_index.manifest.encoder,
     )  # fmt: skip
     other.save(tmp_path / "other")
     settings = EvalSettings(
