@@ -279,7 +279,7 @@ def _print_hits(answer: dict[str, Any]) -> None:
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
     for hit in answer["hits"]:
         metadata = hit["metadata"]
-        shown = " ".join(str(metadata[key]) for key in ("file", "name") if key in metadata)
+        shown = " ".join(str(metadata[key]) for key in ("file", "name", "text") if key in metadata)
         table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], shown)
     width = None if sys.stdout.isatty() else 200  # do not cut piped lines at 80
     Console(width=width, markup=False, highlight=False).print(table)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
 from models.rewriter.merge import merge_adapter
@@ -77,9 +78,7 @@ class Bench:
         except (FileNotFoundError, ValidationError):
             found = self._measure(spec, gallery)
         self.settings.work.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".unfinished")
-        beside.write_text(found.model_dump_json())
-        beside.replace(path)
+        write_file(path, found.model_dump_json().encode())
         return found
 
     def gated(self, gallery: Gallery) -> list[bool]:

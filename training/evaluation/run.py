@@ -10,6 +10,7 @@ from models.common import paths
 from models.common.errors import InputError
 from models.common.progress import say
 from models.rewriter.adapter import Adapter, open_adapter
+from models.rewriter.base_model import adapter_folder
 from models.search.gate import Gate
 from training.data.rows import Row
 from training.data.splits import check_targets
@@ -182,27 +183,21 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
 
 def _gate(settings: EvalSettings) -> Gate:
     """The gate that is served with the adapter, whether or not a system with it is compared."""
-    if settings.adapter == "auto":
-        return Gate.beside(paths.ADAPTER) if _is_demo(settings) else Gate()
-    return Gate() if settings.adapter == "none" else Gate.beside(Path(settings.adapter))
-
-
-def _is_demo(settings: EvalSettings) -> bool:
-    return settings.llm == paths.DEFAULT_LLM and not settings.index
+    folder = adapter_folder(settings.adapter, settings.llm, settings.index)
+    return Gate.beside(folder) if folder else Gate()
 
 
 def _adapter(settings: EvalSettings, base: LanguageModel | None) -> Adapter | None:
     tuned = [name for name in settings.systems if SYSTEMS[name].model == "tuned"]
     if not tuned or base is None:
         return None
-    if settings.adapter == "auto" and _is_demo(settings):
-        return open_adapter(paths.ADAPTER, base.revision)
-    if settings.adapter in ("auto", "none"):
+    folder = adapter_folder(settings.adapter, settings.llm, settings.index)
+    if folder is None:
         raise InputError(
             f"The system {tuned[0]!r} needs an adapter: name its folder with --adapter, or leave "
             "the system out with --systems."
         )
-    return open_adapter(Path(settings.adapter), base.revision)
+    return open_adapter(folder, base.revision)
 
 
 def _ids(entry: _Entry) -> list[list[str]]:

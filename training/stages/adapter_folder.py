@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from models.common.errors import GrapeError
+from models.common.files import new_folder
 from models.rewriter.adapter import (
     CONFIG,
     GRAPE_JSON,
@@ -56,7 +55,7 @@ class HeldOutResult:
 
 
 def write_adapter(run: TrainingRun, trained: Trained) -> None:
-    """Writes the folder under a temporary name and renames it into place.
+    """Writes the adapter folder, whole or not at all.
 
     The metrics are added by :func:`add_test` after the test.
 
@@ -64,15 +63,11 @@ def write_adapter(run: TrainingRun, trained: Trained) -> None:
         GrapeError: the adapter changes no answer.
     """
     out = run.settings.out
-    folder = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _write_peft_files(trained.adapter, folder, run.base.name)
-    manifest = _manifest(run, _canaries(run.base, folder, run.tasks, run.validation_rows()))
-    (folder / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (folder / "README.md").write_text(card(run.settings, run.base, trained))
-    shutil.rmtree(out, ignore_errors=True)
-    folder.rename(out)
+    with new_folder(out, replace=True) as folder:
+        _write_peft_files(trained.adapter, folder, run.base.name)
+        manifest = _manifest(run, _canaries(run.base, folder, run.tasks, run.validation_rows()))
+        (folder / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
+        (folder / "README.md").write_text(card(run.settings, run.base, trained))
 
 
 def add_test(run: TrainingRun, trained: Trained, test: HeldOutResult) -> None:

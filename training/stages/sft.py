@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from peft import PeftModel
 
+from models.common.files import new_folder
 from models.rewriter.adapter import open_adapter
 from models.rewriter.tasks import STOP, Task
 from training.data.rows import Row
@@ -50,12 +51,11 @@ def fine_tune(
     set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
     trainer = _trainer(settings, base, tasks, examples, folder)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    unfinished = folder / ".adapter"
-    peft_model(trainer.model).save_pretrained(str(unfinished))
     history = trainer.state.log_history
     losses = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
     (folder / LOSSES).write_text(json.dumps(losses))
-    unfinished.rename(adapter)
+    with new_folder(adapter) as unfinished:
+        peft_model(trainer.model).save_pretrained(str(unfinished))
     return adapter
 
 

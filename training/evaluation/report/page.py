@@ -2,13 +2,13 @@
 
 import base64
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from models.common.files import write_file
 from training.evaluation.report import plots
 from training.evaluation.results import ALL, Comparison, Estimate, Results, System
 
@@ -33,19 +33,12 @@ def write_report(results: Results, folder: Path) -> None:
     """Writes ``results.json``, the plots as PNG, and last ``report.html``, which needs neither."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = plots.draw(results, *direct_and_rival(results))
-    _write(folder / "results.json", results.model_dump_json(indent=1).encode())
+    write_file(folder / "results.json", results.model_dump_json(indent=1).encode())
     for name in plots.NAMES:  # plots of an earlier report must not survive
         (folder / f"{name}.png").unlink(missing_ok=True)
     for plot in drawn:
-        _write(folder / f"{plot.name}.png", plot.light)
-    _write(folder / "report.html", page(results, drawn).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a complete file or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+        write_file(folder / f"{plot.name}.png", plot.light)
+    write_file(folder / "report.html", page(results, drawn).encode())
 
 
 def page(results: Results, drawn: list[plots.Plot]) -> str:
