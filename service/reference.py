@@ -11,7 +11,7 @@ from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
 from models.search.query import Reference
 from service.errors import ApiError
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 
 # Above this similarity, a picture is the one in the index, perhaps in another file format.
 _SAME = 0.999
@@ -22,7 +22,7 @@ class PictureTooLarge(PictureError):
     """A picture in a request exceeds the limits of the settings."""
 
 
-async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> Reference:
+async def from_index(retriever: BatchedRetriever, picture_id: str, with_file: bool) -> Reference:
     """A picture of the index.
 
     Args:
@@ -47,7 +47,7 @@ async def from_index(retriever: Retriever, picture_id: str, with_file: bool) -> 
     return Reference(vector, position, caption, file)
 
 
-async def from_request(retriever: Retriever, encoded: str, limits: "Limits") -> Reference:
+async def from_request(retriever: BatchedRetriever, encoded: str, limits: "Limits") -> Reference:
     """A picture sent with the request, as base64 or as a ``data:`` URI.
 
     Raises:
@@ -78,7 +78,9 @@ class Limits(NamedTuple):
     pixels: int
 
 
-async def _neighbours(retriever: Retriever, vector: Vectors) -> tuple[int | None, str | None]:
+async def _neighbours(
+    retriever: BatchedRetriever, vector: Vectors
+) -> tuple[int | None, str | None]:
     """The picture's own position, if it is in the index, and the nearest caption."""
     found = await retriever.retrieve([[vector]], _NEIGHBOURS)
     hits = found.lists[0]

@@ -31,7 +31,7 @@ class _Job(NamedTuple):
     done: asyncio.Future[Retrieved]
 
 
-class Retriever:
+class BatchedRetriever:
     """The frozen encoder and the index, batched over requests.
 
     While one batch is computed the next one gathers, so batches grow with the load and a lone query

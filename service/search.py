@@ -35,7 +35,7 @@ from models.search.plan import (
 from models.search.query import Query, Reference, as_typed, task_of
 from models.search.searches import Search, found_by
 from service.monitoring.metrics import Metrics
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.rewriting.host import Rewritten
 from service.rewriting.routing import Rewriters
 
@@ -72,7 +72,7 @@ class Searcher:
     """All that a search needs, put together once."""
 
     def __init__(
-        self, retriever: Retriever, rewriters: Rewriters, metrics: Metrics, index_name: str
+        self, retriever: BatchedRetriever, rewriters: Rewriters, metrics: Metrics, index_name: str
     ) -> None:
         self._retriever = retriever
         self._rewriters = rewriters
@@ -218,7 +218,7 @@ async def _carry_out(steps: Steps[Result], lookups: "_Lookups", rewriting: "_Rew
 class _Lookups:
     """The lists of one query's searches; each search is made once."""
 
-    def __init__(self, retriever: Retriever, depth: int, left_out: Reference | None) -> None:
+    def __init__(self, retriever: BatchedRetriever, depth: int, left_out: Reference | None) -> None:
         self._retriever = retriever
         self._depth = depth
         self._left_out = left_out.position if left_out else None

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from service.errors import ApiError
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.runtime.service import Service
 
 Part = TypeVar("Part")
@@ -56,7 +56,7 @@ class ServiceGauges(Collector):
             ready.add_metric([part], int(getattr(readiness, part).ready))
         return ready
 
-    def _info(self, retriever: Retriever | None) -> Metric:
+    def _info(self, retriever: BatchedRetriever | None) -> Metric:
         service = self._service
         loaded = {"index_version": "", "encoder": "", "pictures": ""}
         if retriever:

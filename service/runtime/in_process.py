@@ -13,7 +13,7 @@ from models.search.options import Fusion, rewrites_to_draw
 from models.search.query import Query
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
 from service.rewriting.routing import AdapterSlot, Rewriters
@@ -40,7 +40,7 @@ async def answer_here(route: str, body: dict[str, Any], settings: Settings) -> d
 
 
 async def _rewrite(
-    body: dict[str, Any], retriever: Retriever, settings: Settings
+    body: dict[str, Any], retriever: BatchedRetriever, settings: Settings
 ) -> dict[str, Any]:
     async with _searcher(retriever, settings, with_rewriter=True) as searcher:
         sampling = Sampling(body["n"], body["temperature"])
@@ -54,7 +54,9 @@ async def _rewrite(
         return {"results": [result.model_dump() for result in results]}
 
 
-async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings) -> dict[str, Any]:
+async def _search(
+    body: dict[str, Any], retriever: BatchedRetriever, settings: Settings
+) -> dict[str, Any]:
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
     picture = body.get("image")
     reference = await from_request(retriever, picture, limits) if picture is not None else None
@@ -75,7 +77,7 @@ async def _search(body: dict[str, Any], retriever: Retriever, settings: Settings
 
 @contextlib.asynccontextmanager
 async def _searcher(
-    retriever: Retriever, settings: Settings, with_rewriter: bool
+    retriever: BatchedRetriever, settings: Settings, with_rewriter: bool
 ) -> AsyncIterator[Searcher]:
     """A searcher whose rewriter is ready, has failed to start, or is not needed."""
     metrics = Metrics()

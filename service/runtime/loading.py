@@ -22,7 +22,7 @@ from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search import gate
 from models.search.gate import Gate
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.redis_cache import RedisStore
 from service.settings import Settings
@@ -38,7 +38,7 @@ def index_path(settings: Settings) -> Path:
     return settings.index or paths.index_dir()
 
 
-def load_retriever(settings: Settings) -> Retriever:
+def load_retriever(settings: Settings) -> BatchedRetriever:
     """Opens the index, with its encoder, and loads the word lists of the gate.
 
     Raises:
@@ -49,7 +49,7 @@ def load_retriever(settings: Settings) -> Retriever:
     )
     encoder, index = open_index(index_path(settings), options)
     gate.warm_up()
-    return Retriever(encoder, index)
+    return BatchedRetriever(encoder, index)
 
 
 def load_adapter(settings: Settings) -> Adapter | None:

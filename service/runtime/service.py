@@ -14,7 +14,7 @@ from models.search.gate import Gate
 from service.errors import ApiError, overloaded
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
@@ -46,7 +46,7 @@ class Service:
         self.metrics = Metrics()
         self.failed: GrapeError | None = None  # why it cannot serve at all
         self._in_flight = 0
-        self._retriever: Retriever | None = None
+        self._retriever: BatchedRetriever | None = None
         self._searcher: Searcher | None = None
         self._rewriters: Rewriters | None = None
         self._registry: Registry | None = None
@@ -91,7 +91,7 @@ class Service:
         return index_path(self.settings)
 
     @property
-    def retriever(self) -> Retriever:
+    def retriever(self) -> BatchedRetriever:
         """Raises 503 while encoder and index are loading."""
         if self._retriever is None:
             raise _unavailable(f"encoder and index are not ready: {self._loading()}")

@@ -7,18 +7,18 @@ import pytest
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 
 
 @pytest.fixture
-def retriever(encoder: ClipEncoder) -> Retriever:
+def retriever(encoder: ClipEncoder) -> BatchedRetriever:
     vectors = encoder.encode_texts([f"thing number {n}" for n in range(50)])
     ids = [str(n) for n in range(50)]
     index = ImageIndex.build(vectors, ids, [{} for _ in ids], encoder.fingerprint)
-    return Retriever(encoder, index)
+    return BatchedRetriever(encoder, index)
 
 
-async def test_batches_do_not_mix_requests_up(retriever: Retriever) -> None:
+async def test_batches_do_not_mix_requests_up(retriever: BatchedRetriever) -> None:
     async def ask(number: int) -> None:
         found = await retriever.retrieve([[f"thing number {number}"]], k=1 + number % 5)
         assert len(found.lists) == 1
@@ -28,7 +28,7 @@ async def test_batches_do_not_mix_requests_up(retriever: Retriever) -> None:
     await asyncio.gather(*(ask(number) for number in range(50)))
 
 
-async def test_more_texts_than_a_batch_holds(retriever: Retriever) -> None:
+async def test_more_texts_than_a_batch_holds(retriever: BatchedRetriever) -> None:
     groups = [[f"thing number {n % 50}"] for n in range(200)]
     answers = await asyncio.gather(*(retriever.retrieve(groups, 1) for _ in range(3)))
     for found in answers:
@@ -36,7 +36,7 @@ async def test_more_texts_than_a_batch_holds(retriever: Retriever) -> None:
 
 
 async def test_a_group_is_searched_with_its_mean(
-    retriever: Retriever, encoder: ClipEncoder
+    retriever: BatchedRetriever, encoder: ClipEncoder
 ) -> None:
     texts = ["thing number 3", "thing number 4"]
     found = await retriever.retrieve([texts, ["thing number 9"]], k=50)
@@ -47,7 +47,7 @@ async def test_a_group_is_searched_with_its_mean(
     assert found.lists[1][0].position == 9
 
 
-async def test_a_cancelled_request_harms_no_other(retriever: Retriever) -> None:
+async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -> None:
     gone = asyncio.create_task(retriever.retrieve([["a"]], 1))
     await asyncio.sleep(0)
     stays = asyncio.create_task(retriever.retrieve([["thing number 8"]], 1))
@@ -56,7 +56,7 @@ async def test_a_cancelled_request_harms_no_other(retriever: Retriever) -> None:
 
 
 async def test_an_error_reaches_those_it_concerns_and_the_next_batch_works(
-    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+    retriever: BatchedRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(retriever.index, "search", lambda *_: 1 / 0)

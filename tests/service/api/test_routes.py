@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.client.wire import ErrorBody, ErrorType
 from service.api.app import PAGE
-from service.retrieval import Retriever
+from service.retrieval import BatchedRetriever
 from service.runtime import service as state
 from service.settings import Settings
 from tests.support.app import COLOURS
@@ -141,7 +141,7 @@ async def test_nothing_waits_while_loading(  # type: ignore[no-untyped-def]
 ) -> None:
     real = state.load_retriever
 
-    def slow(settings: Settings) -> Retriever:
+    def slow(settings: Settings) -> BatchedRetriever:
         time.sleep(1)
         return real(settings)
 
