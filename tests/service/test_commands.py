@@ -125,6 +125,7 @@ def test_a_client_takes_every_setting_of_the_server(command: str, tmp_path: Path
     assert bad in grape(command, "x", "--config", config).stderr
 
 
+@pytest.mark.heavy
 def test_failed_work_is_exit_code_1() -> None:
     done = grape("search", "x", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1

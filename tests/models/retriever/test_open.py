@@ -64,6 +64,7 @@ def test_an_index_that_is_missing_costs_no_import(tmp_path: Path) -> None:
         open_index(tmp_path, EncoderOptions("no-such-encoder"))
 
 
+@pytest.mark.heavy
 def test_serving_and_training_open_the_same(tmp_path: Path) -> None:
     folder = save(tmp_path / "index", TextEncoder(minilm()), minilm())
     service = served(Settings(index=folder))

@@ -153,6 +153,7 @@ def merge_at_once(
         assert merge_weights(model, lora, target) == target
 
 
+@pytest.mark.heavy
 def test_two_processes_that_merge_the_same_adapter_both_succeed(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_demo_is_split_by_picture(rows: list[Row], demo_index: ImageIndex) -
             assert same_query(row.query) not in trained
 
 
+@pytest.mark.heavy
 def test_the_demo_has_names_in_13_languages_and_descriptions(rows: list[Row]) -> None:
     for language in LANGUAGES:
         if language != "en":
@@ -44,6 +45,7 @@ def test_the_demo_has_names_in_13_languages_and_descriptions(rows: list[Row]) ->
     assert sum(row.task == "long" and row.language == "en" for row in rows) >= 600
 
 
+@pytest.mark.heavy
 def test_descriptions_name_nothing() -> None:
     names = english_names()
     texts = []
