@@ -1,4 +1,4 @@
-"""The program starts without heavy imports; files stay readable; the lock names no address.
+"""The program starts without heavy imports; the lock names no address.
 
 The order of imports is checked by `make lint`: import-linter's contracts are in pyproject.toml.
 """

@@ -187,9 +187,9 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
 
 
 def test_the_settings_of_the_docs_are_understood() -> None:
-    serving = Serve(_cli_parse_args=shlex.split(SERVE)[2:])  # type: ignore[call-arg]
+    serving = Serve(_cli_parse_args=shlex.split(SERVE)[2:])
     assert serving.adapter_registry == Path("adapters")
-    serving = Serve(_cli_parse_args=shlex.split(SERVE_REDIS)[2:])  # type: ignore[call-arg]
+    serving = Serve(_cli_parse_args=shlex.split(SERVE_REDIS)[2:])
     assert serving.redis_url
     assert serving.redis_url.get_secret_value() == "redis://127.0.0.1:6379/0"
 

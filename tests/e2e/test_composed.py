@@ -65,7 +65,17 @@ def test_from_the_shell(server: Server, demo_index: ImageIndex, tmp_path: Path) 
     picture = ids_by_name(demo_index)["red heart"]
     file = tmp_path / "mine.webp"
     file.write_bytes(server.client.get(f"/images/{picture}").content)
-    arguments = [GRAPE, "search", "--image", file, "--url", server.url, "--json", "-k", "5"]
+    arguments = [
+        str(GRAPE),
+        "search",
+        "--image",
+        str(file),
+        "--url",
+        server.url,
+        "--json",
+        "-k",
+        "5",
+    ]
     alone = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
     assert len(json.loads(alone)["hits"]) == 5
     changed = subprocess.run(

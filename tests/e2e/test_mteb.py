@@ -39,7 +39,7 @@ def emoji_names(index: ImageIndex, places: range) -> Any:
             eval_langs={code: [language] for code, language in LANGUAGES.items()},
         )  # fmt: skip
 
-        def load_data(self, **_: Any) -> None:
+        def load_data(self, *_: Any, **__: Any) -> None:
             self.dataset = {code: {"test": self._asked_in(code)} for code in LANGUAGES}
             self.data_loaded = True
 

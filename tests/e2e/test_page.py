@@ -122,7 +122,7 @@ def test_a_search_is_copied_as_curl(page: Page) -> None:
     command = page.evaluate("navigator.clipboard.readText()")
     curl, url, _, header, _, body = shlex.split(command)  # as a shell would
     assert curl == "curl"
-    answer = httpx.post(url, content=body, headers=[header.split(": ")], timeout=60)
+    answer = httpx.post(url, content=body, headers=dict([header.split(": ")]), timeout=60)
     assert answer.json()["query"] == "l'éléphant"
 
 

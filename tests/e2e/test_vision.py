@@ -82,7 +82,8 @@ class Reference:
         return self._written({"input_ids": inputs["input_ids"]}, MULTILINGUAL.max_tokens)
 
     def _written(self, inputs: Mapping[str, torch.Tensor], max_tokens: int) -> str:
-        tokens = self.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        model: Any = self.model
+        tokens = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
         answer = tokens[0, inputs["input_ids"].shape[1] :]
         text: str = self.processor.decode(answer, skip_special_tokens=True)
         return text.split(STOP)[0]

@@ -13,7 +13,7 @@ from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
 from tests.models.retriever.test_pictures import png_of_size
-from tests.support.app import FakeRewriter
+from tests.support.app import FakeRewriter, Start
 
 
 def picture(colour: str, kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> str:
@@ -238,9 +238,7 @@ async def test_composed_rewrites_alone(client: httpx.AsyncClient, rewriter: Fake
 
 
 async def test_a_picture_that_nothing_describes_is_searched_with_as_it_is(
-    start,
-    encoder: ClipEncoder,
-    tmp_path_factory: pytest.TempPathFactory,  # type: ignore[no-untyped-def]
+    start: Start, encoder: ClipEncoder, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("nameless")
     images = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]

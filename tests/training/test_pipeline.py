@@ -207,7 +207,7 @@ def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
     rows = choose(run.rows, "test", counts, seed=0)
     (work / "test").mkdir(parents=True)
     for name, prompts in (("frozen", TASKS), (adapter.name, TASKS | adapter.tasks)):
-        lines = [
+        lines: list[list[object]] = [
             [f"{prompts[row.task].hash[:12]} {row.asked}",
              row.query if name == "frozen" else row.english, [], 0.1]
             for row in rows
@@ -241,11 +241,11 @@ def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
 def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
     """`accelerate launch`: the same steps, one adapter, one that writes."""
     path = config(tmp_path, tiny_llm, micro_batch=4, steps=4)
-    launch = [GRAPE.with_name("accelerate"), "launch", "--cpu", "--num_processes", "2",
+    launch = [str(GRAPE.with_name("accelerate")), "launch", "--cpu", "--num_processes", "2",
               "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
               "--num_machines", "1"]  # fmt: skip
     done = subprocess.run(
-        [*launch, "-m", "grape", "train", "--config", path],
+        [*launch, "-m", "grape", "train", "--config", str(path)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -57,7 +57,7 @@ def adapter(base: Path, tmp_path: Path) -> Path:
         model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     )
     folder = tmp_path / "adapter"
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(str(folder))
     manifest = {
         "base_model": "tiny-gemma",
         "base_revision": checkpoint_revision(base),

@@ -24,7 +24,9 @@ def test_every_route_but_the_health_checks_names_both_schemes(tmp_path: Path) ->
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             # A list of alternatives: either scheme is enough.
-            named = [] if path in OPEN_PATHS else [{"bearer": []}, {"api_key": []}]
+            named: list[dict[str, list[str]]] = (
+                [] if path in OPEN_PATHS else [{"bearer": []}, {"api_key": []}]
+            )
             assert operation.get("security", []) == named, (method, path)
 
 
@@ -39,5 +41,5 @@ def test_a_server_without_keys_names_no_scheme() -> None:
 
 
 def test_the_document_is_made_once() -> None:
-    app = create_app(Settings(llm="none", api_keys=KEY))  # type: ignore[arg-type]
+    app = create_app(Settings(llm="none", api_keys=KEY))
     assert app.openapi() is app.openapi()

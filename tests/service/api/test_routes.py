@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image
 from models.client.wire import ErrorBody, ErrorType
 from service.api.app import PAGE
 from service.retrieval import BatchedRetriever
+from service.runtime import loading
 from service.runtime import service as state
 from service.settings import Settings
-from tests.support.app import COLOURS
+from tests.support.app import COLOURS, Start
 
 PIXEL = base64.b64encode(b"x").decode()
 
@@ -106,13 +108,13 @@ async def test_odd_queries_are_answered(client: httpx.AsyncClient, query: str) -
     assert response.json()["query"] == query.strip()
 
 
-async def test_limits_of_the_settings(start) -> None:  # type: ignore[no-untyped-def]
+async def test_limits_of_the_settings(start: Start) -> None:
     client = await start(max_query_chars=10, max_queries=2, max_image_bytes=100)
     problem(await client.post("/search", json={"query": "a" * 11}), 413, ErrorType.TOO_LARGE)
     problem(await client.post("/search", json={"query": ["a"] * 3}), 413, ErrorType.TOO_LARGE)
     problem(await client.post("/search", content=b"x" * 1000), 413, ErrorType.TOO_LARGE)
 
-    async def chunks():  # type: ignore[no-untyped-def]
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b"x" * 100
 
@@ -136,10 +138,8 @@ async def test_an_unforeseen_error_is_500_without_details(
     assert "secret" not in sentence
 
 
-async def test_nothing_waits_while_loading(  # type: ignore[no-untyped-def]
-    start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = state.load_retriever
+async def test_nothing_waits_while_loading(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loading.load_retriever
 
     def slow(settings: Settings) -> BatchedRetriever:
         time.sleep(1)

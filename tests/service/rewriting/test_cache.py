@@ -1,12 +1,13 @@
 """Each rewrite is written once."""
 
 import asyncio
+from functools import partial
 
 import httpx
 import pytest
 
 from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
-from models.rewriter.tasks import COMPOSED
+from models.rewriter.tasks import COMPOSED, MULTILINGUAL
 from models.rewriter.vision import SEEN
 from service.monitoring.metrics import Metrics
 from service.rewriting.cache import RewriteCache, RewriteKey
@@ -62,6 +63,10 @@ async def test_none_is_kept_where_that_is_asked_for(start, rewriter: FakeRewrite
     assert len(rewriter.calls) == 2
 
 
+def key(query: str) -> RewriteKey:
+    return RewriteKey.of(None, Prompt(MULTILINGUAL, query), Sampling())
+
+
 async def test_one_who_leaves_does_not_stop_another() -> None:
     cache = RewriteCache(10, Metrics())
     ended: list[str] = []
@@ -74,30 +79,30 @@ async def test_one_who_leaves_does_not_stop_another() -> None:
             raise
         return ["a"]
 
-    one, two = (asyncio.create_task(cache.get("key", write)) for _ in range(2))
+    one, two = (asyncio.create_task(cache.get(key("one"), write)) for _ in range(2))
     await asyncio.sleep(0.01)
     one.cancel()
     assert await two == ["a"]
-    three = asyncio.create_task(cache.get("other", write))
+    three = asyncio.create_task(cache.get(key("other"), write))
     await asyncio.sleep(0.01)
     three.cancel()
     with pytest.raises(asyncio.CancelledError):
         await three
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
-    assert await cache.get("other", write) == ["a"]
+    assert await cache.get(key("other"), write) == ["a"]
 
 
 async def test_the_least_used_is_given_up() -> None:
     cache = RewriteCache(2, Metrics())
     written: list[str] = []
 
-    async def write(key: str) -> list[str]:
-        written.append(key)
-        return [key]
+    async def write(query: str) -> list[str]:
+        written.append(query)
+        return [query]
 
-    for key in ("a", "b", "a", "c", "a", "b"):
-        assert await cache.get(key, lambda key=key: write(key)) == [key]  # type: ignore[misc]
+    for query in ("a", "b", "a", "c", "a", "b"):
+        assert await cache.get(key(query), partial(write, query)) == [query]
     assert written == ["a", "b", "c", "b"]
 
 

@@ -38,15 +38,16 @@ PAIRS = [
 def rank_among(scores: Vectors, targets: Sequence[int], others: Sequence[int]) -> int:
     """Word for word what is meant: ties count against."""
     best = max(scores[target] for target in targets)
-    return 1 + sum(scores[place] >= best - TIE for place in set(others) - set(targets))
+    return 1 + sum(bool(scores[place] >= best - TIE) for place in set(others) - set(targets))
 
 
 def plain_scores(pictures: Vectors, group: Vectors, out: set[int]) -> Vectors:
     """Of every picture for one query; those left out take no part."""
     cosines = pictures.astype(float) @ group.T
     if len(group) == 1:
-        return cosines[:, 0]
-    fused = cosines.max(1) - 10  # what is in no list comes behind those that are
+        single: Vectors = cosines[:, 0]
+        return single
+    fused: Vectors = cosines.max(1) - 10  # what is in no list comes behind those that are
     for column in cosines.T:
         listed = [p for p in np.argsort(-column, kind="stable") if p not in out]
         for place, picture in enumerate(listed[:100], 1):
@@ -96,9 +97,9 @@ def test_a_picture_left_out_counts_as_if_it_were_not_there() -> None:
     targets = [[p, p + 8] if p % 2 else [p] for p in range(1, 7)]
     whole = Corpus.of(pictures).rank(texts, targets, [[0]] * 6)
     fewer = Corpus.of(pictures[1:]).rank(texts, [[p - 1 for p in right] for right in targets])
-    for name, one, other in zip(whole._fields, whole, fewer, strict=True):
-        if name != "corpus_size":
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=name)
+    for name in set(whole._fields) - {"corpus_size"}:
+        one, other = getattr(whole, name), getattr(fewer, name)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=name)
     untouched = Corpus.of(pictures).rank(texts, targets)
     assert (untouched.random != whole.random).all()
 
@@ -191,8 +192,9 @@ def test_cirr_from_its_folder_to_the_report(
         listed = run_lists(tmp_path / "out/trec" / f"{system.name}.run")
         assert system.subset_ranks is not None
         for place, (row, found) in enumerate(zip(rows, listed, strict=True)):
-            text, image = encoder.encode_texts([row.query])[0], vectors[row.reference]
-            asked = {"direct": text, "image": image, "image+text": text + image}[system.name]
+            assert row.reference
+            text, shown = encoder.encode_texts([row.query])[0], vectors[row.reference]
+            asked = {"direct": text, "image": shown, "image+text": text + shown}[system.name]
             scores = {name: float(vector @ asked) for name, vector in vectors.items()}
             order = sorted(scores.keys() - {row.reference}, key=lambda name: -scores[name])
             target = row.targets[0]
@@ -201,9 +203,9 @@ def test_cirr_from_its_folder_to_the_report(
             of_group = [name for name in order if name in row.group]
             assert len(of_group) == 5
             assert system.subset_ranks[place] == of_group.index(target) + 1
-        for name, k in SUBSET.items():
+        for metric, k in SUBSET.items():
             share = np.mean([rank <= k for rank in system.subset_ranks])
-            estimate = system.metrics[ALL][name]
+            estimate = system.metrics[ALL][metric]
             assert estimate.value == pytest.approx(share)
             assert estimate.low <= estimate.value <= estimate.high
     direct, image, both = results.systems

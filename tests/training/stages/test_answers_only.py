@@ -58,4 +58,4 @@ def test_loss_and_gradients_are_those_of_trl(
             torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
         )
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert torch.allclose(*gradients, atol=1e-6)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
