@@ -24,7 +24,7 @@ async def test_a_stream_is_read_or_refused(lines: list[str], text: str | None) -
     rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x")
     rewriter._client = AsyncOpenAI(
         base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0,
-        http_client=httpx.AsyncClient(transport=transport),
+        http_client=httpx.AsyncClient(transport=transport),  # type: ignore[arg-type]
     )  # fmt: skip
     told: list[str] = []
     if text is None:

@@ -193,8 +193,8 @@ def test_cirr_from_its_folder_to_the_report(
         assert system.subset_ranks is not None
         for place, (row, found) in enumerate(zip(rows, listed, strict=True)):
             assert row.reference
-            text, shown = encoder.encode_texts([row.query])[0], vectors[row.reference]
-            asked = {"direct": text, "image": shown, "image+text": text + shown}[system.name]
+            text, looks = encoder.encode_texts([row.query])[0], vectors[row.reference]
+            asked = {"direct": text, "image": looks, "image+text": text + looks}[system.name]
             scores = {name: float(vector @ asked) for name, vector in vectors.items()}
             order = sorted(scores.keys() - {row.reference}, key=lambda name: -scores[name])
             target = row.targets[0]
