@@ -38,7 +38,7 @@ def vectors_of(texts: list[str], seed: int) -> dict[str, Vectors]:
 
 
 def test_constant_scores_are_no_better_than_chance() -> None:
-    """The pitfall: a stable sort of equal scores puts the right picture first."""
+    """The pitfall: equal scores sorted stably put the right picture first."""
     corpus = Corpus.of(np.repeat(unit_vectors(1), 200, axis=0))
     texts, targets = [("a",)] * 50, [[place] for place in range(50)]
     for combine in ("one", "rrf"):
