@@ -1,4 +1,4 @@
-"""The fit of the gate, on queries whose outcomes are known."""
+"""Fitting the gate, on queries with known outcomes."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_what_a_gate_does_is_counted() -> None:
 def test_the_fitted_gate_is_saved_beside_the_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The validation split of the demo; the oracle's queries stand for a perfect adapter's."""
+    """The validation split of the demo, with the oracle in place of a perfect adapter."""
 
     def with_the_oracle(asked: EvalSettings) -> Results:
         assert asked.split == "validation"

@@ -160,7 +160,7 @@ def test_trec_files_are_read_by_the_library(tmp_path: Path) -> None:
 
 
 def test_the_interval_holds_what_it_should() -> None:
-    """Of 200 samples of a known mean about 95 % have it inside."""
+    """The intervals of about 95 % of 200 samples contain the known mean."""
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(200):
@@ -174,7 +174,7 @@ def test_the_randomisation_test_is_exact_where_it_can_be() -> None:
     assert paired_p(np.zeros(9)) == 1.0
     assert paired_p(np.array([1.0, -1, 1, -1])) == 1.0
     assert paired_p(np.ones(40)) < 0.001
-    # Differences of other sizes are permuted; nearly alike, they must tell nearly the same.
+    # Differences of unequal size are permuted; nearly equal ones give nearly the same p.
     signals = np.array([1.0] * 14 + [-1.0] * 6)
     nearly = signals * np.linspace(0.999, 1.001, 20)
     assert paired_p(nearly) == pytest.approx(paired_p(signals), abs=0.02)
@@ -285,7 +285,7 @@ def test_the_command_compares_and_keeps_what_it_measured(tmp_path: Path) -> None
 def test_another_encoder_is_searched_in_its_own_index(
     demo_index: ImageIndex, tmp_path: Path
 ) -> None:
-    """The same vectors in another order: all must come out as they did."""
+    """The same vectors in another order give the same results."""
     places = list(reversed(range(len(demo_index))))
     other = ImageIndex.build(
         demo_index.vectors()[places], [demo_index.ids[p] for p in places],
@@ -330,7 +330,7 @@ def test_another_encoder_by_its_name_indexes_the_same_pictures(
 
 @pytest.mark.heavy
 def test_ranks_of_the_command_are_the_services(tmp_path: Path) -> None:
-    """What `grape search` shows for a query is where the evaluation says its picture is."""
+    """`grape search` shows the picture at the rank that the evaluation reports."""
     rows = [{"query": "guitar", "targets": ["1F3B8"], "split": "test", "language": "en"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = eval_command(

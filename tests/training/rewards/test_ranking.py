@@ -1,4 +1,4 @@
-"""The rank: against a plain computation, ties, several targets, and the pool's bias."""
+"""The rank: compared with a plain computation; ties, several targets, and the pool's bias."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ def unit(rng: np.random.Generator, count: int, dim: int) -> Array:
 
 
 def plainly(vectors: Array, texts: Array, targets: list[list[int]]) -> Ranking:
-    """Word for word what the docstring says, one text at a time."""
+    """Literally what the docstring says, one text at a time."""
     rows = []
     for text, wanted in zip(texts.astype(float), targets, strict=True):
         scores = vectors.astype(float) @ text
@@ -46,7 +46,7 @@ def test_ranks_are_what_a_plain_computation_gives(seed: int, size: int, most: in
     for name, fast, slow in zip(
         Ranking._fields, found, plainly(vectors, texts, targets), strict=True
     ):
-        if name == "log_probability":  # nobody needs to know how much less than e to the -75
+        if name == "log_probability":  # smaller than e to the -75 is the same as 0
             fast, slow = np.maximum(fast, -75), np.maximum(slow, -75)
         np.testing.assert_allclose(fast, slow, atol=2e-4, err_msg=name)
 

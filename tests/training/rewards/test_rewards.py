@@ -1,4 +1,4 @@
-"""Rewards: bounds, monotone in rank, and that nobody wins by tricks."""
+"""Rewards: bounded, monotone in the rank, and not won by tricks."""
 
 import pickle
 

@@ -133,8 +133,8 @@ class Source:
         for row in rows:
             if unknown := sorted(set(row.pictures) - pictures.keys()):
                 raise InputError(
-                    f"{self.name}: the query {row.query!r} asks for {unknown[0]!r}, which is no "
-                    "picture of the split."
+                    f"{self.name}: the query {row.query!r} asks for {unknown[0]!r}, which is not "
+                    "a picture of the split."
                 )
         counted = f"{len(pictures):,} pictures, {len(rows):,} queries"
         return Benchmark(self.name, pictures, tuple(rows), f"{split}: {counted}. {paper}")

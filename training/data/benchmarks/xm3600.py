@@ -91,20 +91,20 @@ def load_hub(folder: Path, languages: Sequence[str] = (), check_counts: bool = T
     Raises:
         InputError: the hub cannot be reached, or its data are not what was expected.
     """
-    wanted = tuple(languages) or LANGUAGES
-    if unknown := sorted(set(wanted) - set(LANGUAGES)):
+    chosen = tuple(languages) or LANGUAGES
+    if unknown := sorted(set(chosen) - set(LANGUAGES)):
         raise InputError(f"XM3600 has no language {unknown[0]!r}; it has {_CODES}.")
     source = Source("XM3600", folder, PAGE)
     files: dict[str, str] = {}
     rows = []
-    for language in wanted:
+    for language in chosen:
         for record in _hub_records(language):
             picture = source.record(HUB, language, record, _HubPicture)
             files[picture.image_id] = _kept(folder, picture)
             rows += [_row(text, picture.image_id, language) for text in picture.captions]
-    counts = Counts(COUNTS.pictures, COUNTS.queries if len(wanted) == len(LANGUAGES) else None)
+    counts = Counts(COUNTS.pictures, COUNTS.queries if len(chosen) == len(LANGUAGES) else None)
     return source.benchmark(
-        source.pictures(files), rows, " ".join(wanted), _PAPER, counts if check_counts else None
+        source.pictures(files), rows, " ".join(chosen), _PAPER, counts if check_counts else None
     )
 
 
@@ -138,9 +138,9 @@ def _kept(folder: Path, picture: _HubPicture) -> str:
     path = folder / relative
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_bytes(picture.image.bytes)
-        beside.rename(path)
+        unfinished = path.with_suffix(".part")
+        unfinished.write_bytes(picture.image.bytes)
+        unfinished.rename(path)
     return relative
 
 

@@ -1,4 +1,4 @@
-"""The report: honest words, nobody's markup, nothing from elsewhere, and odd results drawn too."""
+"""The report: an honest summary, escaped text, no external resources, and odd results."""
 
 import base64
 import io
@@ -75,7 +75,7 @@ def results(*systems: System, worst: list[Loss] | None = None) -> Results:
 
 
 def losing() -> Results:
-    """The tuned system loses to direct for certain and to frozen perhaps."""
+    """The tuned system loses to direct significantly, and to frozen perhaps by chance."""
     return results(
         system("direct", 0.6, [1, 2, 3, 40]),
         system("frozen", 0.5, [1, 5, 3, 60], compared(-0.1, 0.3, "direct"), seconds=0.02),
