@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PRODUCT = ("models", "service", "training")
 ELSEWHERE = ("benchmarks", "tests", "tools")
 FILE_LINES = 300
-FILE_LINES_ELSEWHERE = 380
+FILE_LINES_ELSEWHERE = 320
 FUNCTION_LINES = 60  # in PRODUCT, decorators not counted
 
 
