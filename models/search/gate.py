@@ -1,7 +1,7 @@
 """The gate: whether a query is rewritten under `rewrite: auto`.
 
-It asks two things: are the words plain English, and does the best picture for the query as typed
-score as the encoder's known queries do? Those scores lie in the index's manifest.
+It asks two questions. Are the words plain English? And does the best picture for the query as typed
+score as well as for queries that the encoder knows? The index's manifest has those scores.
 """
 
 from bisect import bisect_right
@@ -19,20 +19,21 @@ GATE_JSON = "gate.json"
 
 
 class Gate(BaseModel):
-    """``gate.json``, fitted by `grape eval --fit-gate`; the defaults hold until then.
+    """``gate.json``, written by `grape eval --fit-gate`; without it the defaults apply.
 
-    Both are shares of the known queries: those whose best picture scores lower than this query's.
+    Both thresholds are shares of the known queries: of those whose best picture scores no higher
+    than this query's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    plain: float = Field(default=0.05, ge=0, le=1)  # plain English is kept from here on
+    plain: float = Field(default=0.05, ge=0, le=1)  # plain English is kept from this share on
     other: float = Field(default=0.5, ge=0, le=1)  # anything else, such as "Hotel" or a name
     fitted_on: str = ""
 
     @classmethod
     def beside(cls, adapter: Path) -> "Gate":
-        """The gate that was fitted for an adapter, else the default.
+        """The gate that was fitted for an adapter, otherwise the default.
 
         Raises:
             InputError: its file cannot be read.
@@ -50,14 +51,14 @@ class Gate(BaseModel):
 
 
 class Decision(NamedTuple):
-    """Whether to rewrite, and why, for the person who asked."""
+    """Whether to rewrite, and why, in words for the user."""
 
     rewrite: bool
     reason: str
 
 
 class GateInput(NamedTuple):
-    """What is known of a query before any language model is asked."""
+    """What is known of a query before the language model runs."""
 
     length: TextLength
     best_score: float | None  # of the pictures for the query as typed; None in an empty index
@@ -65,22 +66,22 @@ class GateInput(NamedTuple):
 
 
 class GateSignals(NamedTuple):
-    """What a look says; the gate's thresholds are all that is missing for a decision."""
+    """What the input means; only the gate's thresholds are missing for a decision."""
 
-    must_rewrite: str | None  # why, where nothing else counts
+    must_rewrite: str | None  # the reason, if nothing else counts
     plain: bool
     share: float | None  # of the known queries whose best picture scores no higher
 
 
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
-    """Costs microseconds a word after the word lists are loaded."""
+    """Takes microseconds a word once the word lists are loaded."""
     if gate_input.length.truncated:
         limit = gate_input.length.limit
         return GateSignals(f"longer than the {limit} tokens that the encoder reads", False, None)
     if not in_latin_script(query):
         return GateSignals("not in Latin script", False, None)
     words = read_words(query)
-    if words.foreign:  # what such a word scores says nothing: "Geschenk" is near the cheese
+    if words.foreign:  # the score of such a word means nothing: "Geschenk" is near the cheese
         return GateSignals("words of another language", False, None)
     share = None
     if gate_input.best_score is not None and gate_input.known_scores:
@@ -109,5 +110,5 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
 
 
 def warm_up() -> None:
-    """Loads the word lists (a second), so that the first search does not wait for them."""
+    """Loads the word lists, which takes a second, so that the first search need not wait."""
     read_words("words to warm up with")

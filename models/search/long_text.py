@@ -1,4 +1,4 @@
-"""Text that is longer than what reads it, cut at the ends of its sentences."""
+"""Long text, cut at the ends of sentences into parts that a model can read."""
 
 import re
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from typing import Protocol
 
 from models.retriever.types import TextLength
 
-# A sentence goes up to its mark and what closes with it. Chinese and Japanese leave no space there;
-# elsewhere a mark within a word (3.5, example.com) has none behind it and ends nothing.
+# A sentence ends with its mark and any closing quotes or brackets. Chinese and Japanese put no space
+# after it; in other languages a mark without a space after it (3.5, example.com) ends nothing.
 _SENTENCE = re.compile(r".+?(?:[.!?…؟।]+[\"'”»)\]]*(?=\s|$)|[。！？]+[」』”]*|\n|$)", re.DOTALL)
 
-_MOST_PARTS = 256  # 2,000 words of a script that costs the encoder nine tokens a word
+_MOST_PARTS = 256  # 2,000 words of a script that takes nine of the encoder's tokens a word
 _MARKS = 3  # start, end, and the space that some tokenizers put before the first word
 
 Fits = Callable[[str], bool]
 
 
 class Measures(Protocol):
-    """An encoder, as far as lengths go."""
+    """An encoder that can measure texts."""
 
     context_length: int
 
@@ -25,10 +25,10 @@ class Measures(Protocol):
 
 
 def split_text(text: str, fits: Fits) -> list[str]:
-    """The fewest parts, in order, that each fit; a text that fits is its only part.
+    """Splits a text, in order, into few parts that each fit.
 
-    Sentences stay whole where they fit. A longer one is cut between words, and a word that does
-    not fit, such as a line of Chinese without any mark, in its middle.
+    Sentences that fit stay whole. A longer one is cut between words. A word that does not fit, such
+    as a line of Chinese without any mark, is cut in half.
     """
     text = text.strip()
     if fits(text):
@@ -45,9 +45,9 @@ def split_text(text: str, fits: Fits) -> list[str]:
 
 
 def readable_parts(text: str, encoder: Measures) -> list[str]:
-    """The text, or where the encoder would stop reading it, parts that it reads to their end."""
+    """The text, or parts of it if the encoder cannot read it to its end."""
     if len(text.encode()) + _MARKS <= encoder.context_length:
-        return [text]  # nothing to count: a token is a byte at least
+        return [text]  # no need to count: a token is at least a byte
     return split_text(text, lambda part: not encoder.text_length(part).truncated)[:_MOST_PARTS]
 
 
@@ -56,13 +56,13 @@ def _sentences(text: str) -> list[str]:
 
 
 def _pack(words: list[str], fits: Fits) -> list[str]:
-    """Words in parts that fit, each as long as halving finds."""
+    """Packs words into parts that fit, by halving."""
     if not words:
         return []
     if len(words) == 1 and not fits(words[0]):
         middle = len(words[0]) // 2
         if not middle:
-            return words  # a single letter; it cannot be made to fit
+            return words  # a single letter cannot be made to fit
         return [*_pack([words[0][:middle]], fits), *_pack([words[0][middle:]], fits)]
     whole = " ".join(words)
     if fits(whole):

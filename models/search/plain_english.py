@@ -3,38 +3,38 @@
 from functools import cache
 from typing import NamedTuple
 
-# Languages in Latin script that the words are compared with. Other scripts need no comparison.
+# Languages in Latin script to compare word frequencies with. Other scripts need no comparison.
 _OTHERS = ("de", "fr", "es", "it", "pt", "tr", "id", "nl", "pl", "sv")
 _LATIN_UP_TO = "\u024f"
 _LATIN_ADDITIONAL = ("\u1e00", "\u1eff")  # Vietnamese
 
-# Zipf scale: 3 is once in a million words. A word this common in English counts as English even
-# where another language has it too (banana, camera, hotel).
+# Zipf scale: 3 is once in a million words. A word this common in English counts as English even if
+# another language has it too (banana, camera, hotel).
 _COMMON = 4.0
 # Ten times as frequent, on the Zipf scale.
 _CLEARLY = 1.0
-# Words that no list has (names, typos) say nothing either way.
+# Words that are in no list (names, typos) count neither way.
 _UNKNOWN = 1.0
 
 
 class Words(NamedTuple):
-    """What a text's words are; names and typos are often neither."""
+    """The language of a text's words; names and typos are often neither."""
 
     english: bool  # as frequent in English as in any other known language
     foreign: bool  # ten times as frequent in another language as in English
 
 
 def read_words(text: str) -> Words:
-    """Costs microseconds a word after the lists are loaded.
+    """Takes microseconds a word once the lists are loaded.
 
-    The frequencies are those of the package wordfreq. Language detectors were tried: lingua took a
-    fifth of our English names for another language, because they are one or two words long.
+    The frequencies come from the package wordfreq. Language detectors were tried: lingua took a
+    fifth of our English names, which are one or two words long, for another language.
     """
     from wordfreq.tokens import tokenize
 
     words = [word for word in tokenize(text, "en") if any(map(str.isalpha, word))]
     if not words:
-        return Words(True, False)  # digits or signs alone: nothing to translate
+        return Words(True, False)  # only digits or signs: nothing to translate
     english = [_frequency(word, "en") for word in words]
     if min(english) >= _COMMON:
         return Words(True, False)
@@ -46,7 +46,7 @@ def read_words(text: str) -> Words:
 
 
 def in_latin_script(text: str) -> bool:
-    """Whether none of its letters is of another script."""
+    """Whether all letters are Latin."""
     first, last = _LATIN_ADDITIONAL
     return not any(
         character > _LATIN_UP_TO and character.isalpha() and not first <= character <= last
@@ -62,7 +62,7 @@ def _frequencies(language: str) -> dict[str, float]:
 
 
 def _frequency(word: str, language: str) -> float:
-    """Zipf frequency: log10 of how often the word comes in a thousand million words."""
+    """Zipf frequency: log10 of how often the word occurs in a billion words."""
     from wordfreq import freq_to_zipf
 
     share = _frequencies(language).get(word)

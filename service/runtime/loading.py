@@ -65,7 +65,7 @@ def load_adapter(settings: Settings) -> Adapter | None:
 def load_gate(settings: Settings) -> Gate:
     """The gate that was fitted with the adapter, or the default one."""
     folder = _adapter_folder(settings)
-    return Gate.beside(folder) if folder else Gate()
+    return Gate.for_adapter(folder) if folder else Gate()
 
 
 def fitting_adapter(settings: Settings, folder: Path) -> Adapter:

@@ -127,7 +127,7 @@ class Service:
         folder = await asyncio.to_thread(self.registry.copy, name)
         try:
             adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
-            return AdapterSlot(self._host(adapter), adapter, Gate.beside(folder))
+            return AdapterSlot(self._host(adapter), adapter, Gate.for_adapter(folder))
         except InputError as error:  # name it as the registry does, not by its copy
             raise InputError(str(error).replace(str(folder), name)) from error
 

@@ -34,7 +34,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "my-adapter" / GATE_JSON).unlink()
     listed, compared, fitted = (run(line, tmp_path) for line in shell_lines(PAGE))
     assert "skips the language model" in fitted
-    assert "split validation" in Gate.beside(tmp_path / "my-adapter").fitted_on
+    assert "split validation" in Gate.for_adapter(tmp_path / "my-adapter").fitted_on
     for name in SYSTEMS:
         assert re.search(rf"^{re.escape(name)} ", listed, re.MULTILINE)
     assert "minus frozen" in compared

@@ -184,7 +184,7 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
 def _gate(settings: EvalSettings) -> Gate:
     """The gate that is served with the adapter, whether or not a system with it is compared."""
     folder = adapter_folder(settings.adapter, settings.llm, settings.index)
-    return Gate.beside(folder) if folder else Gate()
+    return Gate.for_adapter(folder) if folder else Gate()
 
 
 def _adapter(settings: EvalSettings, base: LanguageModel | None) -> Adapter | None:

@@ -76,11 +76,11 @@ def test_a_higher_score_never_makes_it_rewrite(query: str, one: float, other: fl
 
 
 def test_a_fitted_gate_lies_beside_the_adapter(tmp_path: Path) -> None:
-    assert Gate.beside(tmp_path) == Gate()
+    assert Gate.for_adapter(tmp_path) == Gate()
     fitted = Gate(plain=0.02, other=0.3)
     (tmp_path / GATE_JSON).write_text(fitted.model_dump_json())
-    assert Gate.beside(tmp_path) == fitted
+    assert Gate.for_adapter(tmp_path) == fitted
     for broken in ("", "{", '{"plain": 2}', '{"plian": 0.1}'):
         (tmp_path / GATE_JSON).write_text(broken)
         with pytest.raises(InputError, match="--fit-gate"):
-            Gate.beside(tmp_path)
+            Gate.for_adapter(tmp_path)

@@ -105,7 +105,7 @@ def test_the_fitted_gate_is_saved_beside_the_adapter(
     monkeypatch.setattr(gate_fit, "evaluate", with_the_oracle)
     flags = ["--adapter", str(tmp_path), "--limit", "20", "--work", str(tmp_path / "work")]
     assert grape.run(["eval", "--fit-gate", *flags]) == 0
-    fitted = Gate.beside(tmp_path)
+    fitted = Gate.for_adapter(tmp_path)
     assert "split validation" in fitted.fitted_on
     assert json.loads((tmp_path / GATE_JSON).read_text())["plain"] == fitted.plain
     assert "skips the language model" in capsys.readouterr().out
@@ -128,4 +128,4 @@ def test_a_report_tells_what_the_gate_keeps() -> None:
 
 
 def test_the_shipped_gate_was_fitted() -> None:
-    assert Gate.beside(paths.ADAPTER).fitted_on
+    assert Gate.for_adapter(paths.ADAPTER).fitted_on
