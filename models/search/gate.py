@@ -32,7 +32,7 @@ class Gate(BaseModel):
     fitted_on: str = ""
 
     @classmethod
-    def beside(cls, adapter: Path) -> "Gate":
+    def for_adapter(cls, adapter: Path) -> "Gate":
         """The gate that was fitted for an adapter, otherwise the default.
 
         Raises:

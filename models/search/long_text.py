@@ -6,8 +6,8 @@ from typing import Protocol
 
 from models.retriever.types import TextLength
 
-# A sentence ends with its mark and any closing quotes or brackets. Chinese and Japanese put no space
-# after it; in other languages a mark without a space after it (3.5, example.com) ends nothing.
+# A sentence ends with its mark and any closing quotes or brackets. Chinese and Japanese put no
+# space after it; elsewhere a mark without a space after it (3.5, example.com) ends nothing.
 _SENTENCE = re.compile(r".+?(?:[.!?…؟।]+[\"'”»)\]]*(?=\s|$)|[。！？]+[」』”]*|\n|$)", re.DOTALL)
 
 _MOST_PARTS = 256  # 2,000 words of a script that takes nine of the encoder's tokens a word
