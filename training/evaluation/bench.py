@@ -36,11 +36,11 @@ from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
 
-_FORMAT = 8  # of what is kept; another one is measured anew
+_FORMAT = 8  # of the stored results; others are measured again
 
 
 class Measured(BaseModel):
-    """What one system did; lists have one entry for each query."""
+    """What one system found; lists have one entry for each query."""
 
     texts: list[tuple[str, ...]]
     ranks: list[int]
@@ -61,7 +61,7 @@ class _Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Bench:
-    """What every system is measured with."""
+    """Everything that systems are measured with."""
 
     settings: EvalSettings
     rows: Sequence[Row]
@@ -71,7 +71,7 @@ class Bench:
     engine: Engine
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
-        """From the work folder if the same was measured before."""
+        """Measures a system, or reads the result of an earlier run from the work folder."""
         path = self.settings.work / f"{self._key(spec, gallery)}.json"
         try:
             return Measured.model_validate_json(path.read_bytes())

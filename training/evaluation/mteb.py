@@ -1,8 +1,8 @@
-"""A served configuration as a model of mteb: the corpus is the task's, all else is the server's.
+"""A served configuration as an mteb model: the task brings the corpus, the server everything else.
 
-Extra ``mteb``. A server searches its own gallery, and a task of mteb brings another one. So the
-corpus is encoded and searched here, with the encoder that the server has, and the server says what
-it would search with: gate, rewriter and adapter are its own. The fusion is the function it calls.
+Needs the extra ``mteb``. A server searches its own gallery, but an mteb task brings a corpus. So
+the corpus is encoded and searched here, with the server's encoder, and the server reports what it
+would search for: gate, rewriter and adapter are its own. Fusion is the code that serving runs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 class ServedModel:
-    """What `mteb.evaluate` takes, by mteb's ``SearchProtocol``: for tasks of retrieval and
-    reranking that ask with texts for pictures or for texts.
+    """A model for `mteb.evaluate`, by mteb's ``SearchProtocol``.
+
+    It covers retrieval and reranking tasks with text queries and a corpus of pictures or texts.
 
     Args:
         url: where `grape serve` listens.
-        encoder: the one that the server's index was built with.
-        rewrite: ``auto``, ``always`` or ``never``; without one what the server does.
-        fusion: ``auto``, ``rewrite``, ``original``, ``rrf`` or ``mean``; without one what the
-            server does.
+        encoder: the encoder that the server's index was built with.
+        rewrite: ``auto``, ``always`` or ``never``; by default the server's setting.
+        fusion: a fusion of ``models/search/options.py``; by default the server's setting.
         n: rewrites to search with, 1 to 16; several are drawn with temperature 1.
 
     Raises:
-        InputError: mteb is not installed, the server cannot be asked, or has another encoder.
+        InputError: mteb is not installed, or the server cannot be reached or has another encoder.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ServedModel:
         """Encodes a task's corpus: a ``datasets.Dataset`` with ``id`` and ``image`` or ``text``.
 
         Raises:
-            InputError: documents of another kind, or a picture that cannot be read.
+            InputError: the documents are of another kind, or a picture cannot be read.
         """
         if _modality(task_metadata, "document", ("image", "text")) == "image":
             places = _shown(range(len(corpus)), "Encoding pictures", encode_kwargs)
@@ -104,13 +104,13 @@ class ServedModel:
 
         Args:
             queries: a ``datasets.Dataset`` with ``id`` and ``text``.
-            top_ranked: in a reranking task, for each query's id the ids to choose from.
+            top_ranked: in a reranking task, the ids to rank for each query's id.
 
         Returns:
-            For each query's id the ids found with their scores.
+            The ids found for each query's id, with their scores.
 
         Raises:
-            InputError: queries that are not texts, or that the server refuses.
+            InputError: a query is not a text, or the server refuses it.
             GrapeError: the server's language model went away.
         """
         index = self._index
@@ -142,11 +142,11 @@ class ServedModel:
         return results
 
     def _typed(self, query: str) -> Search:
-        """A query that is longer than the encoder reads is searched in parts, as serving does."""
+        """The query without rewriting, in parts if the encoder cannot read it to its end."""
         return as_typed(Query(query), self._encoder)
 
     def _searched_with(self, queries: Sequence[str], failures: list[str]) -> list[SearchedWith]:
-        """What the server makes of each query."""
+        """What the server searches for each query."""
         if self._mode == "never":
             as_typed = SearchedWith(status="kept", reason="not asked for", texts=[])
             return [as_typed for _ in queries]
@@ -164,7 +164,7 @@ def _scored(hits: Sequence[Hit], index: ImageIndex, fusion: Fusion) -> dict[str,
 
 
 def _model_meta(info: ServerInfo, encoder: ClipEncoder, wishes: dict[str, Any]) -> "ModelMeta":
-    """mteb keeps results by name, revision and wishes: another configuration must be another."""
+    """mteb stores results by name, revision and settings: these must differ by configuration."""
     try:
         from mteb.models.model_meta import ModelMeta, ScoringFunction
     except ImportError as error:
@@ -197,7 +197,7 @@ def _modality(task_metadata: "TaskMetadata", side: str, possible: tuple[str, ...
 
 
 def _documents(corpus: Any) -> list[str]:
-    """Title and text in one, as mteb gives them to other models."""
+    """Title and text joined, as mteb passes them to other models."""
     titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
     return [
         f"{title or ''} {text}".strip() for title, text in zip(titles, corpus["text"], strict=True)
@@ -205,7 +205,7 @@ def _documents(corpus: Any) -> list[str]:
 
 
 def _asked(queries: Any) -> list[str]:
-    """The queries with their instructions, as mteb gives them to other models."""
+    """Queries with their instructions, as mteb passes them to other models."""
     texts = list(queries["text"])
     if not all(isinstance(text, str) for text in texts):
         raise InputError("A query that is a conversation cannot be rewritten.")
@@ -218,7 +218,7 @@ def _asked(queries: Any) -> list[str]:
 
 
 def _pictures(corpus: Any, places: Iterable[int]) -> Iterator["Image.Image"]:
-    """The pictures as `grape index build` opens them: upright, transparent parts on white."""
+    """Opens pictures as `grape index build` does: upright, transparent parts on white."""
     import datasets
 
     stored = corpus.select_columns(["id", "image"])

@@ -1,4 +1,4 @@
-"""Vectors to ranks and to lists of pictures, for one search a query or for several."""
+"""From vectors to ranks and lists of pictures, for one or several searches per query."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,8 +25,8 @@ class Question(NamedTuple):
     vectors: Vectors  # float32 [searches, dim]
     fusion: Fusion
     targets: Sequence[int]  # positions of the right pictures
-    left_out: Sequence[int] = ()  # not an answer to this query, and ranked nowhere
-    group: Sequence[int] = ()  # the few pictures that are ranked once more on their own
+    left_out: Sequence[int] = ()  # excluded from this query's ranking
+    group: Sequence[int] = ()  # a few pictures that are also ranked on their own
 
 
 class Found(NamedTuple):
@@ -149,14 +149,14 @@ def _scores(corpus: Corpus, queries: Vectors) -> Tensor:
 
 
 def _lowered(scores: Tensor, targets: Positions, left_out: Positions) -> Tensor:
-    """Scores with the targets a tie lower, so that whatever scores alike comes before them."""
+    """Lowers the targets by a tie, so that pictures with an equal score come before them."""
     scores[_cells(targets)] -= TIE
     scores[_cells(left_out)] = -torch.inf
     return scores
 
 
 def _top(scores: Tensor) -> list[list[Hit]]:
-    """The first pictures; what is left out comes last and is cut off."""
+    """The first pictures of each search, without those that are left out."""
     found = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
     counts = torch.isfinite(found.values).sum(1).tolist()
     rows = zip(found.indices.tolist(), found.values.tolist(), counts, strict=True)
