@@ -151,17 +151,18 @@ class IndexBuild(CommandSettings):
     )
 
     def cli_cmd(self) -> None:
-        from models.common.paths import ENCODER
         from models.common.progress import track
         from models.retriever.pictures import find_pictures
 
         known = _read_lines(self.known_queries) if self.known_queries else []
         files = find_pictures(self.pictures)  # fails before the slow imports
         from models.retriever.build import build_from_folder
-        from models.retriever.clip_encoder import ClipEncoder
+        from models.retriever.open import EncoderOptions, open_encoder
 
-        encoder = ClipEncoder(
-            self.encoder or ENCODER, self.pretrained, self.encoder_device, self.encoder_precision
+        encoder = open_encoder(
+            EncoderOptions(
+                self.encoder, self.pretrained, self.encoder_device, self.encoder_precision
+            )
         )
         index, report = build_from_folder(
             self.pictures,

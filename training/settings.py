@@ -7,31 +7,10 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from models.common.settings import CommandSettings
 from models.rewriter.tasks import TaskName
+from training.retriever_settings import RetrieverSettings
 
 Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
-
-
-class RetrieverSettings(CommandSettings):
-    """The frozen retriever and the base model, which training and evaluation share."""
-
-    index: Path | None = Field(None, description="index folder; the demo gallery by default")
-    encoder_device: str = Field("cpu", description="device of the encoder: cpu, cuda, cuda:1, ...")
-    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="precision of the encoder"
-    )
-    llm: str = Field(
-        "gemma3-270m", description="base model: a demo model's name, a folder, or a name on the hub"
-    )
-    seed: int = Field(0, ge=0, description="random seed of data order, sampling and weights")
-    exact_up_to: int = Field(
-        1_000_000,
-        ge=1,
-        description="number of pictures above which ranks are estimated from a pool of pictures",
-    )
-    pool_hard: int = Field(1000, ge=1, description="nearest neighbours of a target in the pool")
-    pool_random: int = Field(20_000, ge=1, description="random pictures in the pool")
 
 
 class TrainSettings(RetrieverSettings):

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.errors import ApiError
 from service.retrieval import BatchedRetriever
-from service.runtime.service import Service
+
+if TYPE_CHECKING:  # the service counts through this package
+    from service.runtime.service import Service
 
 Part = TypeVar("Part")
 
@@ -17,7 +19,7 @@ Part = TypeVar("Part")
 class ServiceGauges(Collector):
     """Costs nothing between scrapes, and is never out of date."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: "Service") -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:

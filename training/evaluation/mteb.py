@@ -123,16 +123,10 @@ class ServedModel:
         for start in _shown(range(0, len(ids), step), f"Searching {step} at a time", encode_kwargs):
             batch = texts[start : start + step]
             answers = self._searched_with(batch, failures)
-            groups = [
-                searches_for(answer.fusion, self._typed(text), answer.rewrites)
-                for text, answer in zip(batch, answers, strict=True)
-            ]
-            parts = [search.parts for own in groups for search in own]
             depth = len(index) if top_ranked is not None else max(top_k, FUSED_DEPTH)
-            lists = iter(index.search(search_vectors(parts, self._encoder), depth))
-            some = zip(ids[start : start + step], groups, answers, strict=True)
-            for query_id, own, answer in some:
-                found = list(islice(lists, len(own)))
+            lists = self._lists(index, batch, answers, depth)
+            some = zip(ids[start : start + step], answers, lists, strict=True)
+            for query_id, answer, found in some:
                 if top_ranked is not None:
                     found = _only(found, {index.position(i) for i in top_ranked[query_id]})
                 hits = fuse(found, top_k, answer.fusion)
@@ -140,6 +134,18 @@ class ServedModel:
         if failures:
             say(f"{len(failures)} of {len(ids)} queries were searched as typed: {failures[0]}.")
         return results
+
+    def _lists(
+        self, index: ImageIndex, texts: Sequence[str], answers: Sequence[SearchedWith], depth: int
+    ) -> list[list[list[Hit]]]:
+        """For each query one list of hits for each of its searches."""
+        groups = [
+            searches_for(answer.fusion, self._typed(text), answer.rewrites)
+            for text, answer in zip(texts, answers, strict=True)
+        ]
+        parts = [search.parts for own in groups for search in own]
+        lists = iter(index.search(search_vectors(parts, self._encoder), depth))
+        return [list(islice(lists, len(own))) for own in groups]
 
     def _typed(self, query: str) -> Search:
         """The query without rewriting, in parts if the encoder cannot read it to its end."""

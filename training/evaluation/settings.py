@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from training.settings import RetrieverSettings, TrainSettings
+from training.retriever_settings import RetrieverSettings
+from training.settings import TrainSettings
 
 
 class EvalSettings(RetrieverSettings):

@@ -7,10 +7,10 @@ from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, open_index
 from models.retriever.types import Encoder
 from models.rewriter.tasks import parse_rewrite
+from training.retriever_settings import RetrieverSettings
 from training.rewards.ranking import Corpus, Ranker, Ranking
 from training.rewards.rewards import Rollout
 from training.rewards.sampled_ranking import Pool
-from training.settings import RetrieverSettings
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from service.runtime.loading import load_retriever as served
 from service.settings import Settings
 from tests.support.text_corpus import minilm
 from tests.support.vectors import DIM, unit_vectors
+from training.retriever_settings import RetrieverSettings
 from training.rewards.scorer import load_retriever as trained_with
-from training.settings import RetrieverSettings
 
 
 def save(folder: Path, encoder: ClipEncoder | TextEncoder, name: str) -> Path:

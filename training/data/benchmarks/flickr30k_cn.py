@@ -32,6 +32,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from models.common.errors import InputError
+from models.common.files import write_file
 from models.rewriter.tasks import choose_task
 from training.data.benchmarks.benchmark import Benchmark
 from training.data.benchmarks.files import Counts, Source, Text
@@ -105,12 +106,10 @@ def _chinese_clip(source: Source) -> tuple[list[Row], dict[str, str]]:
 
 
 def _unpack(source: Source, number: int, packed: str, path: Path) -> None:
-    part = path.with_suffix(".part")  # renamed when it is complete
     try:
         data = urlsafe_b64decode(packed)
         path.parent.mkdir(exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
+        write_file(path, data)
     except ValueError:
         source.refuse(_PACKED, f"line {number}", "not base64")
     except OSError as error:

@@ -29,6 +29,7 @@ from typing import Any
 from pydantic import BaseModel, Field, model_validator
 
 from models.common.errors import InputError
+from models.common.files import write_file
 from models.common.progress import say
 from models.rewriter.tasks import choose_task
 from training.data.benchmarks.benchmark import Benchmark
@@ -138,9 +139,7 @@ def _kept(folder: Path, picture: _HubPicture) -> str:
     path = folder / relative
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_bytes(picture.image.bytes)
-        unfinished.rename(path)
+        write_file(path, picture.image.bytes)
     return relative
 
 
