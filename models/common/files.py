@@ -17,8 +17,11 @@ _TEMPORARY = ".unfinished"
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # what a rename onto a filled folder may raise
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a file atomically and durably; one that exists is replaced.
+
+    Args:
+        durable: False skips the flush to the disk, for many small files that can be made again.
 
     Raises:
         OSError: for example on a full disk. An existing file then stays as it was.
@@ -27,13 +30,15 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with open(temporary, "xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 @contextlib.contextmanager

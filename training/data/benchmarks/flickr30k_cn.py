@@ -109,7 +109,7 @@ def _unpack(source: Source, number: int, packed: str, path: Path) -> None:
     try:
         data = urlsafe_b64decode(packed)
         path.parent.mkdir(exist_ok=True)
-        write_file(path, data)
+        write_file(path, data, durable=False)
     except ValueError:
         source.refuse(_PACKED, f"line {number}", "not base64")
     except OSError as error:

@@ -139,7 +139,7 @@ def _kept(folder: Path, picture: _HubPicture) -> str:
     path = folder / relative
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, picture.image.bytes)
+        write_file(path, picture.image.bytes, durable=False)
     return relative
 
 
