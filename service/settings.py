@@ -35,7 +35,7 @@ class Settings(CommandSettings):
         description="before serving, prepare a demo language model (see `grape demo prepare`)",
     )
     log_format: LogFormat = Field(
-        "text", description="'json' logs one object a line, and a line for every request"
+        "text", description="'json' logs one JSON object per line, including one per request"
     )
     log_queries: bool = Field(False, description="log the queries")
 

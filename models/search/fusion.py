@@ -15,6 +15,9 @@ FUSED_DEPTH = 100  # hits of each list: a rank beyond that adds next to nothing
 def fuse(lists: Sequence[Sequence[Hit]], k: int, fusion: Fusion = "rrf") -> list[Hit]:
     """Merges lists of hits, each with the best hit first, into the best ``k``.
 
+    A new fusion takes three places: its name in ``options.py``, the searches that it makes in
+    ``searches.py``, and here how their lists are merged.
+
     A single list stays as it is. ``interleave`` takes the first hit of each list, then the second
     of each, and so on; a hit keeps the score of the list that it is taken from, so scores do not
     fall with the rank. Every other fusion is reciprocal rank fusion: the score is the sum of

@@ -8,19 +8,18 @@ from typing import NamedTuple
 
 from models.common.errors import GrapeError
 from models.retriever.pictures import PictureError
-from models.rewriter.adapter import Adapter, unapplied_canaries
+from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
-from models.rewriter.tasks import MULTILINGUAL, parse_rewrite
+from models.rewriter.tasks import parse_rewrite
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey
+from service.rewriting.proof import prove
 
 log = logging.getLogger("grape")
 
 CHECK_EVERY_S = 1.0
 RESTART_AFTER_S = (1.0, 10.0, 60.0)  # then every minute
-CANARY_TIMEOUT_S = 120.0  # the first answers of a cold engine are slow
-CANARY = "ein Hund im Schnee"
 
 
 class Rewritten(NamedTuple):
@@ -92,7 +91,7 @@ class RewriterHost:
         except asyncio.CancelledError:
             starting.add_done_callback(self._close_late)
             raise
-        await self._prove(self._rewriter)
+        await prove(self._rewriter, self._adapter, self._tasks)
         self.ready, self.reason = True, ""
 
     async def run(self) -> None:
@@ -168,26 +167,6 @@ class RewriterHost:
         ) as error:  # the image file may have changed
             return Rewritten([], f"the rewriter failed: {error}", "failed")
         return Rewritten(texts, "", adapter=self.adapter)
-
-    async def _prove(self, rewriter: Rewriter) -> None:
-        """Asks the canaries. With an adapter, the answers must differ from the base model's."""
-        async with asyncio.timeout(CANARY_TIMEOUT_S):
-            await rewriter.check()
-            if self._adapter is None:
-                answers = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
-                if not any(map(parse_rewrite, answers)):
-                    raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
-                return
-            written = [
-                await rewriter.complete(Prompt(self._tasks[canary.task], canary.query), Sampling())
-                for canary in self._adapter.manifest.canaries
-            ]
-        silent = unapplied_canaries(self._adapter, [texts[0] for texts in written])
-        if silent:
-            raise RewriterDown(
-                f"the adapter {self._adapter.name} is not applied: {silent[0]!r} got the base "
-                "model's answer"
-            )
 
     async def _watch(self, rewriter: Rewriter) -> None:
         """Never returns. Raises when the rewriter is down."""

@@ -1,5 +1,6 @@
-"""The splits of the data: checked against the index and each other, and sampled."""
+"""The splits of the data: assigned, checked against the index and each other, and sampled."""
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,17 @@ from models.retriever.image_index import ImageIndex
 from training.data.rows import Row, Split, same_query
 
 _LISTED = 10
+SPLIT_SEED = 0
+_TRAIN, _VALIDATION = 0.6, 0.1  # shares; the rest is the test split
+
+
+def split_of(picture_id: str) -> Split:
+    """The split of a picture and of all its queries; independent of the rest of the gallery."""
+    digest = hashlib.sha256(f"{SPLIT_SEED}:{picture_id}".encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < _TRAIN:
+        return "train"
+    return "validation" if place < _TRAIN + _VALIDATION else "test"
 
 
 def check_targets(rows: Sequence[Row], index: ImageIndex) -> None:

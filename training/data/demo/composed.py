@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from training.data.demo.names_and_descriptions import demo_rows, gallery, split_of
+from training.data.demo.names_and_descriptions import demo_rows, gallery
 from training.data.rows import Row, Split
+from training.data.splits import split_of
 
 CHANGES = Path(__file__).parent / "changes.yaml"
 _MOST = 6  # changes of one kind for each reference

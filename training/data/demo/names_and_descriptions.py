@@ -6,7 +6,6 @@ The names are the gallery's (Unicode CLDR). The descriptions are in ``descriptio
 by hand for this project. The data is split by picture with a fixed seed.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -17,20 +16,10 @@ from models.common.paths import index_dir
 from models.demo.gallery import LANGUAGES
 from models.retriever.manifest import read_manifest
 from models.rewriter.tasks import choose_task
-from training.data.rows import Row, Split, same_query
+from training.data.rows import Row, same_query
+from training.data.splits import split_of
 
 DESCRIPTIONS = Path(__file__).parent / "descriptions.jsonl"
-SPLIT_SEED = 0
-_TRAIN, _VALIDATION = 0.6, 0.1  # shares; the rest is the test split
-
-
-def split_of(picture_id: str) -> Split:
-    """The split of a picture and of all its queries; independent of the rest of the gallery."""
-    digest = hashlib.sha256(f"{SPLIT_SEED}:{picture_id}".encode()).digest()
-    place = int.from_bytes(digest[:8]) / 2**64
-    if place < _TRAIN:
-        return "train"
-    return "validation" if place < _TRAIN + _VALIDATION else "test"
 
 
 def demo_rows(plain_english: bool = False) -> list[Row]:

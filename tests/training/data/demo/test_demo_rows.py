@@ -10,7 +10,6 @@ import grape
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from training.data.demo.names_and_descriptions import split_of
 from training.data.rows import Row
 from training.data.sources import (
     DEMO,
@@ -20,7 +19,7 @@ from training.data.sources import (
     DEMO_REMOVALS,
     load_rows,
 )
-from training.data.splits import check_leakage, check_targets
+from training.data.splits import check_leakage, check_targets, split_of
 from training.evaluation.results import Results
 
 

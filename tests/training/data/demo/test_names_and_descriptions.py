@@ -10,10 +10,9 @@ from training.data.demo.names_and_descriptions import (
     DESCRIPTIONS,
     demo_rows,
     english_names,
-    split_of,
 )
 from training.data.rows import Row, same_query
-from training.data.splits import check_leakage, check_targets
+from training.data.splits import check_leakage, check_targets, split_of
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,39 @@
+"""The proof that a rewriter answers, and that its adapter is really applied."""
+
+import asyncio
+from collections.abc import Mapping
+
+from models.rewriter.adapter import Adapter, unapplied_canaries
+from models.rewriter.protocol import Prompt, Rewriter, RewriterDown, Sampling
+from models.rewriter.tasks import MULTILINGUAL, Task, parse_rewrite
+
+CANARY_TIMEOUT_S = 120.0  # the first answers of a cold engine are slow
+CANARY = "ein Hund im Schnee"
+
+
+async def prove(rewriter: Rewriter, adapter: Adapter | None, tasks: Mapping[str, Task]) -> None:
+    """Asks the canaries. With an adapter, the answers must differ from the base model's.
+
+    Args:
+        tasks: the adapter's tasks by name, with the prompts that it was trained on.
+
+    Raises:
+        RewriterDown: there is no usable answer, or the adapter is not applied.
+        TimeoutError: there is no answer in time.
+    """
+    async with asyncio.timeout(CANARY_TIMEOUT_S):
+        await rewriter.check()
+        if adapter is None:
+            answers = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
+            if not any(map(parse_rewrite, answers)):
+                raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
+            return
+        written = [
+            await rewriter.complete(Prompt(tasks[canary.task], canary.query), Sampling())
+            for canary in adapter.manifest.canaries
+        ]
+    silent = unapplied_canaries(adapter, [texts[0] for texts in written])
+    if silent:
+        raise RewriterDown(
+            f"the adapter {adapter.name} is not applied: {silent[0]!r} got the base model's answer"
+        )
