@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
 
 
+_DEMO_ENCODER = paths.ENCODER_DIR.parts[-3:]  # models/demo/encoder
+
+
 class EncoderOptions(NamedTuple):
     """Which encoder to open, and how it computes.
 
@@ -59,10 +62,19 @@ def open_index(folder: Path | None, options: EncoderOptions) -> tuple[Encoder, I
     folder = folder or paths.index_dir()
     built_with = read_manifest(folder).encoder  # fails before anything heavy is imported
     if options.name is None:
-        # The demo's encoder may have been in another folder when the gallery was indexed.
-        name = paths.ENCODER if folder == paths.index_dir() else built_with.name
+        is_gallery = folder == paths.index_dir()
+        name = paths.ENCODER if is_gallery else _where_it_is_now(built_with.name)
         options = options._replace(name=name, pretrained=built_with.pretrained)
     encoder = open_encoder(options)
     from models.retriever.image_index import ImageIndex
 
     return encoder, ImageIndex.open(folder, encoder.fingerprint)
+
+
+def _where_it_is_now(encoder: str) -> str:
+    """The demo's own encoder is part of every clone: that of the one that built an index may be
+    gone. The fingerprint still decides whether it fits.
+    """
+    folder = Path(encoder.removeprefix("local-dir:"))
+    is_demo = folder.parts[-len(_DEMO_ENCODER) :] == _DEMO_ENCODER
+    return paths.ENCODER if is_demo and not folder.is_dir() else encoder

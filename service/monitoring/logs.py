@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
@@ -54,6 +55,8 @@ class _JsonLines(JsonFormatter):
                 "name": "logger",
                 "exc_info": "traceback",
             },
+            # vLLM puts its process's name on every record of the process that imports it.
+            reserved_attrs=[*RESERVED_ATTRS, "vllm_process_name"],
             json_default=str,
             json_ensure_ascii=False,
         )

@@ -59,6 +59,12 @@ def test_the_demos_encoder_is_found_wherever_the_gallery_was_indexed(
     assert opened.fingerprint == encoder.fingerprint
 
 
+def test_an_index_outlives_the_clone_that_built_it(tmp_path: Path, encoder: ClipEncoder) -> None:
+    name = "local-dir:/another/clone/models/demo/encoder"
+    opened, _ = open_index(save(tmp_path / "own", encoder, name), EncoderOptions())
+    assert opened.fingerprint == encoder.fingerprint
+
+
 def test_an_index_that_is_missing_costs_no_import(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no index in"):
         open_index(tmp_path, EncoderOptions("no-such-encoder"))

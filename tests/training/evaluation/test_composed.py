@@ -266,5 +266,5 @@ def test_a_picture_is_searched_with_only_where_there_is_one(
     said = capsys.readouterr().err
     assert code == 2
     assert said.count("\n") == 1
-    assert f"The system '{system}' needs queries that refer to a picture" in said
+    assert f"The system '{system}' needs queries with a reference picture" in said
     assert not list(tmp_path.iterdir())
