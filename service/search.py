@@ -98,9 +98,9 @@ class Searcher:
         wishes = PlanOptions(options.rewrite, options.fusion)
         steps = plan_search(query, typed, wishes, self._setting())
         plan = await _carry_out(steps, lookups, rewriting)
-        if options.compare:
-            await lookups.find([typed, *plan.searches])  # in one batch
-        lists = await lookups.find(plan.searches)
+        originals = [typed] if options.compare else []
+        lists = await lookups.find([*plan.searches, *originals])
+        lists, direct = lists[: len(plan.searches)], lists[len(plan.searches) :]
         fusing = time.perf_counter()
         hits = fuse(lists, options.k, plan.fusion)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
@@ -108,20 +108,12 @@ class Searcher:
             query=query.text,
             rewrite=self._searched_texts(query, plan),
             hits=answered(self._retriever.index, hits, found_by(plan.searches, lists)),
-            original_hits=None,
-            timings_ms=SearchTimings(
-                rewrite=round(rewriting.ms, 2),
-                encode=round(lookups.encode_ms, 2),
-                search=round(lookups.search_ms, 2),
-                total=round((time.perf_counter() - started) * 1000, 2),
-            ),
+            original_hits=self._direct_hits(typed, direct, options.k) if direct else None,
+            timings_ms=_timings(started, rewriting, lookups),
             index=self._index_name,
             degraded=plan.rewriting.status == "fallback",
             request_id=request_id,
         )
-        if options.compare:
-            direct = await lookups.find([typed])
-            result.original_hits = self._direct_hits(typed, direct, options.k)
         self._count(result, rewriting)
         return result
 
@@ -215,6 +207,15 @@ async def _carry_out(steps: Steps[Result], lookups: "_Lookups", rewriting: "_Rew
             given = await rewriting.answers(need.prompts)
 
 
+def _timings(started: float, rewriting: "_Rewriting", lookups: "_Lookups") -> SearchTimings:
+    return SearchTimings(
+        rewrite=round(rewriting.ms, 2),
+        encode=round(lookups.encode_ms, 2),
+        search=round(lookups.search_ms, 2),
+        total=round((time.perf_counter() - started) * 1000, 2),
+    )
+
+
 class _Lookups:
     """The lists of one query's searches; each search is made once."""
 
@@ -228,7 +229,9 @@ class _Lookups:
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """One list for each search, without the picture that the query starts from."""
-        new = [search for search in searches if self._list(search) is None]
+        new = list(
+            {id(search): search for search in searches if self._list(search) is None}.values()
+        )
         if new:
             more = 0 if self._left_out is None else 1
             groups = [search.parts for search in new]
