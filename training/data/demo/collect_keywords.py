@@ -1,7 +1,7 @@
 """Makes ``keywords.json.gz`` from the npm package ``cldr-annotations-full``.
 
-    npm pack cldr-annotations-full@48.2.0 && tar xzf cldr-annotations-full-48.2.0.tgz
-    python -m training.data.demo.collect_keywords package
+npm pack cldr-annotations-full@48.2.0 && tar xzf cldr-annotations-full-48.2.0.tgz
+python -m training.data.demo.collect_keywords package
 """
 
 import gzip

@@ -15,6 +15,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from models.rewriter.tasks import choose_task
 from training.data.demo.names_and_descriptions import english_names, gallery
 from training.data.rows import Row, same_query
 from training.data.splits import split_of
@@ -43,8 +44,10 @@ def keyword_rows() -> list[Row]:
             splits = {split_of(picture) for picture in pictures}
             if len(splits) == 1 and same_query(word) not in names:
                 rows.append(
-                    Row(query=word, targets=pictures, language=language, split=splits.pop(),
-                        english=english[pictures[0]])
+                    Row(
+                        query=word, targets=pictures, task=choose_task(word).name,
+                        language=language, split=splits.pop(), english=english[pictures[0]],
+                    )
                 )  # fmt: skip
     return rows
 
