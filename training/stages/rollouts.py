@@ -80,7 +80,7 @@ def _decode(
     decoding: Decoding,
     choose: Choose,
 ) -> list[list[Answer]]:
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     stops = torch.tensor(decoding.stops, device=device)
     ids, mask = left_padded(prompts, decoding.pad, device)
     cache = DynamicCache(config=model.config)
@@ -133,7 +133,7 @@ def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
     """float32 ``[rows]``; a few rows at a time, so that no second table of logits is needed."""
     parts = [
         rows.float().gather(1, chosen.unsqueeze(1)).squeeze(1) - rows.float().logsumexp(1)
-        for rows, chosen in zip(logits.split(512), ids.split(512), strict=True)
+        for rows, chosen in zip(torch.split(logits, 512), torch.split(ids, 512), strict=True)
     ]
     return torch.cat(parts)
 
@@ -156,7 +156,7 @@ class MergedPolicy:
     """
 
     def __init__(self, policy: PeftModel) -> None:
-        self._adapted = {
+        self._adapted: dict[str, Any] = {
             name: layer
             for name, layer in policy.get_base_model().named_modules()
             if isinstance(layer, LoraLayer)
@@ -164,10 +164,9 @@ class MergedPolicy:
         base = policy.get_base_model()
         own = {id(layer.get_base_layer().weight) for layer in self._adapted.values()}
         shared = {id(weight): weight for weight in base.parameters() if id(weight) not in own}
-        self._model: PreTrainedModel = copy.deepcopy(base, shared)
+        self._model: Any = copy.deepcopy(base, shared)
         for name in self._adapted:
-            layer = self._model.get_submodule(name)
-            assert isinstance(layer, LoraLayer)
+            layer: Any = self._model.get_submodule(name)
             self._model.set_submodule(name, layer.get_base_layer())
         self._model.eval()
 
@@ -175,7 +174,8 @@ class MergedPolicy:
     def current(self) -> PreTrainedModel:
         """The copy with the adapter as it is now; the next call changes it."""
         for name, layer in self._adapted.items():
-            merged = self._model.get_submodule(name).weight
+            merged: Any = self._model.get_submodule(name).weight
             base = layer.get_base_layer().weight
             merged.copy_(base + layer.get_delta_weight("default"))
-        return self._model
+        model: PreTrainedModel = self._model
+        return model

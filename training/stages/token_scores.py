@@ -29,7 +29,7 @@ def token_scores(hidden: Tensor, labels: Tensor, head: Head) -> TokenScores:
         hidden: ``[tokens, dim]``.
         labels: int64 ``[tokens]``.
     """
-    return TokenScores(*_Scores.apply(hidden, labels, head))
+    return TokenScores(*_Scores.apply(hidden, labels, head))  # type: ignore[no-untyped-call]
 
 
 class _Scores(torch.autograd.Function):
@@ -42,7 +42,9 @@ class _Scores(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
         weight, temperature = head
         scores, entropies, gradients = [], [], []
-        for states, chosen in zip(hidden.split(_CHUNK), labels.split(_CHUNK), strict=True):
+        for states, chosen in zip(
+            torch.split(hidden, _CHUNK), torch.split(labels, _CHUNK), strict=True
+        ):
             logits = (states.to(weight.dtype) @ weight.T).float() / temperature
             total = logits.logsumexp(1, keepdim=True)
             label = chosen.unsqueeze(1)

@@ -1,5 +1,7 @@
 """Packed rows give every answer the scores and gradients that it has alone."""
 
+from typing import Any
+
 import torch
 
 from tests.support.tiny_gemma import PAD, tiny_gemma
@@ -10,7 +12,7 @@ PROMPTS = [(7, 8, 9)] * 4 + [(11, 12, 13, 14, 15)] * 2
 ANSWERS = [(21, 22, 5), (23, 5), (21, 22, 5), (30, 31, 32, 33), (21, 5), (40, 41, 5)]
 
 
-def _alone(model: torch.nn.Module, temperature: float) -> list[torch.Tensor]:
+def _alone(model: Any, temperature: float) -> list[torch.Tensor]:
     scores = []
     for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
         logits = model(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
@@ -18,7 +20,7 @@ def _alone(model: torch.nn.Module, temperature: float) -> list[torch.Tensor]:
     return scores
 
 
-def _packed(model: torch.nn.Module, temperature: float) -> list[torch.Tensor]:
+def _packed(model: Any, temperature: float) -> list[torch.Tensor]:
     packed = pack(PROMPTS, ANSWERS, PAD)
     hidden = model.model(
         input_ids=packed.ids,
@@ -31,20 +33,20 @@ def _packed(model: torch.nn.Module, temperature: float) -> list[torch.Tensor]:
     return [scores.log_probabilities[place[place >= 0]] for place in packed.place]
 
 
-def test_an_answer_has_the_same_log_probabilities_as_alone():
+def test_an_answer_has_the_same_log_probabilities_as_alone() -> None:
     model = tiny_gemma()
     for alone, packed in zip(_alone(model, 0.7), _packed(model, 0.7), strict=True):
         torch.testing.assert_close(alone, packed, atol=1e-5, rtol=1e-4)
 
 
-def test_equal_answers_of_a_group_are_computed_once():
+def test_equal_answers_of_a_group_are_computed_once() -> None:
     packed = pack(PROMPTS, ANSWERS, PAD)
     assert packed.place[0].tolist() == packed.place[2].tolist()
     assert len(packed.labels) == sum(map(len, ANSWERS)) - 3
     assert packed.ids.shape == (2, 3 + 2 + 1 + 3)
 
 
-def test_gradients_are_those_of_the_answers_alone():
+def test_gradients_are_those_of_the_answers_alone() -> None:
     weights = torch.tensor([0.5, -1.0, 2.0, 0.3, -0.2, 1.1])
     gradients = []
     for scores in (_alone, _packed):
@@ -57,7 +59,7 @@ def test_gradients_are_those_of_the_answers_alone():
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
 
 
-def test_entropy_and_scores_are_those_of_the_softmax():
+def test_entropy_and_scores_are_those_of_the_softmax() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(600, 8, requires_grad=True)  # more than one chunk
     weight, labels = torch.randn(50, 8), torch.randint(50, (600,))

@@ -1,5 +1,7 @@
 """Rollouts: what they draw is what the model says, and a merged copy is the policy."""
 
+from typing import Any
+
 import torch
 
 from tests.support.tiny_gemma import NEWLINE, PAD, tiny_gemma, tiny_policy
@@ -15,12 +17,12 @@ PROMPTS = [[7, 8, 9], [11, 12, 13, 14, 15, 16], [20]]
 DECODING = Decoding(max_tokens=9, stops=(NEWLINE,), pad=PAD)
 
 
-def _log_probability(model: torch.nn.Module, prompt: list[int], answer: Answer) -> float:
+def _log_probability(model: Any, prompt: list[int], answer: Answer) -> float:
     logits = model(input_ids=torch.tensor([prompt + answer.ids])).logits[0, len(prompt) - 1 : -1]
     return float(logits.detach().log_softmax(1)[range(len(answer.ids)), answer.ids].sum())
 
 
-def test_the_most_probable_answer_is_the_greedy_one_and_all_have_the_models_own_probability():
+def test_the_most_probable_answer_is_the_greedy_one_with_the_models_own_probability() -> None:
     model = tiny_gemma()
     found = likeliest_answers(model, PROMPTS, 4, DECODING)
     for prompt, answers in zip(PROMPTS, found, strict=True):
@@ -35,7 +37,7 @@ def test_the_most_probable_answer_is_the_greedy_one_and_all_have_the_models_own_
             assert abs(answer.log_probability - expected) < 1e-3
 
 
-def test_a_sample_ends_at_the_end_token_or_at_the_most_tokens():
+def test_a_sample_ends_at_the_end_token_or_at_the_most_tokens() -> None:
     torch.manual_seed(0)
     groups = sample_groups(tiny_gemma(), PROMPTS, 40, DECODING)
     answers = [answer.ids for group in groups for answer in group]
@@ -46,7 +48,7 @@ def test_a_sample_ends_at_the_end_token_or_at_the_most_tokens():
     assert len({len(ids) for ids in ended}) > 1
 
 
-def test_samples_are_as_frequent_as_the_model_says():
+def test_samples_are_as_frequent_as_the_model_says() -> None:
     torch.manual_seed(1)
     model = tiny_gemma()
     (group,) = sample_groups(model, [PROMPTS[0]], 4000, DECODING._replace(max_tokens=1))
@@ -56,7 +58,7 @@ def test_samples_are_as_frequent_as_the_model_says():
     assert abs(share - float(probabilities[best])) < 0.03
 
 
-def test_a_merged_copy_follows_the_policy_and_shares_its_embeddings():
+def test_a_merged_copy_follows_the_policy_and_shares_its_embeddings() -> None:
     policy = tiny_policy()
     copy = MergedPolicy(policy)
     ids = torch.tensor([PROMPTS[1]])

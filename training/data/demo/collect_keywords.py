@@ -27,8 +27,9 @@ def collect(package: Path) -> dict[str, dict[str, str]]:
         words: dict[str, list[str]] = defaultdict(list)
         for emoji, annotation in annotations.items():
             picture = pictures.get(emoji.replace(_VARIATION, ""))
-            for word in annotation.get("default", ()) if picture else ():
-                words[word].append(picture)
+            if picture:
+                for word in annotation.get("default", ()):
+                    words[word].append(picture)
         found[language] = {word: " ".join(sorted(ids)) for word, ids in sorted(words.items())}
     return found
 

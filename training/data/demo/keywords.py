@@ -40,13 +40,13 @@ def keyword_rows() -> list[Row]:
     rows = []
     for language, words in written.items():
         for word in {same_query(word): word for word in words}.values():
-            pictures = tuple(sorted(right[same_query(word)]))
-            splits = {split_of(picture) for picture in pictures}
+            found = sorted(right[same_query(word)])
+            splits = {split_of(picture) for picture in found}
             if len(splits) == 1 and same_query(word) not in names:
                 rows.append(
                     Row(
-                        query=word, targets=pictures, task=choose_task(word).name,
-                        language=language, split=splits.pop(), english=english[pictures[0]],
+                        query=word, targets=tuple(found), task=choose_task(word).name,
+                        language=language, split=splits.pop(), english=english[found[0]],
                     )
                 )  # fmt: skip
     return rows
