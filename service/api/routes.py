@@ -15,7 +15,6 @@ from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchR
 from models.retriever.pictures import PictureError
 from models.rewriter.protocol import Sampling
 from models.rewriter.tasks import TASKS
-from models.search.options import rewrites_to_draw
 from models.search.query import Query, Reference
 from service.api.disconnect import unless_gone
 from service.api.events import MEDIA_TYPE, event_stream, wants_events
@@ -25,7 +24,7 @@ from service.errors import ERROR_RESPONSES, ApiError
 from service.monitoring.logs import log_queries
 from service.reference import Limits, PictureTooLarge, from_index, from_request
 from service.runtime.service import Service
-from service.search import SearchOptions
+from service.search import AUTO, SearchOptions
 from service.settings import Settings
 
 Result = TypeVar("Result")
@@ -83,7 +82,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     reference = await _reference(body.image, None, service)
     task = None if body.task in ("auto", "composed") else TASKS[body.task]
     queries = [Query(text, reference, task) for text in _checked(body.query, service)]
-    sampling = Sampling(body.n, body.temperature)
+    sampling = AUTO if body.n == "auto" else Sampling(body.n, body.temperature)
     with service.admit(len(queries)):
         results = await unless_gone(
             request,
@@ -161,7 +160,7 @@ def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
         k=body.k,
         rewrite=body.rewrite or settings.rewrite,
         fusion=fusion,
-        n=rewrites_to_draw(fusion, body.n),
+        n=body.n or settings.n,
         compare=body.compare,
         with_reference=body.with_reference,
     )
