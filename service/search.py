@@ -17,9 +17,9 @@ from models.client.wire import (
     SearchTimings,
 )
 from models.retriever.types import Scored, TextLength
-from models.rewriter.protocol import Prompt, Sampling
+from models.rewriter.protocol import AUTO, Prompt, Sampling
 from models.search.fusion import FUSED_DEPTH, FusedHit, fuse
-from models.search.options import MOST_REWRITES, Fusion, RewriteCount, RewriteMode
+from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
     BestScore,
     Given,
@@ -67,8 +67,6 @@ class SearchOptions(NamedTuple):
             return Sampling(self.n)
         return AUTO if self.fusion in ("auto", "mixture") else Sampling()
 
-
-AUTO = Sampling(MOST_REWRITES, coverage=0.9)  # `n: auto`; docs/mixture.md has the curve
 
 Tell = Callable[[DirectHits | PartialRewrite], None]  # hears what is known before the answer is
 
@@ -185,6 +183,8 @@ class Searcher:
             truncated=any(length.truncated for length in lengths),
             parts=plan.parts,
             fusion=plan.how.fusion,
+            query_weight=plan.typed_weight,
+            tau=plan.how.tau,
             adapter=plan.rewriting.adapter,
         )
 
@@ -280,7 +280,8 @@ class _Rewriting:
         tell = self._tell
         on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
         streamed = on_text if len(prompts) == 1 else None  # several would be interleaved
-        sampling = self._sampling._replace(n=max(1, self._sampling.n // len(prompts)))
+        # The parts of a long query have one rewrite each, which are searched as one.
+        sampling = self._sampling if len(prompts) == 1 else Sampling()
         answers = await asyncio.gather(
             *(self._rewriters.rewrite(prompt, sampling, streamed) for prompt in prompts)
         )

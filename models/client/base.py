@@ -37,7 +37,7 @@ class SearchParams(TypedDict, total=False):
     k: int
     rewrite: RewriteMode
     fusion: Fusion
-    n: int
+    n: RewriteCount
     compare: bool
     image: str  # base64; a query then says how the result should differ from it
     image_id: str  # a picture of the index instead of ``image``
@@ -49,7 +49,7 @@ class RewriteParams(TypedDict, total=False):
 
     task: Literal["auto", "multilingual", "long", "composed"]
     image: str  # base64, for the task ``composed``
-    n: int
+    n: RewriteCount
     temperature: float
 
 

@@ -81,6 +81,8 @@ class SearchedTexts(BaseModel):
         "or the language model"
     )
     fusion: Fusion = Field(description="how the texts were combined; 'original' without a rewrite")
+    query_weight: float = Field(description="share of the query as typed in a mixture")
+    tau: float = Field(description="temperature of the softmax that makes a cosine a probability")
     adapter: str | None
 
 

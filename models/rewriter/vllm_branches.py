@@ -45,16 +45,18 @@ class Alternatives:
     passed: list[Branch] = field(default_factory=list)
     _followed: int = 0
 
-    def certain(self, greedy: float) -> Iterator[Branch]:
+    def certain(self, greedy: float, finished: bool) -> Iterator[Branch]:
         """The branches that are to be followed from now on.
 
         Args:
-            greedy: probability of the greedy answer's words so far; 0 if it is finished.
+            greedy: probability of the greedy answer's words so far.
+            finished: it is the whole answer, which passes no other branch.
         """
+        left = 0.0 if finished else greedy
         self.passed.sort(key=lambda branch: (-branch.probability, branch.tokens))
         for place in range(self._followed, min(self.most, len(self.passed))):
             branch = self.passed[place]
-            better_to_come = math.floor(greedy / branch.probability) if branch.probability else 0
+            better_to_come = math.floor(left / branch.probability) if branch.probability else 0
             before = sum(other.probability for other in self.passed[:place])
             if place + better_to_come >= self.most or greedy + before >= self.coverage:
                 return
@@ -106,8 +108,7 @@ class BranchSearch:
                 alternatives.passed += self._passed(tokens[:place], logprob, tops[place])
                 logprob += tops[place][tokens[place]].logprob
             words = len(tokens)
-            left = 0.0 if output.finished else math.exp(logprob)
-            for branch in alternatives.certain(left):
+            for branch in alternatives.certain(math.exp(logprob), bool(output.finished)):
                 self._write(self._followed(branch))
             if on_text:
                 on_text(answer.text)

@@ -6,5 +6,4 @@ from pydantic import Field
 
 RewriteMode = Literal["auto", "always", "never"]
 Fusion = Literal["auto", "mixture", "rewrite", "original", "rrf", "mean", "interleave"]
-MOST_REWRITES = 16
-RewriteCount = Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REWRITES)]
+RewriteCount = Literal["auto"] | Annotated[int, Field(ge=1, le=16)]

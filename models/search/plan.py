@@ -120,6 +120,12 @@ class Plan(NamedTuple):
         return texts | {text: None for text in others if text not in texts}
 
     @property
+    def typed_weight(self) -> float:
+        """The share of the search without rewriting in a mixture."""
+        weights = zip(self.searches, self.how.weights, strict=False)
+        return sum(weight for search, weight in weights if search is self.typed)
+
+    @property
     def parts(self) -> int:
         """How many parts the query was cut into."""
         return self.rewriting.parts if self.rewriting.rewrites else max(len(self.typed.texts), 1)
@@ -235,28 +241,14 @@ def _rewriting(
     if failed := next((answer for answer in answers if not answer.rewrites), None):
         count = len(answers) - len(written)
         why = f"{why}, but {count} of {len(answers)} parts as typed: {failed.reason}"
-    each, probabilities = _joined(prompts, answers, encoder)
-    return Rewriting("rewritten", why, each, probabilities, written[0].adapter, len(prompts))
-
-
-def _joined(
-    prompts: Sequence[Prompt], answers: Sequence[Answer], encoder: Measures
-) -> tuple[tuple[tuple[str, ...], ...], tuple[float | None, ...]]:
-    """Rewrites of a query in parts: the best of each part, then the second best of each, ...
-
-    A part with fewer rewrites repeats its last one, a part without any is searched as typed.
-    """
-    own = [
-        answer.rewrites or [Rewrite(prompt.query)]
-        for prompt, answer in zip(prompts, answers, strict=True)
+    own = zip(prompts, answers, strict=True)
+    best = [
+        answer.rewrites[0] if answer.rewrites else Rewrite(query.query) for query, answer in own
     ]
-    each, probabilities = [], []
-    for place in range(max(map(len, own))):
-        chosen = [rewrites[min(place, len(rewrites) - 1)] for rewrites in own]
-        each.append(tuple(part for text, _ in chosen for part in readable_parts(text, encoder)))
-        known = [probability for _, probability in chosen if probability is not None]
-        probabilities.append(sum(known) / len(known) if known else None)
-    return tuple(each), tuple(probabilities)
+    joined = tuple(part for text, _ in best for part in readable_parts(text, encoder))
+    known = [probability for _, probability in best if probability is not None]
+    probability = sum(known) / len(known) if known else None
+    return Rewriting("rewritten", why, (joined,), (probability,), written[0].adapter, len(prompts))
 
 
 def _planned(

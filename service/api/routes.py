@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.pictures import PictureError
-from models.rewriter.protocol import Sampling
+from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.query import Query, Reference
 from service.api.disconnect import unless_gone
@@ -24,7 +24,7 @@ from service.errors import ERROR_RESPONSES, ApiError
 from service.monitoring.logs import log_queries
 from service.reference import Limits, PictureTooLarge, from_index, from_request
 from service.runtime.service import Service
-from service.search import AUTO, SearchOptions
+from service.search import SearchOptions
 from service.settings import Settings
 
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from models.common.progress import say
-from models.rewriter.protocol import Sampling
+from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.options import Fusion
 from models.search.query import Query
@@ -25,7 +25,7 @@ from service.runtime.loading import (
     load_retriever,
     start_rewriter,
 )
-from service.search import AUTO, Searcher, SearchOptions
+from service.search import Searcher, SearchOptions
 from service.settings import Settings
 
 
