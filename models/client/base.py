@@ -22,7 +22,7 @@ from models.client.wire import (
     SearchResult,
     SearchResults,
 )
-from models.search.options import Fusion, RewriteMode
+from models.search.options import Fusion, RewriteCount, RewriteMode
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 64  # queries in one request: the server's default `max_queries`

@@ -10,8 +10,9 @@ import pytest
 from models.client.wire import SearchResult
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import Completions, Prompt, RewriteFailed, RewriterDown
 from tests.support.app import COLOURS, FakeRewriter
+from tests.support.completions import completions
 
 GERMAN = "ein rotes Bild"
 
@@ -258,9 +259,9 @@ async def test_a_part_that_is_not_rewritten_is_searched_as_typed(
     query = " ".join(sentences)  # more than a language model is shown at a time
     asked: list[str] = []
 
-    async def complete(prompt: Prompt, sampling: Sampling, on_text: object = None) -> list[str]:
+    async def complete(prompt: Prompt, *_: object) -> Completions:
         asked.append(prompt.query)
-        return ["!!"] if len(asked) == 2 else [" a red square"]
+        return completions("!!" if len(asked) == 2 else " a red square")
 
     monkeypatch.setattr(rewriter, "complete", complete)
     result = await search(client, query=query, rewrite="always")

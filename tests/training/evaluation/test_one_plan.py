@@ -10,11 +10,12 @@ from datasets import Dataset
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import OnText, Prompt, Sampling
+from models.rewriter.protocol import Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import choose_task
 from models.search.gate import Gate
 from models.search.options import Fusion, RewriteMode
 from tests.support.app import COLOURS, FakeRewriter
+from tests.support.completions import completions
 from tests.support.loopback import listening
 from training.data.rows import Row
 from training.evaluation.bench import Bench
@@ -38,9 +39,13 @@ class Writes(FakeRewriter):
     """As many of a query's rewrites as are wanted."""
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
-        return [f" {text}" for text in written(prompt.query)] or ["?"]
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
+        return completions(*(f" {text}" for text in written(prompt.query) or ["?"]))
 
 
 def written(query: str) -> list[str]:
