@@ -1,14 +1,12 @@
 """One search from query to hits, in the order in which it happens."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from models.client.wire import (
     DirectHits,
-    PartialRewrite,
     RewriteResult,
     RewriteText,
     SearchedTexts,
@@ -17,28 +15,24 @@ from models.client.wire import (
     SearchTimings,
 )
 from models.retriever.types import Scored, TextLength
-from models.rewriter.protocol import AUTO, Prompt, Sampling
+from models.rewriter.protocol import AUTO, Sampling
 from models.search.fusion import FUSED_DEPTH, FusedHit, fuse
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
-    BestScore,
-    Given,
     Plan,
     PlanOptions,
-    Result,
     Rewriting,
     Setting,
-    Steps,
     gate_decision,
     is_confident,
     plan_search,
     rewrite_query,
 )
-from models.search.query import Query, Reference, as_typed, task_of
+from models.search.query import Query, as_typed, task_of
 from models.search.searches import Search
+from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
-from service.rewriting.host import Rewritten
 from service.rewriting.routing import Rewriters
 
 if TYPE_CHECKING:
@@ -68,9 +62,6 @@ class SearchOptions(NamedTuple):
         return AUTO if self.fusion in ("auto", "mixture") else Sampling()
 
 
-Tell = Callable[[DirectHits | PartialRewrite], None]  # hears what is known before the answer is
-
-
 class Searcher:
     """All that a search needs, put together once."""
 
@@ -92,8 +83,8 @@ class Searcher:
         """
         started = time.perf_counter()
         left_out = None if options.with_reference else query.reference
-        lookups = _Lookups(self._retriever, options.depth, left_out)
-        rewriting = _Rewriting(self._rewriters, options.sampling, tell)
+        lookups = Lookups(self._retriever, options.depth, left_out)
+        rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
         setting = self._setting()
         typed = as_typed(query, self._retriever.encoder)
         if tell:
@@ -101,7 +92,7 @@ class Searcher:
             direct = self._hits(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
-        plan = await _carry_out(plan_search(query, typed, wishes, setting), lookups, rewriting)
+        plan = await carry_out(plan_search(query, typed, wishes, setting), lookups, rewriting)
         originals = [typed] if options.compare else []
         found = await lookups.find([*plan.searches, *originals])
         fusing = time.perf_counter()
@@ -125,9 +116,9 @@ class Searcher:
     async def rewrite(self, query: Query, sampling: Sampling) -> RewriteResult:
         """One query, rewritten but not searched. It was requested, so the gate has no say."""
         assert query.text
-        rewriting = _Rewriting(self._rewriters, sampling)
-        nothing = _Lookups(self._retriever, 0, None)
-        done = await _carry_out(
+        rewriting = RewriterCalls(self._rewriters, sampling)
+        nothing = Lookups(self._retriever, 0, None)
+        done = await carry_out(
             rewrite_query(query, "requested", self._setting()), nothing, rewriting
         )
         texts = Plan.of(Search("", ()), done, 1.0).texts or {query.text: None}
@@ -156,9 +147,9 @@ class Searcher:
     async def needs_rewriter(self, text: str) -> bool:
         """Whether the gate wants a text rewritten."""
         typed = as_typed(Query(text), self._retriever.encoder)
-        lookups = _Lookups(self._retriever, 1, None)
+        lookups = Lookups(self._retriever, 1, None)
         steps = gate_decision(text, typed, self._setting())
-        decision = await _carry_out(steps, lookups, _Rewriting(self._rewriters, Sampling()))
+        decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite
 
     def _setting(self) -> Setting:
@@ -195,7 +186,7 @@ class Searcher:
         names = [search.name for search in plan.searches]
         return answered(self._retriever.index, fuse(found, plan.how, k), names)
 
-    def _count(self, result: SearchResult, plan: Plan, rewriting: "_Rewriting") -> None:
+    def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:
             self._metrics.fallback(rewriting.failed.cause)
         self._metrics.query(result.rewrite.status, result.rewrite.truncated)
@@ -208,86 +199,13 @@ class Searcher:
         self._metrics.stage("total", timings.total)
 
 
-async def _carry_out(steps: Steps[Result], lookups: "_Lookups", rewriting: "_Rewriting") -> Result:
-    """Looks up what the steps need, one thing after the other, until they are done."""
-    given: Given = None
-    while True:
-        try:
-            need = steps.send(given)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
-        if isinstance(need, BestScore):
-            given = await lookups.best_score(need.search)
-        else:
-            given = await rewriting.answers(need.prompts)
-
-
-def _timings(started: float, rewriting: "_Rewriting", lookups: "_Lookups") -> SearchTimings:
+def _timings(started: float, rewriting: "RewriterCalls", lookups: "Lookups") -> SearchTimings:
     return SearchTimings(
         rewrite=round(rewriting.ms, 2),
         encode=round(lookups.encode_ms, 2),
         search=round(lookups.search_ms, 2),
         total=round((time.perf_counter() - started) * 1000, 2),
     )
-
-
-class _Lookups:
-    """What one query's searches reach; each search is made once."""
-
-    def __init__(self, retriever: BatchedRetriever, depth: int, left_out: Reference | None) -> None:
-        self._retriever = retriever
-        self._depth = depth
-        self._left_out = left_out.position if left_out else None
-        self._found: dict[int, tuple[Search, Scored]] = {}
-        self.encode_ms = 0.0
-        self.search_ms = 0.0
-
-    async def find(self, searches: Sequence[Search]) -> list[Scored]:
-        """What each search reaches, without the picture that the query starts from."""
-        # By identity: parts hold vectors, which have no single truth value to compare by.
-        new = {id(search): search for search in searches if id(search) not in self._found}
-        if new:
-            more = 0 if self._left_out is None else 1
-            groups = [search.parts for search in new.values()]
-            found = await self._retriever.retrieve(groups, self._depth + more)
-            self.encode_ms += found.encode_ms
-            self.search_ms += found.search_ms
-            for search, scored in zip(new.values(), found.found, strict=True):
-                if self._left_out is not None:
-                    scored = scored.without(self._left_out)
-                self._found[id(search)] = search, scored  # kept alive, as its id is the key
-        return [self._found[id(search)][1] for search in searches]
-
-    async def best_score(self, search: Search) -> float | None:
-        """The best picture's cosine; None if the index is empty."""
-        (scored,) = await self.find([search])
-        return float(scored.cosines.max()) if len(scored.cosines) else None
-
-
-class _Rewriting:
-    """Asks the rewriter for one query, and notes what it cost and what failed."""
-
-    def __init__(self, rewriters: Rewriters, sampling: Sampling, tell: Tell | None = None) -> None:
-        self._rewriters = rewriters
-        self._sampling = sampling
-        self._tell = tell
-        self.ms = 0.0
-        self.failed: Rewritten | None = None  # the first answer without a rewrite
-
-    async def answers(self, prompts: list[Prompt]) -> list[Rewritten]:
-        started = time.perf_counter()
-        tell = self._tell
-        on_text = (lambda text: tell(PartialRewrite(text=text))) if tell else None
-        streamed = on_text if len(prompts) == 1 else None  # several would be interleaved
-        # The parts of a long query have one rewrite each, which are searched as one.
-        sampling = self._sampling if len(prompts) == 1 else Sampling()
-        answers = await asyncio.gather(
-            *(self._rewriters.rewrite(prompt, sampling, streamed) for prompt in prompts)
-        )
-        self.ms += (time.perf_counter() - started) * 1000
-        self.failed = next((answer for answer in answers if not answer.rewrites), None)
-        return answers
 
 
 def answered(index: "ImageIndex", hits: list[FusedHit], names: Sequence[str]) -> list[SearchHit]:

@@ -29,10 +29,10 @@ from models.search.searches import Search
 MIXTURE_JSON = "mixture.json"
 _TEMPERATURES = 2.0  # of the encoder, in tau without a fit; docs/decisions/search.md
 
-# Without a fit. An encoder that knows the query as typed loses little if half of the weight stays
-# with it; one that cannot read it loses little if a tenth does.
+# Without a fit. What the encoder knows as typed loses little if half of the weight stays with it;
+# what it cannot read has no part.
 _TYPED: dict[Kind, float] = {
-    "known": 0.5, "plain": 0.25, "other": 0.25, "long": 0.25, "foreign": 0.1, "script": 0.0,
+    "known": 0.5, "plain": 0.25, "other": 0.25, "long": 0.25, "foreign": 0.0, "script": 0.0,
 }  # fmt: skip
 
 

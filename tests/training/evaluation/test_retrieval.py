@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.retriever.types import Scored, Vectors
-from models.search.fusion import fuse
+from models.search.fusion import Fusing, fuse
 from models.search.options import Fusion
 from tests.support.vectors import DIM, unit_vectors
 from training.evaluation.metrics import per_query
 from training.evaluation.retrieval import Found, Question, medoid, retrieve
 from training.rewards.ranking import Corpus
+
+TAU = 0.05
 
 
 def found_by(
@@ -26,7 +28,7 @@ def found_by(
     """What each query's vectors ``[searches, dim]`` find."""
     left_out = left_out or [()] * len(queries)
     questions = [
-        Question(vectors, fusion, right, out)
+        Question(vectors, Fusing(fusion, TAU), right, out)
         for vectors, right, out in zip(queries, targets, left_out, strict=True)
     ]
     return retrieve(Corpus.of(pictures), questions)
