@@ -16,7 +16,7 @@ from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
 from models.rewriter.tasks import TASKS
-from models.search.gate import Gate, decide
+from models.search.gate import Decision, Gate, decide
 from models.search.many_plans import make_plans
 from models.search.mixture import Mixture
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting, plan_search
@@ -87,9 +87,14 @@ class Bench:
 
     def gated(self, gallery: Gallery) -> list[bool]:
         """Whether `rewrite: auto` rewrites each query."""
+        decided = zip(self.rows, self.decisions(gallery), strict=True)
+        return [row.task == "composed" or decision.rewrite for row, decision in decided]
+
+    def decisions(self, gallery: Gallery) -> list[Decision]:
+        """What the gate says of each query."""
         gate_inputs = gallery.gate_inputs([row.query for row in self.rows])
         return [
-            row.task == "composed" or decide(row.query, gate_input, self.fitted.gate).rewrite
+            decide(row.query, gate_input, self.fitted.gate)
             for row, gate_input in zip(self.rows, gate_inputs, strict=True)
         ]
 
@@ -141,7 +146,10 @@ class Bench:
             rows = {number: self._as_rows(number, prompts) for number, prompts in asked.items()}
             every = list(dict.fromkeys(row for own in rows.values() for row in own))
             samples.update(self._samples(spec, every))
-            return {n: [_written(samples[row]) for row in own] for n, own in rows.items()}
+            return {
+                n: [_Written(usable_rewrites(_answers(samples[row], spec))) for row in own]
+                for n, own in rows.items()
+            }
 
         return make_plans(steps, gallery.best_scores, answers)
 
@@ -220,7 +228,7 @@ class Bench:
         assert self.base
         tasks = tasks_of(spec.prompt, self.adapter)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
-        written = [text for sample in samples.values() for text, _ in _answers(sample)]
+        written = [text for sample in samples.values() for text, _ in _answers(sample, spec)]
         tokenizer = self.base.tokenizer()
 
         def count(texts: list[str]) -> int:
@@ -247,16 +255,12 @@ class Bench:
         return self.base.revision
 
 
-def _answers(sample: Samples) -> list[Completion]:
+def _answers(sample: Samples, spec: SystemSpec) -> list[Completion]:
     if sample.best:
         return list(sample.best)
-    if sample.drawn:
-        return [Completion(text) for text in sample.drawn]
-    return [Completion(sample.greedy)]
-
-
-def _written(sample: Samples) -> _Written:
-    return _Written(usable_rewrites(_answers(sample)))
+    # In a mixture each draw counts as its share, and the greedy answer is none.
+    first = [] if sample.drawn and spec.fusion == "mixture" else [sample.greedy]
+    return [Completion(text) for text in (*first, *sample.drawn)]
 
 
 def _named(how: Sampling) -> str:

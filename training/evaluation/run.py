@@ -75,13 +75,21 @@ def evaluate(settings: EvalSettings) -> Results:
     _check_references(settings.systems, rows)
     if pictures and not settings.index:
         settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
+    return measure(evaluation_of(settings, rows))
+
+
+def evaluation_of(settings: EvalSettings, rows: Sequence[Row]) -> Evaluation:
+    """Loads everything that the systems are made of.
+
+    Raises:
+        InputError: index, model or adapter cannot be used.
+    """
     retriever = load_retriever(settings)
     check_targets(rows, retriever.index)
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)
     base = LanguageModel.named(settings.llm) if needs_model else None
     adapter = _adapter(settings, base)
-    fitted = fitted_with(settings, retriever)
-    return measure(Evaluation(settings, rows, retriever, base, adapter, fitted))
+    return Evaluation(settings, rows, retriever, base, adapter, _fitted(settings, retriever))
 
 
 def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Results:
@@ -185,7 +193,7 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
         )
 
 
-def fitted_with(settings: EvalSettings, retriever: Retriever) -> Fitted:
+def _fitted(settings: EvalSettings, retriever: Retriever) -> Fitted:
     """What is served with the adapter, whether or not a system with it is compared."""
     folder = adapter_folder(settings.adapter, settings.llm, settings.index)
     encoder = retriever.encoder.fingerprint.weights_sha256
