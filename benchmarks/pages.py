@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-RESULTS = ROOT / "docs" / "results.md"
-PERFORMANCE = ROOT / "docs" / "performance.md"
-INFLATION = ROOT / "docs" / "inflation.md"
-INFLATION_PLOT = ROOT / "docs" / "inflation.png"
+RESULTS = DOCS / "results.md"
+PERFORMANCE = DOCS / "performance.md"
+INFLATION = DOCS / "inflation.md"
+INFLATION_PLOT = DOCS / "inflation.png"
 
 
 def write_between(page: Path, marker: str, text: str) -> None:

@@ -16,6 +16,7 @@ from pydantic_settings import CLI_SUPPRESS, CliPositionalArg
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from models.search.options import RewriteCount
 from service.settings import Settings
 
 
@@ -56,7 +57,7 @@ class Search(_Client):
     All settings of `grape serve` are accepted as well; see `grape serve --help`.
     """
 
-    shown = _Client.shown | {"rewrite", "fusion"}
+    shown = _Client.shown | {"rewrite", "fusion", "n"}
 
     query: CliPositionalArg[str | None] = Field(
         None, description="what to look for, in any language"
@@ -69,7 +70,7 @@ class Search(_Client):
     def cli_cmd(self) -> None:
         if not self.query and not self.image:
             raise InputError("there is nothing to look for: give a query or an --image.")
-        body = {"query": self.query, "k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
+        body = {name: getattr(self, name) for name in ("query", "k", "rewrite", "fusion", "n")}
         if self.image:
             body["image"] = _read_base64(self.image)
         answer = _ask("/search", body, self)
@@ -89,11 +90,9 @@ class Rewrite(_Client):
         None, description="a query; without one, standard input is read"
     )
     task: Literal["auto", "multilingual", "long"] = Field("auto", description="kind of query")
-    n: int = Field(
-        1, ge=1, le=16, description="rewrites of each query; more than 1 needs --temperature"
-    )
+    n: RewriteCount = Field(1, description="rewrites of each query, or 'auto'")
     temperature: float = Field(
-        0.0, ge=0, le=2, description="sampling temperature; 0 always gives the same rewrite"
+        0.0, ge=0, le=2, description="0 finds the most probable rewrites; above 0 they are drawn"
     )
 
     def cli_cmd(self) -> None:
@@ -271,16 +270,27 @@ def _print_hits(answer: dict[str, Any]) -> None:
     from rich.table import Table
 
     rewrite = answer["rewrite"]
+    texts = dict(zip(rewrite["texts"], rewrite["probabilities"], strict=True))
     if rewrite["status"] == "rewritten" and sys.stdout.isatty():
-        print(f"searched for: {', '.join(rewrite['texts'])}")
+        shown = [text if p is None else f"{text} ({p:.0%})" for text, p in texts.items()]
+        print(f"searched for: {', '.join(shown)}")
     if rewrite["status"] == "fallback":
         say(f"not rewritten: {rewrite['reason']}")
     table = Table(box=None, pad_edge=False)
-    for heading in ("rank", "score", "id", "file"):
+    for heading in ("rank", "score", "id", "file", "found by"):
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
     for hit in answer["hits"]:
         metadata = hit["metadata"]
-        shown = " ".join(str(metadata[key]) for key in ("file", "name", "text") if key in metadata)
-        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], shown)
+        name = " ".join(str(metadata[key]) for key in ("file", "name", "text") if key in metadata)
+        found_by = ", ".join(_searched_text(search, rewrite) for search in hit["found_by"])
+        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], name, found_by)
     width = None if sys.stdout.isatty() else 200  # do not cut piped lines at 80
     Console(width=width, markup=False, highlight=False).print(table)
+
+
+def _searched_text(search: str, rewrite: dict[str, Any]) -> str:
+    """What a search is called: the rewrite itself instead of its number."""
+    name, _, number = search.partition(" ")
+    if name == "rewrite" and rewrite["parts"] == 1:
+        return str(rewrite["texts"][int(number) - 1])
+    return search

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.retriever.types import Encoder, Hit, Vectors
+from models.retriever.types import Encoder, Scored, Vectors
 from models.search.searches import Part, search_vectors
 
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
@@ -18,16 +18,16 @@ MAX_BATCH = 256  # texts
 
 
 class Retrieved(NamedTuple):
-    """The hits of each search, and how long its batch took."""
+    """What each search reached, and how long its batch took."""
 
-    lists: list[list[Hit]]
+    found: list[Scored]
     encode_ms: float
     search_ms: float
 
 
 class _Job(NamedTuple):
     groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
-    k: int
+    most: int  # pictures that a search reaches in a large index
     done: asyncio.Future[Retrieved]
 
 
@@ -45,10 +45,14 @@ class BatchedRetriever:
         self._waiting: list[_Job] = []
         self._working = False
 
-    async def retrieve(self, groups: Sequence[Sequence[Part]], k: int) -> Retrieved:
-        """Searches once for each group of texts and pictures, with the mean of their vectors."""
+    async def retrieve(self, groups: Sequence[Sequence[Part]], most: int) -> Retrieved:
+        """Searches once for each group of texts and pictures, with the mean of their vectors.
+
+        Args:
+            most: pictures that a search reaches in a large index; in a smaller one it reaches all.
+        """
         done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(groups, k, done))
+        self._waiting.append(_Job(groups, most, done))
         if not self._working:
             self._working = True
             self._submit()
@@ -104,11 +108,11 @@ class BatchedRetriever:
         groups = [group for job in batch for group in job.groups]
         vectors = search_vectors(groups, self.encoder)
         encoded = time.perf_counter()
-        found = self.index.search(vectors, max(job.k for job in batch))
+        found = self.index.score(vectors, max(job.most for job in batch))
         searched = time.perf_counter()
         timings = ((encoded - started) * 1000, (searched - encoded) * 1000)
         results = []
         for job in batch:
             own, found = found[: len(job.groups)], found[len(job.groups) :]
-            results.append(Retrieved([hits[: job.k] for hits in own], *timings))
+            results.append(Retrieved(own, *timings))
         return results

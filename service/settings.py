@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from models.common.settings import CommandSettings
 from models.rewriter.vision import IMAGE_PIXELS
-from models.search.options import Fusion, RewriteMode
+from models.search.options import Fusion, RewriteCount, RewriteMode
 from service.api_keys import KeyHashes
 from service.monitoring.logs import LogFormat
 
@@ -104,9 +104,12 @@ class Settings(CommandSettings):
     fusion: Fusion = Field(
         "auto",
         description="how query and rewrites are combined, unless a request says otherwise. "
-        "'auto' searches with the rewrite, and also with the query if it was rewritten although "
-        "the encoder knows it. Starting from a picture, 'auto' interleaves the rewrite with the "
-        "query's English words or with the picture",
+        "'auto' is the mixture: each rewrite counts as much as it is probable",
+    )
+    n: RewriteCount = Field(
+        "auto",
+        description="rewrites that a query is searched with, unless a request says otherwise; "
+        "'auto': one if the model is sure, up to 16 if it is not, fewer under load",
     )
     rewrite_timeout_s: float = Field(
         10.0, gt=0, description="seconds after which a search continues with the original query"

@@ -25,6 +25,12 @@ class Eval(EvalSettings):
         "adapter folder",
     )
 
+    fit_mixture: bool = Field(
+        False,
+        description="fit tau and the weights of the mixture on the split 'validation', and save "
+        "them in the adapter folder",
+    )
+
     def cli_cmd(self) -> None:
         from training.evaluation.systems import SYSTEMS
 
@@ -35,6 +41,11 @@ class Eval(EvalSettings):
             from training.evaluation.gate_fit import fit_gate
 
             print(fit_gate(self))
+            return
+        if self.fit_mixture:
+            from training.evaluation.mixture_fit import fit_mixture
+
+            print(fit_mixture(self))
             return
         from training.evaluation.report.tables import as_text
         from training.evaluation.run import evaluate

@@ -7,9 +7,11 @@ from models.common.progress import say
 from models.rewriter.adapter import open_adapter
 from models.rewriter.tasks import TASKS, Task
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.sources import load_rows
 from training.data.splits import check_leakage, check_targets
+from training.evaluation.bench import Fitted
 from training.evaluation.queries import card_slices
 from training.evaluation.report.tables import adapter_summary
 from training.evaluation.results import ALL, Results
@@ -103,7 +105,9 @@ def evaluate_adapter(run: TrainingRun, rows: list[Row]) -> Results:
     # As in the reward, the reference of a composed query stays in the ranking.
     ranked = [row.model_copy(update={"reference": None}) for row in rows]
     adapter = open_adapter(run.settings.out, run.base.revision)
-    evaluation = Evaluation(settings, ranked, run.scorer.retriever, run.base, adapter, Gate())
+    evaluation = Evaluation(
+        settings, ranked, run.scorer.retriever, run.base, adapter, Fitted(Gate(), Mixture())
+    )
     return measure(evaluation, card_slices)
 
 

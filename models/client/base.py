@@ -22,7 +22,7 @@ from models.client.wire import (
     SearchResult,
     SearchResults,
 )
-from models.search.options import Fusion, RewriteMode
+from models.search.options import Fusion, RewriteCount, RewriteMode
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 64  # queries in one request: the server's default `max_queries`
@@ -37,7 +37,7 @@ class SearchParams(TypedDict, total=False):
     k: int
     rewrite: RewriteMode
     fusion: Fusion
-    n: int
+    n: RewriteCount
     compare: bool
     image: str  # base64; a query then says how the result should differ from it
     image_id: str  # a picture of the index instead of ``image``
@@ -49,7 +49,7 @@ class RewriteParams(TypedDict, total=False):
 
     task: Literal["auto", "multilingual", "long", "composed"]
     image: str  # base64, for the task ``composed``
-    n: int
+    n: RewriteCount
     temperature: float
 
 

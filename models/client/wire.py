@@ -37,6 +37,9 @@ class ErrorBody(BaseModel):
 
 class RewriteText(BaseModel):
     text: str
+    probability: float | None = Field(
+        None, description="of this rewrite, as the language model gives it; null if it hides it"
+    )
     clip_tokens: int = Field(description="encoder tokens, start and end tokens included")
     truncated: bool = Field(description="whether the encoder cuts off its end")
 
@@ -67,6 +70,10 @@ class SearchedTexts(BaseModel):
     texts: list[str] = Field(
         description="the texts searched for: the rewrites, or the query itself"
     )
+    probabilities: list[float | None] = Field(
+        description="of each text, as the language model gives it; null for a text that is not a "
+        "rewrite"
+    )
     clip_tokens: list[int] = Field(description="encoder tokens of each text")
     truncated: bool = Field(description="whether the encoder cut off the end of any text")
     parts: int = Field(
@@ -74,6 +81,8 @@ class SearchedTexts(BaseModel):
         "or the language model"
     )
     fusion: Fusion = Field(description="how the texts were combined; 'original' without a rewrite")
+    query_weight: float = Field(description="share of the query as typed in a mixture")
+    tau: float = Field(description="temperature of the softmax that makes a cosine a probability")
     adapter: str | None
 
 
@@ -81,15 +90,16 @@ class SearchHit(BaseModel):
     id: str
     rank: int
     score: float = Field(
-        description="similarity in the search that found it. With 'rrf' it is the sum of "
-        "reciprocal ranks. With 'interleave' each hit keeps the similarity of its own search, so "
-        "scores do not fall with the rank"
+        description="p(picture | query), the probability that this is the picture looked for. With "
+        "'rrf' it is the sum of reciprocal ranks. With 'interleave' each hit keeps the probability "
+        "in its own search, so scores do not fall with the rank"
     )
+    cosine: float = Field(description="similarity in the first search of `found_by`")
     url: str | None
     metadata: dict[str, Any]
     found_by: list[str] = Field(
         description="the searches that found it: 'query', 'words', 'picture', 'picture + query', "
-        "'rewrite 1', ..., or 'mean'"
+        "'rewrite 1', ..., or 'mean'; in a mixture, the one that gave most"
     )
 
 
@@ -105,6 +115,9 @@ class SearchResult(BaseModel):
     rewrite: SearchedTexts
     hits: list[SearchHit]
     original_hits: list[SearchHit] | None = None
+    confident: bool = Field(
+        description="whether the first hit is more likely right than wrong, by its score"
+    )
     timings_ms: SearchTimings
     index: str
     degraded: bool

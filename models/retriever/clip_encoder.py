@@ -71,6 +71,7 @@ class ClipEncoder:
         self._shortened: dict[int, Any] = {}  # by the number of positions that they compute
         self.context_length = int(self._tokenizer.context_length)
         self.dim = self._encode_text_batch(["a"]).shape[1]
+        self.temperature = 1 / float(self._model.logit_scale.exp())
         self.fingerprint = EncoderFingerprint(
             name=name,
             pretrained=pretrained,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,9 @@ from models.retriever.manifest import (
     IndexManifest,
     read_manifest,
 )
-from models.retriever.types import Hit, Metadata, Vectors
+from models.retriever.types import Hit, Metadata, Scored, Vectors
+
+EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
 
 
 class IndexOptions(NamedTuple):
@@ -192,6 +195,32 @@ class ImageIndex:
             [Hit(p, s) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
             for row_p, row_s in zip(positions.tolist(), scores.tolist(), strict=True)
         ]
+
+    def score(self, queries: Vectors, most: int) -> list[Scored]:
+        """Every picture's cosine with each query; in a large index only the best ``most``.
+
+        Args:
+            queries: unit vectors, float32 ``[q, dim]``.
+        """
+        if len(self) <= EXACT_UP_TO:
+            everywhere = np.arange(len(self))
+            return [Scored(everywhere, cosines) for cosines in queries @ self._all_vectors.T]
+        found, positions = self._vectors.search(np.ascontiguousarray(queries), min(most, len(self)))
+        scored = []
+        for row, cosines in zip(positions, found, strict=True):
+            order = np.argsort(row)
+            order = order[row[order] >= 0]  # -1 stands for what was not reached
+            scored.append(Scored(row[order], cosines[order]))
+        return scored
+
+    @cached_property
+    def _all_vectors(self) -> Vectors:
+        """float32 ``[count, dim]``; of a flat index they are not copied."""
+        store = faiss.downcast_index(self._vectors)
+        if isinstance(store, faiss.IndexFlat) and len(self):
+            flat = faiss.rev_swig_ptr(store.get_xb(), len(self) * store.d)
+            return np.asarray(flat, dtype=np.float32).reshape(len(self), store.d)
+        return self.vectors()
 
 
 def _require_unique(ids: Sequence[str]) -> None:

@@ -12,6 +12,9 @@ from models.retriever.pictures import PictureError
 from models.retriever.types import TextLength, Vectors
 
 PREFIX = "sentence-transformers:"
+# A model does not record it; this is the default of sentence-transformers' contrastive loss
+# (MultipleNegativesRankingLoss, scale 20).
+_TEMPERATURE = 0.05
 _BATCH = 32  # texts; more gain nothing and take memory for the padding of long ones
 
 
@@ -27,6 +30,8 @@ class TextEncoder:
     Raises:
         InputError: the package is not installed, or the model cannot be loaded.
     """
+
+    temperature = _TEMPERATURE
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         try:

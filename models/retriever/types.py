@@ -35,6 +35,33 @@ class Hit(NamedTuple):
     score: float
 
 
+class Scored(NamedTuple):
+    """The pictures that one search reached, in the order of the index, and their cosines."""
+
+    positions: npt.NDArray[np.int64]  # in the index, [n], ascending
+    cosines: npt.NDArray[np.float32]  # [n]
+
+    def best(self, k: int) -> list[Hit]:
+        """The ``k`` best pictures, best first; equal ones in the order of the index."""
+        places = best_places(self.cosines, k)
+        found = zip(self.positions[places].tolist(), self.cosines[places].tolist(), strict=True)
+        return [Hit(position, cosine) for position, cosine in found]
+
+    def without(self, position: int) -> Scored:
+        """The same without one picture."""
+        kept = self.positions != position
+        return Scored(self.positions[kept], self.cosines[kept])
+
+
+def best_places(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Places of the ``k`` greatest values, the greatest first; equal ones in their order."""
+    places = np.arange(len(values))
+    if 0 < k < len(values):
+        # With all that equal the k-th one, so that their order decides.
+        places = np.flatnonzero(values >= np.partition(values, -k)[-k])
+    return places[np.argsort(-values[places], kind="stable")[:k]]
+
+
 class Encoder(Protocol):
     """A frozen model that turns texts, and perhaps images, into unit vectors.
 
@@ -43,6 +70,7 @@ class Encoder(Protocol):
 
     dim: int
     context_length: int  # tokens of a text that it reads
+    temperature: float  # that its cosines were divided by in training
     fingerprint: EncoderFingerprint
 
     def text_length(self, text: str) -> TextLength:

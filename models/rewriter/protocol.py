@@ -1,13 +1,12 @@
 """The Rewriter protocol: turns a query into texts that the encoder understands."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from models.common.errors import GrapeError
 from models.rewriter.tasks import STOP, Task
 from models.rewriter.vision import SEEN, SeenTask
-
-SEED = 0
 
 
 class RewriteFailed(GrapeError):
@@ -19,21 +18,49 @@ class RewriterDown(RewriteFailed):
 
 
 class Sampling(NamedTuple):
-    """How rewrites are sampled. Temperature 0 gives the same rewrite every time."""
+    """How many rewrites are found, and how.
 
-    n: int = 1
+    With temperature 0 they are the most probable ones, and the same every time: one for each of the
+    most probable first words. Otherwise they are drawn.
+    """
+
+    n: int = 1  # at most
     temperature: float = 0.0
+    coverage: float = 1.0  # no further first words once they have this probability together
 
-    def parameters(self, task: Task | SeenTask) -> dict[str, Any]:
+    @property
+    def finds_several(self) -> bool:
+        """Whether it asks for the most probable rewrites, and more than one of them."""
+        return self.n > 1 and self.temperature == 0
+
+    def parameters(self, prompt: "Prompt") -> dict[str, Any]:
         """Parameter names shared by vLLM and every OpenAI-compatible server."""
-        # All greedy answers are equal.
         return {
             "n": self.n if self.temperature > 0 else 1,
             "temperature": self.temperature,
-            "max_tokens": task.max_tokens,
+            "max_tokens": prompt.form.max_tokens,
             "stop": [STOP],
-            "seed": SEED,
+            "seed": int.from_bytes(hashlib.sha256(prompt.query.encode()).digest()[:4]),
         }
+
+
+MOST_REWRITES = 16
+# `n: auto`. With more coverage R@10 gains little (docs/mixture.md).
+AUTO = Sampling(MOST_REWRITES, coverage=0.7)
+
+
+class Completion(NamedTuple):
+    """One answer of the language model, unparsed."""
+
+    text: str
+    probability: float | None = None  # with its end, given the prompt; None if the model hides it
+
+
+class Completions(NamedTuple):
+    """The answers to one prompt."""
+
+    answers: list[Completion]  # the most probable first, unless they are drawn
+    unfinished: int = 0  # that were given up when the time was over
 
 
 OnText = Callable[[str], None]  # called with the whole text so far whenever it grows
@@ -64,12 +91,18 @@ class Rewriter(Protocol):
         """Whether the model reads images. Otherwise an image is described to it in words."""
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
-        """The unparsed continuations of the prompt, one per sample.
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
+        """The unparsed continuations of the prompt.
 
         Args:
-            on_text: receives the text of a single sample as it grows. Not called for several.
+            on_text: receives the text of the most probable one as it grows. Not called if several
+                are drawn.
+            within_s: seconds after which the answers that are finished are enough.
 
         Raises:
             PictureError: the image cannot be decoded.

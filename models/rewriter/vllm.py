@@ -3,18 +3,30 @@
 import asyncio
 import copy
 import itertools
+import math
 import uuid
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.merge import merge_adapter
-from models.rewriter.protocol import OnText, Prompt, RewriteFailed, RewriterDown, Sampling
+from models.rewriter.protocol import (
+    Completion,
+    Completions,
+    OnText,
+    Prompt,
+    RewriteFailed,
+    RewriterDown,
+    Sampling,
+)
+from models.rewriter.vllm_branches import BranchSearch
 from models.rewriter.vllm_engine import VLLMOptions, import_engine_ahead, is_on_cpu, start_engine
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
+    from vllm import RequestOutput
     from vllm.lora.request import LoRARequest
 
 __all__ = ["VLLMOptions", "VLLMRewriter"]
@@ -100,36 +112,82 @@ class VLLMRewriter:
         return self._sees_pictures
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
-        from vllm import SamplingParams
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        shared = sampling.parameters(prompt.form)
-        # Several samples would be streamed separately.
-        streams = on_text is not None and shared["n"] == 1
-        kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
-        parameters = SamplingParams(**shared, output_kind=kind)
-        request_id = f"{self._prefix}-{next(self._request_ids)}"
         try:
             engine_input = await self._engine_input(prompt)
-            answers: list[str] = []
-            async for output in self._engine.generate(
-                engine_input, parameters, request_id, lora_request=self._lora
-            ):
-                if on_text and streams:
-                    on_text(output.outputs[0].text)
-                if output.finished:
-                    answers = [completion.text for completion in output.outputs]
-            return answers
+            # The words of a branch cannot be put behind an image.
+            if sampling.finds_several and prompt.picture is None:
+                search = self._branch_search(prompt, engine_input["prompt_token_ids"])
+                return await search.run(sampling, on_text, within_s)
+            return await self._drawn(prompt, sampling, engine_input, on_text)
         except EngineDeadError as error:
             raise RewriterDown("vLLM's engine has died.") from error
         except (VLLMClientError, ValueError) as error:  # for example a prompt that is too long
             # vLLM wraps the message of the model's own processor.
             reason = str(error.__cause__ or error).strip() or repr(error)
             raise RewriteFailed(reason.splitlines()[0]) from error
+
+    async def _drawn(
+        self, prompt: Prompt, sampling: Sampling, engine_input: Any, on_text: OnText | None
+    ) -> Completions:
+        """Drawn answers, or the greedy one."""
+        shared = sampling.parameters(prompt)
+        greedy = sampling.temperature == 0
+        # Several samples would be streamed separately.
+        streams = on_text if shared["n"] == 1 else None
+        parameters = {**shared, "logprobs": 0 if greedy else None}
+        answers: list[Completion] = []
+        async for output in self._answers(engine_input, parameters, streams is not None):
+            if streams:
+                streams(output.outputs[0].text)
+            if output.finished:
+                answers = [
+                    Completion(answer.text, _probability(answer.cumulative_logprob))
+                    for answer in output.outputs
+                ]
+        return Completions(answers)
+
+    def _branch_search(self, prompt: Prompt, prompt_ids: list[int]) -> BranchSearch:
+        tokenizer = self._engine.get_tokenizer()
+
+        def stream(tokens: Sequence[int], alternatives: int) -> AsyncIterator["RequestOutput"]:
+            (rendered,) = self._engine.renderer.render_cmpl(
+                [{"prompt_token_ids": [*prompt_ids, *tokens]}]
+            )
+            parameters = Sampling().parameters(prompt) | {
+                "logprobs": alternatives,
+                "max_tokens": max(1, prompt.form.max_tokens - len(tokens)),
+            }
+            return self._answers(rendered, parameters, streams=not tokens)
+
+        return BranchSearch(
+            stream,
+            lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
+            frozenset(tokenizer.all_special_ids),
+        )
+
+    def _answers(
+        self, engine_input: Any, parameters: dict[str, Any], streams: bool
+    ) -> AsyncIterator["RequestOutput"]:
+        """What the engine writes; only what is finished, unless it streams."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
+        return self._engine.generate(
+            engine_input,
+            SamplingParams(**parameters, output_kind=kind),
+            f"{self._prefix}-{next(self._request_ids)}",
+            lora_request=self._lora,
+        )
 
     async def _engine_input(self, prompt: Prompt) -> Any:
         """The engine's input: the prompt of the task, or a chat about the image."""
@@ -152,3 +210,7 @@ class VLLMRewriter:
         await asyncio.to_thread(self._engine.shutdown)
         # Its finalizer fails if it runs when the interpreter exits.
         del self._engine
+
+
+def _probability(logprob: float | None) -> float | None:
+    return None if logprob is None else math.exp(logprob)

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.rewriter.adapter import Adapter
-from models.rewriter.protocol import OnText, Prompt, Rewriter, RewriterDown, Sampling
+from models.rewriter.protocol import (
+    Completions,
+    OnText,
+    Prompt,
+    Rewriter,
+    RewriterDown,
+    Sampling,
+)
 from models.rewriter.vllm import VLLMRewriter
 
 
@@ -75,9 +82,13 @@ class _Attached:
         return self._rewriter.sees_pictures
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
-        return await self._rewriter.complete(prompt, sampling, on_text)
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
+        return await self._rewriter.complete(prompt, sampling, on_text, within_s)
 
     async def check(self) -> None:
         await self._rewriter.check()

@@ -7,7 +7,7 @@ score as well as for queries that the encoder knows? The index's manifest has th
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,11 +50,16 @@ class Gate(BaseModel):
             ) from error
 
 
+# Why a query is rewritten; "known": it need not be.
+Kind = Literal["long", "script", "foreign", "plain", "other", "known"]
+
+
 class Decision(NamedTuple):
-    """Whether to rewrite, and why, in words for the user."""
+    """Whether to rewrite, and why."""
 
     rewrite: bool
-    reason: str
+    reason: str  # in words for the user
+    kind: Kind
 
 
 class GateInput(NamedTuple):
@@ -68,7 +73,7 @@ class GateInput(NamedTuple):
 class GateSignals(NamedTuple):
     """What the input means; only the gate's thresholds are missing for a decision."""
 
-    must_rewrite: str | None  # the reason, if nothing else counts
+    must_rewrite: Kind | None  # the reason, if nothing else counts
     plain: bool
     share: float | None  # of the known queries whose best picture scores no higher
 
@@ -76,13 +81,12 @@ class GateSignals(NamedTuple):
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
     """Takes microseconds a word once the word lists are loaded."""
     if gate_input.length.truncated:
-        limit = gate_input.length.limit
-        return GateSignals(f"longer than the {limit} tokens that the encoder reads", False, None)
+        return GateSignals("long", False, None)
     if not in_latin_script(query):
-        return GateSignals("not in Latin script", False, None)
+        return GateSignals("script", False, None)
     words = read_words(query)
     if words.foreign:  # the score of such a word means nothing: "Geschenk" is near the cheese
-        return GateSignals("words of another language", False, None)
+        return GateSignals("foreign", False, None)
     share = None
     if gate_input.best_score is not None and gate_input.known_scores:
         share = bisect_right(gate_input.known_scores, gate_input.best_score) / len(
@@ -95,10 +99,10 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     """Decides for one query."""
     must, plain, share = read_signals(query, gate_input)
     if must:
-        return Decision(True, must)
+        return Decision(True, _reason(must, gate_input), must)
     language = "plain English" if plain else "not plain English"
     if share is None:  # the words alone
-        return Decision(not plain, language)
+        return Decision(not plain, language, "known" if plain else "other")
     rewrite = share < (gate.plain if plain else gate.other)
     joined = "but" if rewrite is plain else "and"
     knows = "does not know it" if rewrite else "knows it"
@@ -106,7 +110,14 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
         rewrite,
         f"{language}, {joined} the encoder {knows}: "
         f"the best picture scores {gate_input.best_score:.2f}",
+        ("plain" if plain else "other") if rewrite else "known",
     )
+
+
+def _reason(must_rewrite: Kind, gate_input: GateInput) -> str:
+    if must_rewrite == "long":
+        return f"longer than the {gate_input.length.limit} tokens that the encoder reads"
+    return "not in Latin script" if must_rewrite == "script" else "words of another language"
 
 
 def warm_up() -> None:

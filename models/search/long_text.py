@@ -17,9 +17,10 @@ Fits = Callable[[str], bool]
 
 
 class Measures(Protocol):
-    """An encoder that can measure texts."""
+    """An encoder, as far as plans go."""
 
     context_length: int
+    temperature: float
 
     def text_length(self, text: str) -> TextLength: ...
 

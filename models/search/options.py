@@ -1,11 +1,9 @@
 """What a search can be asked for, as closed lists of words; importing them costs nothing."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 RewriteMode = Literal["auto", "always", "never"]
-Fusion = Literal["auto", "rewrite", "original", "rrf", "mean", "interleave", "self-consistency"]
-
-
-def rewrites_to_draw(fusion: Fusion, n: int | None = None) -> int:
-    """How many rewrites a search draws by default; a single one has nothing to agree with."""
-    return n or (4 if fusion == "self-consistency" else 1)
+Fusion = Literal["auto", "mixture", "rewrite", "original", "rrf", "mean", "interleave"]
+RewriteCount = Literal["auto"] | Annotated[int, Field(ge=1, le=16)]

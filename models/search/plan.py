@@ -4,20 +4,23 @@ This is the one place where that is decided. Serving, evaluation and the mteb mo
 
 A plan is made by a generator that does no work itself. It yields what it needs to know next, a
 :class:`BestScore` or :class:`Answers`, and is sent the result. Serving looks these up for one query
-at a time, evaluation for thousands at once (:func:`make_plans`).
+at a time, evaluation for thousands at once (:mod:`models.search.many_plans`).
 """
 
 from collections.abc import Callable, Generator, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from models.rewriter.protocol import Prompt
+from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import choose_task
 from models.search.composed import change_in_english, repeats
+from models.search.fusion import Fusing
 from models.search.gate import Decision, Gate, GateInput, decide
 from models.search.long_text import Measures, readable_parts
+from models.search.mixture import Component, Mixture, components
 from models.search.options import Fusion, RewriteMode
-from models.search.query import Query, as_typed, prompts_for
-from models.search.searches import Search, searches_for
+from models.search.query import Query, as_typed, prompts_for, task_of
+from models.search.searches import Search, rewrite_searches, searches_for
 
 Result = TypeVar("Result")
 
@@ -35,16 +38,21 @@ class Setting(NamedTuple):
     encoder: Measures
     known_scores: Sequence[float] | None  # of the index; see IndexManifest
     gate_of: Callable[[str], Gate]  # by the task's name
+    mixture_of: Callable[[str], Mixture]  # likewise
     rewrites: bool = True  # whether there is a rewriter at all
     sees_pictures: bool = False  # whether it reads pictures itself
+
+    def tau(self, task: str) -> float:
+        """The temperature of the mixture."""
+        return self.mixture_of(task).temperature(self.encoder.temperature)
 
 
 class Answer(Protocol):
     """What the rewriter made of one prompt."""
 
     @property
-    def texts(self) -> Sequence[str]:
-        """The usable rewrites, each once; none if it failed."""
+    def rewrites(self) -> Sequence[Rewrite]:
+        """The usable rewrites, the most probable first; none if it failed."""
 
     @property
     def reason(self) -> str:
@@ -78,6 +86,7 @@ class Rewriting(NamedTuple):
     status: Literal["rewritten", "kept", "fallback"]
     reason: str
     rewrites: tuple[tuple[str, ...], ...] = ()  # one text each, or several with one mean vector
+    probabilities: tuple[float | None, ...] = ()  # of each rewrite
     adapter: str | None = None
     parts: int = 1  # that the query was cut into for the language model
 
@@ -86,24 +95,35 @@ class Plan(NamedTuple):
     """The searches to make, how to fuse their lists, and why."""
 
     searches: list[Search]
-    fusion: Fusion  # "original" if nothing was rewritten
+    how: Fusing  # fusion "original" if nothing was rewritten
     rewriting: Rewriting
     typed: Search  # the search without rewriting
-    alternate: Search | None = None  # what is searched in turns with the rewrites
+    alternate: Search | None = None  # what a change to a picture is searched with besides
 
     @classmethod
-    def of(cls, typed: Search, rewriting: Rewriting) -> "Plan":
+    def of(cls, typed: Search, rewriting: Rewriting, tau: float) -> "Plan":
         """A query that is searched as typed."""
-        return cls([typed], "original", rewriting, typed)
+        return cls([typed], Fusing("original", tau), rewriting, typed)
 
     @property
-    def texts(self) -> list[str]:
-        """What is searched instead of the query; empty if the query is searched."""
+    def texts(self) -> dict[str, float | None]:
+        """What is searched instead of the query, with the rewrites' probabilities.
+
+        Empty if the query is searched.
+        """
         if not self.rewriting.rewrites:
-            return []
-        written = [text for rewrite in self.rewriting.rewrites for text in rewrite]
+            return {}
+        rewriting = self.rewriting
+        written = zip(rewriting.rewrites, rewriting.probabilities, strict=True)
+        texts = {text: probability for rewrite, probability in written for text in rewrite}
         others = self.alternate.texts if self.alternate else ()
-        return list(dict.fromkeys([*written, *others]))
+        return texts | {text: None for text in others if text not in texts}
+
+    @property
+    def typed_weight(self) -> float:
+        """The share of the search without rewriting in a mixture."""
+        weights = zip(self.searches, self.how.weights, strict=False)
+        return sum(weight for search, weight in weights if search is self.typed)
 
     @property
     def parts(self) -> int:
@@ -117,23 +137,27 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
     Args:
         typed: the search without rewriting, from :func:`as_typed`.
     """
+    tau = setting.tau(task_of(query).name if query.text else "multilingual")
     if query.text is None:
-        return Plan.of(typed, Rewriting("kept", "a picture without words"))
+        return Plan.of(typed, Rewriting("kept", "a picture without words"), tau)
     if options.rewrite == "never":
-        return Plan.of(typed, Rewriting("kept", "not requested"))
+        return Plan.of(typed, Rewriting("kept", "not requested"), tau)
     if query.reference:
         return (yield from _plan_change(query, typed, options, setting))
-    decision = Decision(True, "requested")
-    if options.rewrite == "auto" or options.fusion == "auto":
+    decision = Decision(True, "requested", "other")
+    if options.rewrite == "auto" or options.fusion in ("auto", "mixture"):
         decision = yield from gate_decision(query.text, typed, setting)
     known = not decision.rewrite  # the encoder knows the query as it was typed
     if known and options.rewrite == "auto":
-        return Plan.of(typed, Rewriting("kept", decision.reason))
+        return Plan.of(typed, Rewriting("kept", decision.reason), tau)
     why = decision.reason if options.rewrite == "auto" else "requested"
     if known:
         why = f"requested, and searched together with the query: {decision.reason}"
     rewriting = yield from rewrite_query(query, why, setting)
-    return _planned(typed, rewriting, _fusion(options.fusion, known))
+    if options.fusion not in ("auto", "mixture"):
+        return _planned(typed, rewriting, Fusing(options.fusion, tau))
+    weight = setting.mixture_of(task_of(query).name).typed[decision.kind]
+    return _mixture(typed, rewriting, tau, [Component(typed, weight)])
 
 
 def _plan_change(
@@ -143,27 +167,36 @@ def _plan_change(
     assert query.text
     assert query.reference
     caption = query.reference.caption
+    mixture, tau = setting.mixture_of("composed"), setting.tau("composed")
     rewriting = yield from rewrite_query(query, "a picture to be changed", setting)
     seen = setting.sees_pictures and query.reference.picture
-    alternates = options.fusion in ("auto", "interleave") and caption is not None and not seen
+    alternates = options.fusion in ("auto", "mixture", "interleave") and caption and not seen
     if not rewriting.rewrites or not alternates:
-        return _planned(typed, rewriting, _fusion(options.fusion, known=False))
-    # What a rewrite of the caption may have missed is searched in turns with it: English words
-    # that the encoder knows as they are, otherwise the picture.
+        if options.fusion in ("auto", "mixture"):
+            return _mixture(typed, rewriting, tau)
+        return _planned(typed, rewriting, Fusing(options.fusion, tau))
+    # What a rewrite of the caption may have missed is searched besides: English words that the
+    # encoder knows as they are, otherwise the picture.
     words = change_in_english(query.text)
     alternate = Search("picture", (query.reference.vector,))
     if words:
         as_words = as_typed(Query(words), setting.encoder)._replace(name="words")
         if not (yield from gate_decision(words, as_words, setting)).rewrite:
             alternate = as_words
-        # A rewrite that repeats the caption left the change out: the words join it.
-        rewriting = rewriting._replace(
-            rewrites=tuple(
-                (*texts, words) if repeats(caption or "", " ".join(texts)) else texts
-                for texts in rewriting.rewrites
-            )
+        rewriting = _with_change(rewriting, caption or "", words)
+    if options.fusion == "interleave":
+        return _planned(typed, rewriting, Fusing("interleave", tau), alternate)
+    return _mixture(typed, rewriting, tau, [Component(alternate, mixture.reference)])
+
+
+def _with_change(rewriting: Rewriting, caption: str, words: str) -> Rewriting:
+    """A rewrite that repeats the caption left the change out: the words join it."""
+    return rewriting._replace(
+        rewrites=tuple(
+            (*texts, words) if repeats(caption, " ".join(texts)) else texts
+            for texts in rewriting.rewrites
         )
-    return _planned(typed, rewriting, _fusion(options.fusion, known=False, turns=True), alternate)
+    )
 
 
 def gate_decision(text: str, typed: Search, setting: Setting) -> Steps[Decision]:
@@ -195,74 +228,51 @@ def rewrite_query(query: Query, why: str, setting: Setting) -> Steps[Rewriting]:
 def _rewriting(
     prompts: Sequence[Prompt], answers: Sequence[Answer], why: str, encoder: Measures
 ) -> Rewriting:
-    written = [answer for answer in answers if answer.texts]
+    written = [answer for answer in answers if answer.rewrites]
     if not written:
         return Rewriting("fallback", f"{why}, but {answers[0].reason}")
+    if short := next((answer.reason for answer in written if answer.reason), ""):
+        why = f"{why}; {short}"
     if len(prompts) == 1:
-        each = tuple(tuple(readable_parts(text, encoder)) for text in written[0].texts)
-        return Rewriting("rewritten", why, each, written[0].adapter)
-    if failed := next((answer for answer in answers if not answer.texts), None):
+        rewrites = written[0].rewrites
+        each = tuple(tuple(readable_parts(text, encoder)) for text, _ in rewrites)
+        probabilities = tuple(probability for _, probability in rewrites)
+        return Rewriting("rewritten", why, each, probabilities, written[0].adapter)
+    if failed := next((answer for answer in answers if not answer.rewrites), None):
         count = len(answers) - len(written)
         why = f"{why}, but {count} of {len(answers)} parts as typed: {failed.reason}"
-    texts = [
-        text
-        for prompt, answer in zip(prompts, answers, strict=True)
-        for text in answer.texts or [prompt.query]
+    own = zip(prompts, answers, strict=True)
+    best = [
+        answer.rewrites[0] if answer.rewrites else Rewrite(query.query) for query, answer in own
     ]
-    joined = tuple(part for text in texts for part in readable_parts(text, encoder))
-    return Rewriting("rewritten", why, (joined,), written[0].adapter, len(prompts))
-
-
-def _fusion(fusion: Fusion, known: bool, turns: bool = False) -> Fusion:
-    """What ``auto`` stands for.
-
-    Args:
-        known: the encoder knows the query as typed. A rewrite that was requested all the same is
-            searched together with it, and cannot do much harm.
-        turns: something else is worth a search in turns with the rewrites.
-    """
-    if fusion != "auto":
-        return fusion
-    if known:
-        return "mean"
-    return "interleave" if turns else "rewrite"
+    joined = tuple(part for text, _ in best for part in readable_parts(text, encoder))
+    known = [probability for _, probability in best if probability is not None]
+    probability = sum(known) / len(known) if known else None
+    return Rewriting("rewritten", why, (joined,), (probability,), written[0].adapter, len(prompts))
 
 
 def _planned(
-    typed: Search, rewriting: Rewriting, fusion: Fusion, alternate: Search | None = None
+    typed: Search, rewriting: Rewriting, how: Fusing, alternate: Search | None = None
 ) -> Plan:
     if not rewriting.rewrites:
-        return Plan.of(typed, rewriting)
-    searches = searches_for(fusion, typed, rewriting.rewrites, alternate)
-    return Plan(searches, fusion, rewriting, typed, alternate)
+        return Plan.of(typed, rewriting, how.tau)
+    searches = searches_for(how.fusion, typed, rewriting.rewrites, alternate)
+    return Plan(searches, how, rewriting, typed, alternate)
 
 
-def make_plans(
-    steps: Sequence[Steps[Plan]],
-    best_scores: Callable[[list[Search]], Sequence[float | None]],
-    answers: Callable[[dict[int, list[Prompt]]], dict[int, Sequence[Answer]]],
-) -> list[Plan]:
-    """Makes many plans at once, with everything that they need looked up in batches.
+def _mixture(
+    typed: Search, rewriting: Rewriting, tau: float, others: Sequence[Component] = ()
+) -> Plan:
+    """The mixture of the rewrites and of what else is searched with them."""
+    if not rewriting.rewrites:
+        return Plan.of(typed, rewriting, tau)
+    written = rewrite_searches(typed, rewriting.rewrites)
+    mixture = components(written, rewriting.probabilities, others)
+    how = Fusing("mixture", tau, tuple(weight for _, weight in mixture))
+    alternate = next((other.search for other in others if other.search is not typed), None)
+    return Plan([search for search, _ in mixture], how, rewriting, typed, alternate)
 
-    Args:
-        best_scores: the best picture's score in each search.
-        answers: the rewriter's answers, by the number of the plan that needs them.
-    """
-    plans: dict[int, Plan] = {}
-    given: dict[int, Given] = dict.fromkeys(range(len(steps)))
-    while given:
-        needs: dict[int, Need] = {}
-        for number, value in given.items():
-            try:
-                needs[number] = steps[number].send(value)
-            except StopIteration as ended:
-                plans[number] = ended.value
-        looked_up = {n: need.search for n, need in needs.items() if isinstance(need, BestScore)}
-        asked = {n: need.prompts for n, need in needs.items() if isinstance(need, Answers)}
-        given = {}
-        if looked_up:
-            scores = best_scores(list(looked_up.values()))
-            given.update(zip(looked_up, scores, strict=True))
-        if asked:
-            given.update(answers(asked))
-    return [plans[number] for number in range(len(steps))]
+
+def is_confident(plan: Plan, score: float) -> bool:
+    """Whether the first hit is more likely right than wrong, given its score."""
+    return plan.how.fusion != "rrf" and score >= 0.5

@@ -1,12 +1,11 @@
 """The searches that a query leads to, and the vectors that they are made with."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from models.retriever.types import Hit, Vectors
+from models.retriever.types import Vectors
 from models.search.options import Fusion
 
 Part = str | Vectors  # a text, or a picture's unit vector, float32 [dim]
@@ -61,11 +60,11 @@ def searches_for(
     rewrites: Sequence[tuple[str, ...]],
     alternate: Search | None = None,
 ) -> list[Search]:
-    """The searches that a fusion makes.
+    """The searches that a fusion makes; those of a mixture have weights, see ``mixture.py``.
 
     ``rewrite`` searches with each rewrite, ``original`` with what was typed, ``rrf`` with that and
-    each rewrite, ``mean`` once with the mean of all, ``self-consistency`` once with the mean of the
-    rewrites. ``interleave`` searches with each rewrite and with the alternate.
+    each rewrite, ``mean`` once with the mean of all. ``interleave`` searches with each rewrite and
+    with the alternate.
 
     Args:
         rewrites: each of one text, or of several that are searched with one mean vector.
@@ -73,16 +72,11 @@ def searches_for(
     """
     if fusion == "original" or not rewrites:
         return [typed]
-    distinct = tuple(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
     if fusion == "mean":
+        distinct = tuple(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
         parts: tuple[Part, ...] = tuple(text for text in distinct if text not in typed.texts)
         return [Search("mean", (*typed.parts, *parts))]
-    if fusion == "self-consistency" and len(rewrites) > 1:
-        return [Search("mean", distinct)]
-    found = [
-        typed if _same_text(typed, rewrite) else Search(f"rewrite {number}", rewrite)
-        for number, rewrite in enumerate(rewrites, start=1)
-    ]
+    found = rewrite_searches(typed, rewrites)
     if fusion == "rrf":
         return [typed, *(search for search in found if search is not typed)]
     if fusion == "interleave":
@@ -91,13 +85,12 @@ def searches_for(
     return found
 
 
-def found_by(made: Sequence[Search], lists: Sequence[Sequence[Hit]]) -> dict[int, list[str]]:
-    """For each picture, by position, the names of the searches that found it."""
-    found: dict[int, list[str]] = defaultdict(list)
-    for search, hits in zip(made, lists, strict=True):
-        for hit in hits:
-            found[hit.position].append(search.name)
-    return found
+def rewrite_searches(typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
+    """One search for each rewrite; one that repeats what was typed is that search."""
+    return [
+        typed if _same_text(typed, rewrite) else Search(f"rewrite {number}", rewrite)
+        for number, rewrite in enumerate(rewrites, start=1)
+    ]
 
 
 def _same_text(typed: Search, rewrite: tuple[str, ...]) -> bool:

@@ -2,11 +2,18 @@
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
-from models.search.options import Fusion, RewriteMode
+from models.search.options import Fusion, RewriteCount, RewriteMode
 
 TaskChoice = Literal["auto", "multilingual", "long", "composed"]
 
@@ -57,12 +64,24 @@ class RewriteRequest(_Request):
         "auto", description="Kind of query; `auto` chooses by its length and whether there is an "
         "image"
     )  # fmt: skip
-    n: int = Field(
-        1, ge=1, le=16, description="Number of rewrites; more than one needs a temperature above 0"
+    n: RewriteCount = Field(
+        1,
+        description="Number of rewrites, the most probable first; `auto`: as many as it takes to "
+        "cover most of what the query may mean",
     )
     temperature: float = Field(
-        0.0, ge=0, le=2, description="Sampling temperature; 0 always gives the same rewrite"
+        0.0,
+        ge=0,
+        le=2,
+        description="0 finds the most probable rewrites, the same every time; above 0 they are "
+        "drawn at this temperature",
     )
+
+    @model_validator(mode="after")
+    def _auto_is_not_drawn(self) -> Self:
+        if self.n == "auto" and self.temperature > 0:
+            raise ValueError("n 'auto' finds the most probable rewrites: leave out the temperature")
+        return self
 
 
 class SearchRequest(_Request):
@@ -87,12 +106,10 @@ class SearchRequest(_Request):
     fusion: Fusion | None = Field(
         None, description="How query and rewrites are combined; defaults to the server's setting"
     )
-    n: int | None = Field(
+    n: RewriteCount | None = Field(
         None,
-        ge=1,
-        le=16,
-        description="Number of rewrites to search with, sampled at temperature 1; by default 4 for "
-        "`self-consistency`, otherwise 1",
+        description="Number of rewrites to search with; `auto`: one if the model is sure, up to 16 "
+        "if it is not, fewer under load. Defaults to the server's setting",
     )
     compare: bool = Field(False, description="Also return the hits of the original query")
     filter: dict[str, Any] | None = Field(None, description="Not available yet")

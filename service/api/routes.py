@@ -13,9 +13,8 @@ from fastapi.responses import FileResponse, Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.pictures import PictureError
-from models.rewriter.protocol import Sampling
+from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
-from models.search.options import rewrites_to_draw
 from models.search.query import Query, Reference
 from service.api.disconnect import unless_gone
 from service.api.events import MEDIA_TYPE, event_stream, wants_events
@@ -83,7 +82,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     reference = await _reference(body.image, None, service)
     task = None if body.task in ("auto", "composed") else TASKS[body.task]
     queries = [Query(text, reference, task) for text in _checked(body.query, service)]
-    sampling = Sampling(body.n, body.temperature)
+    sampling = AUTO if body.n == "auto" else Sampling(body.n, body.temperature)
     with service.admit(len(queries)):
         results = await unless_gone(
             request,
@@ -161,7 +160,7 @@ def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
         k=body.k,
         rewrite=body.rewrite or settings.rewrite,
         fusion=fusion,
-        n=rewrites_to_draw(fusion, body.n),
+        n=body.n or settings.n,
         compare=body.compare,
         with_reference=body.with_reference,
     )

@@ -1,5 +1,6 @@
 """Prometheus metrics, per stage."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -33,6 +34,18 @@ class Metrics:
         )
         self._responses = self._counter(
             "grape_responses", "Responses by route and status code", "route", "code"
+        )
+        self._searched = Histogram(
+            "grape_rewrites_searched",
+            "Rewrites that a rewritten query is searched with",
+            buckets=(1, 2, 4, 8, 16),
+            registry=self._registry,
+        )
+        self._coverage = Histogram(
+            "grape_rewrite_coverage",
+            "Probability of all rewrites of a query together",
+            buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
+            registry=self._registry,
         )
         self._truncated = self._counter(
             "grape_truncated_texts", "Queries with a text longer than the encoder's context"
@@ -69,6 +82,14 @@ class Metrics:
         self._queries.labels(status).inc()
         if truncated:
             self._truncated.inc()
+
+    def rewrites(self, probabilities: Sequence[float | None]) -> None:
+        """Counts a query's rewrites; nothing for one that is searched as typed."""
+        if probabilities:
+            self._searched.observe(len(probabilities))
+        known = [probability for probability in probabilities if probability is not None]
+        if known:
+            self._coverage.observe(sum(known))
 
     def response(self, route: str, code: int) -> None:
         self._responses.labels(route, str(code)).inc()

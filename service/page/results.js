@@ -2,6 +2,8 @@
 import { byId, say } from "./dom.js";
 import { reference } from "./reference.js";
 
+const FIRST = 4; // rewrites shown at once
+
 // The hits without rewriting. The other column stays empty until the result arrives.
 export function showDirect(query, hits) {
   byId("results").hidden = false;
@@ -13,7 +15,7 @@ export function showDirect(query, hits) {
   byId("rewritten-text").textContent = "";
   byId("why").textContent = "";
   byId("rewritten-hits").replaceChildren();
-  fill(byId("original-hits"), hits);
+  fill(byId("original-hits"), hits, {});
 }
 
 export function showPartialRewrite(text) {
@@ -21,13 +23,14 @@ export function showPartialRewrite(text) {
 }
 
 export function showResult(answer) {
-  const { status, reason, texts, truncated, parts } = answer.rewrite;
+  const { status, reason, truncated, parts } = answer.rewrite;
   const rewritten = status === "rewritten";
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
-  byId("rewritten-text").textContent = rewritten ? texts.join(" · ") : answer.query ?? "";
-  byId("why").textContent = sentence(reason);
+  showTexts(answer, rewritten);
+  const unsure = answer.confident || !answer.hits.length ? "" : " No picture is a sure match.";
+  byId("why").textContent = sentence(reason) + unsure;
   byId("copy").hidden = false;
-  fill(byId("rewritten-hits"), answer.hits);
+  fill(byId("rewritten-hits"), answer.hits, rewritten ? namesOfSearches(answer) : {});
   const length = parts > 1 ? ` The text was split into ${parts} parts.`
     : truncated ? " The text was too long for the encoder and was cut off." : "";
   const what = answer.query ? `for “${answer.query}”` : `like ${reference()?.name}`;
@@ -36,6 +39,34 @@ export function showResult(answer) {
   const { rewrite, encode, search, total } = answer.timings_ms;
   byId("timings").textContent =
     `rewrite ${ms(rewrite)} · encode ${ms(encode)} · search ${ms(search)} · total ${ms(total)}`;
+}
+
+// The rewrites with their probabilities, the most probable first; the rest on request.
+function showTexts(answer, rewritten) {
+  const { texts, probabilities } = answer.rewrite;
+  const shown = byId("rewritten-text");
+  shown.textContent = rewritten ? "" : answer.query ?? "";
+  if (!rewritten) return;
+  const items = texts.map((text, place) => {
+    const item = span("rewrite", text);
+    item.dir = "auto";
+    const probability = probabilities[place];
+    if (probability !== null) item.append(span("probability", percent(probability)));
+    return item;
+  });
+  shown.append(...items.slice(0, FIRST));
+  if (items.length <= FIRST) return;
+  const rest = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = `${items.length - FIRST} more`;
+  rest.append(summary, ...items.slice(FIRST));
+  shown.append(rest);
+}
+
+// What "rewrite 1" and so on searched for. The parts of a long query are one search.
+function namesOfSearches({ rewrite: { texts, parts } }) {
+  if (parts > 1) return {};
+  return Object.fromEntries(texts.map((text, place) => [`rewrite ${place + 1}`, text]));
 }
 
 export function showFailure(problem) {
@@ -51,7 +82,12 @@ function ms(value) {
   return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
 }
 
-function fill(list, hits) {
+function percent(share) {
+  return share >= 0.1 ? `${Math.round(share * 100)} %` : `${(share * 100).toFixed(1)} %`;
+}
+
+// `names`: what a search is called, if not as the server calls it.
+function fill(list, hits, names) {
   list.replaceChildren(...hits.map((hit) => {
     const name = hit.metadata.name ?? hit.metadata.file ?? hit.id;
     const item = document.createElement("li");
@@ -62,10 +98,12 @@ function fill(list, hits) {
       image.loading = "lazy";
       item.append(image);
     }
-    const score = span("score", hit.score.toFixed(3));
-    score.title = `found by: ${hit.found_by.join(", ")}`;
+    const score = span("score", percent(hit.score));
+    score.title = `probability that this is the picture; cosine ${hit.cosine.toFixed(3)}`;
+    const source = span("source", hit.found_by.map((search) => names[search] ?? search).join(" + "));
+    source.dir = "auto";
     // Names are set as textContent, so they are never parsed as markup.
-    item.append(span("name", name), score, span("source", hit.found_by.join(" + ")), more(hit, name));
+    item.append(span("name", name), score, source, more(hit, name));
     return item;
   }));
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from cachetools import LRUCache
 
 from models.rewriter.protocol import Prompt, Sampling
+from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import Task
 from models.rewriter.vision import SeenTask
 from service.monitoring.metrics import Metrics
@@ -24,6 +25,7 @@ class RewriteKey(NamedTuple):
     picture: str  # hash
     n: int
     temperature: float
+    coverage: float
 
     @classmethod
     def of(cls, adapter: str | None, prompt: Prompt, sampling: Sampling) -> "RewriteKey":
@@ -33,13 +35,20 @@ class RewriteKey(NamedTuple):
         )
 
 
+class Written(NamedTuple):
+    """What the model wrote for one prompt."""
+
+    rewrites: list[Rewrite]  # the most probable first
+    unfinished: int = 0  # rewrites that were given up at the deadline; then it is not kept
+
+
 class SharedStore(Protocol):
     """Where several servers keep their rewrites. It may be slow or down, but never raises."""
 
-    async def get(self, key: RewriteKey) -> list[str] | None:
-        """The stored rewrite, or None. Answers soon."""
+    async def get(self, key: RewriteKey) -> list[Rewrite] | None:
+        """The stored rewrites, or None. Answers soon."""
 
-    def put(self, key: RewriteKey, texts: list[str]) -> None:
+    def put(self, key: RewriteKey, rewrites: list[Rewrite]) -> None:
         """Returns at once."""
 
     async def close(self) -> None:
@@ -50,18 +59,18 @@ class SharedStore(Protocol):
 class _Flight:
     """A rewrite in progress, and how many requests wait for it."""
 
-    task: asyncio.Task[list[str]]
+    task: asyncio.Task[Written]
     waiting: int = 0
 
 
-Write = Callable[[], Coroutine[Any, Any, list[str]]]
+Write = Callable[[], Coroutine[Any, Any, Written]]
 
 
 class RewriteCache:
     """An LRU cache in memory, with an optional shared store behind it. Failures are not cached."""
 
     def __init__(self, size: int, metrics: Metrics, shared: SharedStore | None = None) -> None:
-        self._kept: LRUCache[RewriteKey, list[str]] = LRUCache(max(size, 1))
+        self._kept: LRUCache[RewriteKey, Written] = LRUCache(max(size, 1))
         self._flights: dict[RewriteKey, _Flight] = {}
         self._size = size
         self._unshared = 0
@@ -73,8 +82,8 @@ class RewriteCache:
         """Number of rewrites in progress."""
         return len(self._flights) + self._unshared
 
-    async def get(self, key: RewriteKey, write: Write) -> list[str]:
-        """The cached rewrite, the one that another request waits for, or a new one.
+    async def get(self, key: RewriteKey, write: Write) -> Written:
+        """The cached rewrites, those that another request waits for, or new ones.
 
         Cancelling stops a rewrite in progress only if no other request waits for it.
         """
@@ -107,20 +116,26 @@ class RewriteCache:
         if self._shared:
             await self._shared.close()
 
-    async def _made(self, key: RewriteKey, write: Write) -> list[str]:
-        if self._shared and (texts := await self._shared.get(key)):
-            self._metrics.cached("redis")
-            return texts
-        self._metrics.cached("new")
-        texts = await write()
-        if self._shared:
-            self._shared.put(key, texts)
-        return texts
+    def has(self, key: RewriteKey) -> bool:
+        """Whether the rewrites are in memory, or being written."""
+        return key in self._kept or key in self._flights
 
-    def _land(self, key: RewriteKey, task: asyncio.Task[list[str]]) -> None:
+    async def _made(self, key: RewriteKey, write: Write) -> Written:
+        if self._shared and (rewrites := await self._shared.get(key)):
+            self._metrics.cached("redis")
+            return Written(rewrites)
+        self._metrics.cached("new")
+        written = await write()
+        if self._shared and not written.unfinished:
+            self._shared.put(key, written.rewrites)
+        return written
+
+    def _land(self, key: RewriteKey, task: asyncio.Task[Written]) -> None:
         if (flight := self._flights.get(key)) and flight.task is task:
             del self._flights[key]
-        if self._size and not task.cancelled() and not task.exception():
+        if not self._size or task.cancelled() or task.exception():
+            return
+        if not task.result().unfinished:
             self._kept[key] = task.result()
 
 

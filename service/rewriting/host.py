@@ -10,23 +10,24 @@ from models.common.errors import GrapeError
 from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
-from models.rewriter.tasks import parse_rewrite
+from models.rewriter.rewrites import Rewrite, usable_rewrites
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Cause
-from service.rewriting.cache import RewriteCache, RewriteKey
+from service.rewriting.cache import RewriteCache, RewriteKey, Written
 from service.rewriting.proof import prove
 
 log = logging.getLogger("grape")
 
 CHECK_EVERY_S = 1.0
 RESTART_AFTER_S = (1.0, 10.0, 60.0)  # then every minute
+_ENOUGH = 0.9  # of the time for a rewrite, after which those that are finished are searched
 
 
 class Rewritten(NamedTuple):
-    """The rewrites of one query, or the reason why there are none."""
+    """The rewrites of one prompt, or the reason why there are none."""
 
-    texts: list[str]
-    reason: str
+    rewrites: list[Rewrite]  # the most probable first
+    reason: str  # why there are none, or fewer than there should be
     cause: Cause | None = None  # the reason as a label, for metrics
     adapter: str | None = None  # that wrote them; another one may be served a moment later
 
@@ -51,9 +52,12 @@ class RewriterHost:
         adapter: Adapter | None,
         timeout_s: float,
         cache: RewriteCache,
+        at_once: int = 64,
     ) -> None:
+        """``at_once``: rewrites that the engine writes at the same time."""
         self._start = start
         self._cache = cache
+        self._at_once = at_once
         self._adapter = adapter
         self._tasks = adapter.tasks if adapter else {}
         self._timeout_s = timeout_s
@@ -145,15 +149,20 @@ class RewriterHost:
     async def _before_deadline(
         self, rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
     ) -> Rewritten:
+        sampling = self._within_load(prompt, sampling)
         key = RewriteKey.of(self.adapter, prompt, sampling)
+        enough_s = _ENOUGH * self._timeout_s
 
-        async def write() -> list[str]:
+        async def write() -> Written:
             async with asyncio.timeout(self._timeout_s):  # no request must join a hanging rewrite
-                return await _usable_rewrites(rewriter, prompt, sampling, on_text)
+                answers, unfinished = await rewriter.complete(prompt, sampling, on_text, enough_s)
+            if rewrites := usable_rewrites(answers):
+                return Written(rewrites, unfinished)
+            raise NothingUsable("the rewriter wrote nothing usable")
 
         try:
             async with asyncio.timeout(self._timeout_s):
-                texts = await self._cache.get(key, write)
+                rewrites, unfinished = await self._cache.get(key, write)
         except TimeoutError:
             return Rewritten([], f"no rewrite within {self._timeout_s:g} s", "timeout")
         except RewriterDown as error:
@@ -166,7 +175,18 @@ class RewriterHost:
             PictureError,
         ) as error:  # the image file may have changed
             return Rewritten([], f"the rewriter failed: {error}", "failed")
-        return Rewritten(texts, "", adapter=self.adapter)
+        late = f"{unfinished} rewrites took longer than {enough_s:g} s" if unfinished else ""
+        return Rewritten(rewrites, late, adapter=self.adapter)
+
+    def _within_load(self, prompt: Prompt, sampling: Sampling) -> Sampling:
+        """Fewer rewrites under load, if the request leaves their number open.
+
+        Then all queries together have as many as the engine writes at the same time.
+        """
+        if sampling.coverage == 1 or self._cache.has(RewriteKey.of(self.adapter, prompt, sampling)):
+            return sampling
+        room = max(1, self._at_once // (self._cache.under_way + 1))
+        return sampling._replace(n=min(sampling.n, room))
 
     async def _watch(self, rewriter: Rewriter) -> None:
         """Never returns. Raises when the rewriter is down."""
@@ -190,18 +210,3 @@ class RewriterHost:
         closing = asyncio.ensure_future(starting.result().close())
         self._late.add(closing)
         closing.add_done_callback(self._late.discard)
-
-
-async def _usable_rewrites(
-    rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
-) -> list[str]:
-    """The usable rewrites, without duplicates.
-
-    Raises:
-        NothingUsable: there are none.
-    """
-    answers = await rewriter.complete(prompt, sampling, on_text)
-    parsed = [text for answer in answers if (text := parse_rewrite(answer))]
-    if not parsed:
-        raise NothingUsable("the rewriter wrote nothing usable")
-    return list(dict.fromkeys(parsed))

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from models.rewriter.adapter import Adapter, unapplied_canaries
 from models.rewriter.protocol import Prompt, Rewriter, RewriterDown, Sampling
-from models.rewriter.tasks import MULTILINGUAL, Task, parse_rewrite
+from models.rewriter.rewrites import usable_rewrites
+from models.rewriter.tasks import MULTILINGUAL, Task
 
 CANARY_TIMEOUT_S = 120.0  # the first answers of a cold engine are slow
 CANARY = "ein Hund im Schnee"
@@ -24,15 +25,15 @@ async def prove(rewriter: Rewriter, adapter: Adapter | None, tasks: Mapping[str,
     async with asyncio.timeout(CANARY_TIMEOUT_S):
         await rewriter.check()
         if adapter is None:
-            answers = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
-            if not any(map(parse_rewrite, answers)):
+            written = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
+            if not usable_rewrites(written.answers):
                 raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
             return
-        written = [
-            await rewriter.complete(Prompt(tasks[canary.task], canary.query), Sampling())
+        answers = [
+            (await rewriter.complete(Prompt(tasks[canary.task], canary.query), Sampling())).answers
             for canary in adapter.manifest.canaries
         ]
-    silent = unapplied_canaries(adapter, [texts[0] for texts in written])
+    silent = unapplied_canaries(adapter, [best.text for best, *_ in answers])
     if silent:
         raise RewriterDown(
             f"the adapter {adapter.name} is not applied: {silent[0]!r} got the base model's answer"

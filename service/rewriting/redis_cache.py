@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from models.common.errors import InputError
+from models.rewriter.rewrites import Rewrite
 from service.rewriting.cache import RewriteKey
 
 log = logging.getLogger("grape")
@@ -21,8 +22,8 @@ log = logging.getLogger("grape")
 TIMEOUT_S = 0.1  # a third of the time of a rewrite
 RETRY_AFTER_S = 10.0  # pause after a failure of Redis
 _CONNECTIONS = 8
-_FORMAT = 1
-_TEXTS: TypeAdapter[list[str]] = TypeAdapter(list[str])
+_FORMAT = 2
+_REWRITES: TypeAdapter[list[Rewrite]] = TypeAdapter(list[Rewrite])
 
 
 class RedisStore:
@@ -66,16 +67,16 @@ class RedisStore:
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._putting: set[asyncio.Task[Any]] = set()
 
-    async def get(self, key: RewriteKey) -> list[str] | None:
-        """The rewrite. None if there is none, or if Redis does not answer in time."""
+    async def get(self, key: RewriteKey) -> list[Rewrite] | None:
+        """The rewrites. None if there is none, or if Redis does not answer in time."""
         value = await self._ask(lambda: self._redis.get(self._name(key)))
         try:
-            return _TEXTS.validate_json(value) or None if value else None
+            return _REWRITES.validate_json(value) or None if value else None
         except ValidationError:
             return None
 
-    def put(self, key: RewriteKey, texts: list[str]) -> None:
-        name, value = self._name(key), json.dumps(texts)
+    def put(self, key: RewriteKey, rewrites: list[Rewrite]) -> None:
+        name, value = self._name(key), json.dumps(rewrites)
         putting = asyncio.create_task(
             self._ask(lambda: self._redis.set(name, value, ex=self._ttl_s))
         )

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from service.rewriting.host import RewriterHost, Rewritten
 
 log = logging.getLogger("grape")
@@ -29,11 +30,12 @@ class LoadFailed(InputError):
 
 @dataclass(frozen=True)
 class AdapterSlot:
-    """What answers some of the tasks: an adapter or the base model, with its gate."""
+    """What answers some of the tasks: an adapter or the base model, with what was fitted to it."""
 
     host: RewriterHost
     adapter: Adapter | None
     gate: Gate
+    mixture: Mixture = field(default_factory=Mixture)
 
     @property
     def name(self) -> str | None:
@@ -107,6 +109,10 @@ class Rewriters:
     def gate(self, task: str) -> Gate:
         """The gate of the task."""
         return self._routing[task].gate
+
+    def mixture(self, task: str) -> Mixture:
+        """The mixture of the task's rewrites."""
+        return self._routing[task].mixture
 
     async def rewrite(
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
@@ -204,7 +210,7 @@ class Rewriters:
         """Reuses the running rewriter of an adapter that is served already."""
         for running in self._routing.values():
             if running.name == slot.name:
-                return replace(running, gate=slot.gate)
+                return replace(running, gate=slot.gate, mixture=slot.mixture)
         return slot
 
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from models.common.progress import say
-from models.rewriter.protocol import Sampling
+from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
-from models.search.options import Fusion, rewrites_to_draw
+from models.search.options import Fusion
 from models.search.query import Query
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
@@ -21,6 +21,7 @@ from service.runtime.loading import (
     index_path,
     load_adapter,
     load_gate,
+    load_mixture,
     load_retriever,
     start_rewriter,
 )
@@ -43,7 +44,8 @@ async def _rewrite(
     body: dict[str, Any], retriever: BatchedRetriever, settings: Settings
 ) -> dict[str, Any]:
     async with _searcher(retriever, settings, with_rewriter=True) as searcher:
-        sampling = Sampling(body["n"], body["temperature"])
+        n = body["n"]
+        sampling = AUTO if n == "auto" else Sampling(n, body["temperature"])
         task = TASKS.get(body["task"])  # none for "auto"
         results = []
         for start in range(0, len(body["query"]), settings.max_queries):
@@ -67,8 +69,7 @@ async def _search(
         async with _searcher(retriever, settings, with_rewriter=False) as searcher:
             needed = await searcher.needs_rewriter(query.text)
     fusion: Fusion = body["fusion"]
-    n = rewrites_to_draw(fusion)
-    options = SearchOptions(body["k"], body["rewrite"], fusion, n, compare=False)
+    options = SearchOptions(body["k"], body["rewrite"], fusion, body["n"], compare=False)
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(query, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
@@ -95,7 +96,9 @@ async def _searcher(
         host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
     else:
         host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
-    rewriters = Rewriters(AdapterSlot(host, adapter, load_gate(settings)))
+    rewriters = Rewriters(
+        AdapterSlot(host, adapter, load_gate(settings), load_mixture(settings, retriever))
+    )
     running = asyncio.create_task(rewriters.run())
     try:
         while with_rewriter and settings.llm != "none" and not host.ready:

@@ -22,6 +22,7 @@ from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search import gate
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from service.retrieval import BatchedRetriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.redis_cache import RedisStore
@@ -66,6 +67,12 @@ def load_gate(settings: Settings) -> Gate:
     """The gate that was fitted with the adapter, or the default one."""
     folder = _adapter_folder(settings)
     return Gate.for_adapter(folder) if folder else Gate()
+
+
+def load_mixture(settings: Settings, retriever: BatchedRetriever) -> Mixture:
+    """The mixture that was fitted with the adapter, or the default one."""
+    folder = _adapter_folder(settings) or index_path(settings)
+    return Mixture.in_folder(folder, retriever.encoder.fingerprint.weights_sha256)
 
 
 def fitting_adapter(settings: Settings, folder: Path) -> Adapter:

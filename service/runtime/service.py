@@ -11,6 +11,7 @@ from models.rewriter.protocol import Rewriter
 from models.rewriter.vllm_engine import import_engine_ahead
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from service.errors import ApiError, overloaded
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
@@ -24,6 +25,7 @@ from service.runtime.loading import (
     index_path,
     load_adapter,
     load_gate,
+    load_mixture,
     load_retriever,
     open_registry,
     redis_store,
@@ -65,13 +67,14 @@ class Service:
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             adapter = await asyncio.to_thread(load_adapter, self.settings)
             gate = await asyncio.to_thread(load_gate, self.settings)
+            mixture = load_mixture(self.settings, self._retriever)
             self._registry = open_registry(self.settings)
             if self._registry:
                 self._engine = shared_engine(vllm_options(self.settings))
             shared = await asyncio.to_thread(redis_store, self.settings, adapter)
             self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
             self._rewriters = Rewriters(
-                AdapterSlot(self._host(adapter), adapter, gate), self._make_room
+                AdapterSlot(self._host(adapter), adapter, gate, mixture), self._make_room
             )
             self._searcher = Searcher(
                 self._retriever, self._rewriters, self.metrics, self.index_path.name
@@ -127,7 +130,9 @@ class Service:
         folder = await asyncio.to_thread(self.registry.copy, name)
         try:
             adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
-            return AdapterSlot(self._host(adapter), adapter, Gate.for_adapter(folder))
+            encoder = self.retriever.encoder.fingerprint.weights_sha256
+            mixture = Mixture.in_folder(folder, encoder)
+            return AdapterSlot(self._host(adapter), adapter, Gate.for_adapter(folder), mixture)
         except InputError as error:  # name it as the registry does, not by its copy
             raise InputError(str(error).replace(str(folder), name)) from error
 
@@ -181,6 +186,7 @@ class Service:
             adapter,
             self.settings.rewrite_timeout_s,
             self._cache,
+            self.settings.llm_max_seqs,
         )
 
     def _make_room(self) -> None:

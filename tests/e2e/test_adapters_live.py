@@ -153,8 +153,8 @@ async def test_adapters_are_attached_to_one_engine(registry: Path, tmp_path: Pat
 
     async def ask(slot: int, query: str) -> str | None:
         task = alpha.tasks["multilingual"]
-        (answer,) = await slots[slot].complete(Prompt(task, query), Sampling())
-        return parse_rewrite(answer)
+        ((answer,), _) = await slots[slot].complete(Prompt(task, query), Sampling())
+        return parse_rewrite(answer.text)
 
     # At once in one batch, with a prefix that all share; then A, B and A again on a warm cache.
     asked = [(slot, f"Wort {number}") for number in range(2) for slot in range(3)]

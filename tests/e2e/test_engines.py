@@ -74,22 +74,29 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(60)
 
 
+async def best(rewriter: EndpointRewriter, prompt: Prompt) -> str:
+    """The greedy answer."""
+    (answer,) = (await rewriter.complete(prompt, Sampling())).answers
+    return answer.text
+
+
 async def test_an_endpoint_gives_the_same_rewrites(vllm_url: str) -> None:
     """The same model and prompt, in another process and in this one."""
     rewriter = EndpointRewriter(vllm_url, "gemma")
     await rewriter.check()
-    theirs = [await rewriter.complete(Prompt(MULTILINGUAL, query), Sampling()) for query in QUERIES]
+    theirs = [await best(rewriter, Prompt(MULTILINGUAL, query)) for query in QUERIES]
     done = subprocess.run(
         [GRAPE, "rewrite", "--adapter", "none", "--json"],
         input="\n".join(QUERIES), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ours = [json.loads(line)["rewrites"][0]["text"] for line in done.stdout.splitlines()]
-    assert [parse_rewrite(answer) for (answer,) in theirs] == ours
-    assert len(await rewriter.complete(Prompt(LONG, "a cat"), Sampling(n=3, temperature=1.0))) == 3
+    assert [parse_rewrite(answer) for answer in theirs] == ours
+    drawn = await rewriter.complete(Prompt(LONG, "a cat"), Sampling(n=3, temperature=1.0))
+    assert len(drawn.answers) == 3
     told: list[str] = []
     streamed = await rewriter.complete(Prompt(MULTILINGUAL, QUERIES[0]), Sampling(), told.append)
-    assert streamed == theirs[0] == told[-1:]
+    assert [answer.text for answer in streamed.answers] == theirs[:1] == told[-1:]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
 
     with pytest.raises(RewriteFailed):
@@ -125,12 +132,12 @@ async def test_peft_vllm_and_grape_give_the_same_rewrites(server: Server, vllm_u
         task.max_tokens,
     )
     attached = EndpointRewriter(vllm_url, "grape")
-    by_vllm = [await attached.complete(Prompt(task, query), Sampling()) for query in QUERIES]
+    by_vllm = [await best(attached, Prompt(task, query)) for query in QUERIES]
     await attached.close()
     answer = server.client.post("/rewrite", json={"query": QUERIES}).json()
     by_grape = [result["rewrites"][0]["text"] for result in answer["results"]]
     assert [parse_rewrite(text) for text in by_peft] == by_grape
-    assert [parse_rewrite(text) for (text,) in by_vllm] == by_grape
+    assert [parse_rewrite(text) for text in by_vllm] == by_grape
 
 
 def test_asking_for_several_rewrites_gives_several(server: Server) -> None:

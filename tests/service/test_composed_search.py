@@ -10,10 +10,11 @@ from PIL import Image
 from models.client.wire import ErrorBody, ErrorType, RewriteResponse, SearchHit, SearchResult
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Prompt, Sampling
+from models.rewriter.protocol import Completions, Prompt
 from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
 from tests.models.retriever.test_pictures import png_of_size
 from tests.support.app import FakeRewriter, Start
+from tests.support.completions import completions
 
 
 def picture(colour: str, kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> str:
@@ -176,9 +177,9 @@ async def test_a_model_that_sees_pictures_is_shown_the_picture(
 ) -> None:
     shown: list[Prompt] = []
 
-    async def complete(prompt: Prompt, sampling: Sampling, on_text: object = None) -> list[str]:
+    async def complete(prompt: Prompt, *_: object) -> Completions:
         shown.append(prompt)
-        return [" a blue square"]
+        return completions(" a blue square")
 
     monkeypatch.setattr(rewriter, "sees_pictures", True, raising=False)
     monkeypatch.setattr(rewriter, "complete", complete)

@@ -20,10 +20,9 @@ def retriever(encoder: ClipEncoder) -> BatchedRetriever:
 
 async def test_batches_do_not_mix_requests_up(retriever: BatchedRetriever) -> None:
     async def ask(number: int) -> None:
-        found = await retriever.retrieve([[f"thing number {number}"]], k=1 + number % 5)
-        assert len(found.lists) == 1
-        assert len(found.lists[0]) == 1 + number % 5
-        assert found.lists[0][0].position == number
+        found = await retriever.retrieve([[f"thing number {number}"]], most=1 + number % 5)
+        (scored,) = found.found
+        assert scored.best(1)[0].position == number
 
     await asyncio.gather(*(ask(number) for number in range(50)))
 
@@ -32,19 +31,22 @@ async def test_more_texts_than_a_batch_holds(retriever: BatchedRetriever) -> Non
     groups = [[f"thing number {n % 50}"] for n in range(200)]
     answers = await asyncio.gather(*(retriever.retrieve(groups, 1) for _ in range(3)))
     for found in answers:
-        assert [hits[0].position for hits in found.lists] == [n % 50 for n in range(200)]
+        assert [scored.best(1)[0].position for scored in found.found] == [
+            n % 50 for n in range(200)
+        ]
 
 
 async def test_a_group_is_searched_with_its_mean(
     retriever: BatchedRetriever, encoder: ClipEncoder
 ) -> None:
     texts = ["thing number 3", "thing number 4"]
-    found = await retriever.retrieve([texts, ["thing number 9"]], k=50)
+    found = await retriever.retrieve([texts, ["thing number 9"]], most=50)
     mean = encoder.encode_texts(texts).mean(axis=0)
     mean /= np.linalg.norm(mean)
     (expected,) = retriever.index.search(mean[None], 50)
-    assert [h.score for h in found.lists[0]] == pytest.approx([h.score for h in expected], abs=1e-5)
-    assert found.lists[1][0].position == 9
+    best = found.found[0].best(50)
+    assert [h.score for h in best] == pytest.approx([h.score for h in expected], abs=1e-5)
+    assert found.found[1].best(1)[0].position == 9
 
 
 async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -> None:
@@ -52,14 +54,14 @@ async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -
     await asyncio.sleep(0)
     stays = asyncio.create_task(retriever.retrieve([["thing number 8"]], 1))
     gone.cancel()
-    assert (await stays).lists[0][0].position == 8
+    assert (await stays).found[0].best(1)[0].position == 8
 
 
 async def test_an_error_reaches_those_it_concerns_and_the_next_batch_works(
     retriever: BatchedRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(retriever.index, "search", lambda *_: 1 / 0)
+        patched.setattr(retriever.index, "score", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await retriever.retrieve([["a"]], 1)
-    assert (await retriever.retrieve([["thing number 8"]], 1)).lists[0][0].position == 8
+    assert (await retriever.retrieve([["thing number 8"]], 1)).found[0].best(1)[0].position == 8

@@ -10,9 +10,10 @@ import httpx
 
 from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision
-from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
+from models.rewriter.protocol import Completions, OnText, Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate
+from tests.support.completions import completions
 
 CANARY = "Kanarienvogel"
 BASE_ANSWER = "base"
@@ -99,15 +100,19 @@ class NamedRewriter:
         return self._adapter.name if self._adapter else None
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
         assert self in self._engines.alive, "a closed rewriter was used"
         if prompt.query == CANARY:
-            return [BASE_ANSWER if self._engines.unapplied else "tuned"]
+            return completions(BASE_ANSWER if self._engines.unapplied else "tuned")
         await asyncio.sleep(self._engines.delay)
         await self._engines.may_answer.wait()
         await self.check()
-        return [f"{self.adapter} wrote {prompt.query}"]
+        return completions(f"{self.adapter} wrote {prompt.query}")
 
     async def check(self) -> None:
         if self.dead:

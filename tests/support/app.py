@@ -12,7 +12,14 @@ from PIL import Image
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex, IndexOptions
-from models.rewriter.protocol import OnText, Prompt, RewriterDown, Sampling
+from models.rewriter.protocol import (
+    Completion,
+    Completions,
+    OnText,
+    Prompt,
+    RewriterDown,
+    Sampling,
+)
 from models.search.gate import Gate
 from service.api.app import create_app
 from service.runtime import loading
@@ -42,8 +49,12 @@ class FakeRewriter:
         self.calls: list[tuple[str, Sampling]] = []
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
         self.calls.append((prompt.query, sampling))
         try:
             await asyncio.sleep(self.delay)
@@ -57,7 +68,7 @@ class FakeRewriter:
         if on_text and not sampling.temperature:  # several samples are not streamed
             on_text(answer[:3])
             on_text(answer)
-        return [answer] * (sampling.n if sampling.temperature else 1)
+        return Completions([Completion(answer)] * (sampling.n if sampling.temperature else 1))
 
     async def check(self) -> None:
         if isinstance(self.error, RewriterDown):

@@ -10,6 +10,8 @@ from typing import Any
 
 from models.retriever.clip_encoder import ClipEncoder
 
+TAU = 0.05  # of its mixtures
+
 
 class FakeServer:
     """Answers three routes; ``rewrites`` holds the rewrites of each query."""
@@ -52,6 +54,7 @@ class FakeServer:
             "query": query,
             "rewrite": self.searched_with(query, body),
             "hits": [],
+            "confident": False,
             "timings_ms": dict.fromkeys(("rewrite", "encode", "search", "total"), 0.0),
             "index": "pictures",
             "degraded": False,
@@ -60,7 +63,8 @@ class FakeServer:
 
     def searched_with(self, query: str, body: dict[str, Any]) -> dict[str, Any]:
         texts = self.rewrites.get(query)
-        answer = {"clip_tokens": [3], "truncated": False, "adapter": None}
+        answer = {"clip_tokens": [3], "truncated": False, "adapter": None, "tau": TAU}
+        answer |= {"query_weight": 0.0, "probabilities": [0.5] * len(texts or [query])}
         if texts:
             answer |= {"status": "rewritten", "reason": "not plain English", "texts": texts}
             return answer | {"parts": self.parts, "fusion": body["fusion"]}

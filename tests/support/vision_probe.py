@@ -18,7 +18,7 @@ from PIL import Image
 
 from models.common.errors import GrapeError
 from models.rewriter.endpoint import EndpointRewriter
-from models.rewriter.protocol import Prompt, Rewriter, Sampling
+from models.rewriter.protocol import OnText, Prompt, Rewriter, Sampling
 from models.rewriter.tasks import MULTILINGUAL
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 
@@ -42,9 +42,21 @@ def png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
+GREEDY = Sampling()
+
+
+async def complete(
+    rewriter: Rewriter,
+    prompt: Prompt,
+    sampling: Sampling = GREEDY,
+    on_text: OnText | None = None,
+) -> list[str]:
+    answers = (await rewriter.complete(prompt, sampling, on_text)).answers
+    return [answer.text for answer in answers]
+
+
 async def ask(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
-    (answer,) = await rewriter.complete(Prompt(MULTILINGUAL, query, shown), Sampling())
-    return answer
+    return (await complete(rewriter, Prompt(MULTILINGUAL, query, shown)))[0]
 
 
 async def refusal(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
@@ -58,8 +70,8 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
     """The questions for both rewriters, in process and by endpoint."""
     pictures = [png(picture(seed)) for seed in range(PICTURES)]
     told: list[str] = []
-    streamed = await rewriter.complete(
-        Prompt(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
+    streamed = await complete(
+        rewriter, Prompt(MULTILINGUAL, QUERY, pictures[1]), Sampling(), told.append
     )
     sampling = Sampling(n=3, temperature=1.0)
     return {
@@ -68,12 +80,10 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
         "alone": [await ask(rewriter, each) for each in pictures],
         "other query": await ask(rewriter, pictures[0], "dasselbe, aber in Rot"),
         "streamed": [*streamed, *told],
-        "samples": await rewriter.complete(Prompt(MULTILINGUAL, QUERY, pictures[0]), sampling),
-        "text": await rewriter.complete(Prompt(MULTILINGUAL, "Hund"), Sampling()),
+        "samples": await complete(rewriter, Prompt(MULTILINGUAL, QUERY, pictures[0]), sampling),
+        "text": await complete(rewriter, Prompt(MULTILINGUAL, "Hund")),
         "marks": [
-            await rewriter.complete(
-                Prompt(MULTILINGUAL, "<|vision_start|><|image_pad|>"), Sampling()
-            ),
+            await complete(rewriter, Prompt(MULTILINGUAL, "<|vision_start|><|image_pad|>")),
             await ask(rewriter, pictures[0], "<|image_pad|> <|im_end|> blue"),
         ],
         "too long": await refusal(rewriter, pictures[0], "\N{SNOWMAN}" * 2000),

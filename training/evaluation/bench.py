@@ -13,18 +13,13 @@ from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
 from models.rewriter.merge import merge_adapter
-from models.rewriter.protocol import Prompt
-from models.rewriter.tasks import TASKS, parse_rewrite
-from models.search.gate import Gate, decide
-from models.search.plan import (
-    Answer,
-    Plan,
-    PlanOptions,
-    Rewriting,
-    Setting,
-    make_plans,
-    plan_search,
-)
+from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
+from models.rewriter.rewrites import Rewrite, usable_rewrites
+from models.rewriter.tasks import TASKS
+from models.search.gate import Decision, Gate, decide
+from models.search.many_plans import make_plans
+from models.search.mixture import Mixture
+from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting, plan_search
 from models.search.query import Query, as_typed
 from models.search.searches import Search
 from training.data.rows import Row
@@ -36,7 +31,7 @@ from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
 
-_FORMAT = 8  # of the stored results; others are measured again
+_FORMAT = 9  # of the stored results; others are measured again
 
 
 class Measured(BaseModel):
@@ -48,15 +43,24 @@ class Measured(BaseModel):
     target_similarity: list[float] | None
     random_similarity: list[float] | None
     subset_ranks: list[int] | None
+    first_probability: list[float | None]  # p of the first picture, where the score is one
+    target_probability: list[float | None]
     cost: Cost
 
 
 class _Written(NamedTuple):
     """The model's usable rewrites of one prompt, as the search plan takes them."""
 
-    texts: list[str]
+    rewrites: list[Rewrite]
     reason: str = "the rewriter wrote nothing usable"
     adapter: str | None = None
+
+
+class Fitted(NamedTuple):
+    """What is served with an adapter."""
+
+    gate: Gate
+    mixture: Mixture
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Bench:
     rows: Sequence[Row]
     base: LanguageModel | None
     adapter: Adapter | None
-    gate: Gate
+    fitted: Fitted
     engine: Engine
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
@@ -83,9 +87,14 @@ class Bench:
 
     def gated(self, gallery: Gallery) -> list[bool]:
         """Whether `rewrite: auto` rewrites each query."""
+        decided = zip(self.rows, self.decisions(gallery), strict=True)
+        return [row.task == "composed" or decision.rewrite for row, decision in decided]
+
+    def decisions(self, gallery: Gallery) -> list[Decision]:
+        """What the gate says of each query."""
         gate_inputs = gallery.gate_inputs([row.query for row in self.rows])
         return [
-            row.task == "composed" or decide(row.query, gate_input, self.gate).rewrite
+            decide(row.query, gate_input, self.fitted.gate)
             for row, gate_input in zip(self.rows, gate_inputs, strict=True)
         ]
 
@@ -95,7 +104,8 @@ class Bench:
             plans = self._plans(spec, gallery, samples)
         else:
             typed = [self._without_model(spec, row, gallery) for row in self.rows]
-            plans = [Plan.of(search, Rewriting("kept", "not requested")) for search in typed]
+            tau = self.fitted.mixture.temperature(gallery.encoder.temperature)
+            plans = [Plan.of(search, Rewriting("kept", "not requested"), tau) for search in typed]
         searches = [self._searches(spec, plan, gallery) for plan in plans]
         found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
         prompt_tokens, written_tokens = self._tokens(spec, samples) if samples else (0, 0)
@@ -109,6 +119,8 @@ class Bench:
             target_similarity=found.target_similarity,
             random_similarity=found.random_similarity,
             subset_ranks=found.subset_ranks,
+            first_probability=found.first_probability,
+            target_probability=found.target_probability,
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,
@@ -120,7 +132,10 @@ class Bench:
     def _plans(self, spec: SystemSpec, gallery: Gallery, samples: dict[Row, Samples]) -> list[Plan]:
         """The search plan of each row, as serving makes it; fills in what the model wrote."""
         known_scores = gallery.index.manifest.known_scores
-        setting = Setting(gallery.encoder, known_scores, lambda task: self.gate)
+        gate, mixture = self.fitted
+        if not spec.typed:
+            mixture = mixture.model_copy(update={"typed": dict.fromkeys(mixture.typed, 0.0)})
+        setting = Setting(gallery.encoder, known_scores, lambda _: gate, lambda _: mixture)
         options = PlanOptions(spec.rewrite, spec.fusion)
         steps = []
         for row in self.rows:
@@ -131,7 +146,10 @@ class Bench:
             rows = {number: self._as_rows(number, prompts) for number, prompts in asked.items()}
             every = list(dict.fromkeys(row for own in rows.values() for row in own))
             samples.update(self._samples(spec, every))
-            return {n: [_written(samples[row]) for row in own] for n, own in rows.items()}
+            return {
+                n: [_Written(usable_rewrites(_answers(samples[row], spec))) for row in own]
+                for n, own in rows.items()
+            }
 
         return make_plans(steps, gallery.best_scores, answers)
 
@@ -172,7 +190,7 @@ class Bench:
             questions.append(
                 Question(
                     vectors[start : start + len(own)],
-                    plan.fusion,
+                    plan.how,
                     gallery.places(row.targets),
                     gallery.places(reference),
                     gallery.places(row.group),
@@ -188,19 +206,29 @@ class Bench:
             assert self.adapter
             name = self.adapter.name
             model = str(merge_adapter(Path(model), self.adapter, merged_dir()))
-        drawn, temperature = self.settings.n if spec.draws else 0, self.settings.temperature
-        how = f"{drawn}-at-{temperature:g}" if drawn else "greedy"
-        file = self.settings.work / f"rewrites-{name}-{self._base_revision[:12]}-{how}.jsonl"
+        how = self._sampling(spec)
+        name = f"rewrites-{name}-{self._base_revision[:12]}-{_named(how)}.jsonl"
+        file = self.settings.work / name
         tasks = tasks_of(spec.prompt, self.adapter)
-        request = SamplingRequest(tasks, rows, drawn, temperature, file)
+        count = 0 if how == Sampling() else how.n
+        request = SamplingRequest(tasks, rows, count, how.temperature, file, coverage=how.coverage)
         return self.engine.samples(model, request)
+
+    def _sampling(self, spec: SystemSpec) -> Sampling:
+        """How a system's rewrites are found."""
+        n = self.settings.n
+        if spec.finds == "one":
+            return Sampling()
+        if spec.finds == "drawn":
+            return Sampling(AUTO.n if n == "auto" else n, self.settings.temperature)
+        return AUTO if n == "auto" else Sampling(n)
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
         assert self.base
         tasks = tasks_of(spec.prompt, self.adapter)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
-        written = [text for sample in samples.values() for text in (sample.greedy, *sample.drawn)]
+        written = [text for sample in samples.values() for text, _ in _answers(sample, spec)]
         tokenizer = self.base.tokenizer()
 
         def count(texts: list[str]) -> int:
@@ -216,9 +244,9 @@ class Bench:
             tasks = tasks_of(spec.prompt, self.adapter)
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
-            parts += [self.settings.n, self.settings.temperature] if spec.draws else []
-            gate = (self.gate.model_dump(), gallery.index.manifest.known_scores)
-            parts += [gate] if "auto" in (spec.rewrite, spec.fusion) else []
+            parts += [self._sampling(spec)]
+            known = gallery.index.manifest.known_scores
+            parts += [self.fitted.gate.model_dump(), self.fitted.mixture.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property
@@ -227,9 +255,19 @@ class Bench:
         return self.base.revision
 
 
-def _written(sample: Samples) -> _Written:
-    parsed = [text for answer in (sample.greedy, *sample.drawn) if (text := parse_rewrite(answer))]
-    return _Written(list(dict.fromkeys(parsed)))
+def _answers(sample: Samples, spec: SystemSpec) -> list[Completion]:
+    if sample.best:
+        return list(sample.best)
+    # In a mixture each draw counts as its share, and the greedy answer is none.
+    first = [] if sample.drawn and spec.fusion == "mixture" else [sample.greedy]
+    return [Completion(text) for text in (*first, *sample.drawn)]
+
+
+def _named(how: Sampling) -> str:
+    """For the name of a file."""
+    if how == Sampling():
+        return "greedy"
+    return f"{how.n}-at-{how.temperature:g}" + (f"-{how.coverage:g}" if how.coverage < 1 else "")
 
 
 def _shown(searches: Sequence[Search], reference: str | None) -> tuple[str, ...]:

@@ -10,16 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.common.errors import InputError
 from models.common.progress import say, track
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.pictures import PictureError, decode_picture, read_picture
-from models.retriever.types import Hit
-from models.search.fusion import FUSED_DEPTH, fuse
-from models.search.options import Fusion, RewriteMode
+from models.retriever.types import Scored
+from models.search.fusion import FUSED_DEPTH, FusedHit, Fusing, fuse
+from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.query import Query, as_typed
-from models.search.searches import Search, search_vectors, searches_for
+from models.search.searches import Search, search_vectors
 from training.evaluation.served import SearchedWith, Served, ServerInfo
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class ServedModel:
         encoder: ClipEncoder,
         rewrite: RewriteMode | None = None,
         fusion: Fusion | None = None,
-        n: int = 1,
+        n: RewriteCount = "auto",
     ) -> None:
         self._server = Served(url)
         info = self._server.info
@@ -125,27 +127,24 @@ class ServedModel:
             answers = self._searched_with(batch, failures)
             depth = len(index) if top_ranked is not None else max(top_k, FUSED_DEPTH)
             lists = self._lists(index, batch, answers, depth)
-            some = zip(ids[start : start + step], answers, lists, strict=True)
-            for query_id, answer, found in some:
+            for query_id, (found, how) in zip(ids[start : start + step], lists, strict=True):
                 if top_ranked is not None:
                     found = _only(found, {index.position(i) for i in top_ranked[query_id]})
-                hits = fuse(found, top_k, answer.fusion)
-                results[query_id] = _scored(hits, index, answer.fusion)
+                results[query_id] = _scored(fuse(found, how, top_k), index, how.fusion)
         if failures:
             say(f"{len(failures)} of {len(ids)} queries were searched as typed: {failures[0]}.")
         return results
 
     def _lists(
         self, index: ImageIndex, texts: Sequence[str], answers: Sequence[SearchedWith], depth: int
-    ) -> list[list[list[Hit]]]:
-        """For each query one list of hits for each of its searches."""
-        groups = [
-            searches_for(answer.fusion, self._typed(text), answer.rewrites)
-            for text, answer in zip(texts, answers, strict=True)
+    ) -> list[tuple[list[Scored], Fusing]]:
+        """For each query what its searches reach, and how that is fused."""
+        planned = [
+            answer.searches(self._typed(text)) for text, answer in zip(texts, answers, strict=True)
         ]
-        parts = [search.parts for own in groups for search in own]
-        lists = iter(index.search(search_vectors(parts, self._encoder), depth))
-        return [list(islice(lists, len(own))) for own in groups]
+        parts = [search.parts for searches, _ in planned for search in searches]
+        found = iter(index.score(search_vectors(parts, self._encoder), depth))
+        return [(list(islice(found, len(searches))), how) for searches, how in planned]
 
     def _typed(self, query: str) -> Search:
         """The query without rewriting, in parts if the encoder cannot read it to its end."""
@@ -161,7 +160,7 @@ class ServedModel:
         return found
 
 
-def _scored(hits: Sequence[Hit], index: ImageIndex, fusion: Fusion) -> dict[str, float]:
+def _scored(hits: Sequence[FusedHit], index: ImageIndex, fusion: Fusion) -> dict[str, float]:
     """mteb sorts by score; the scores of interleaved lists do not fall with the rank."""
     return {
         index.ids[hit.position]: 1 / rank if fusion == "interleave" else hit.score
@@ -240,8 +239,13 @@ def _pictures(corpus: Any, places: Iterable[int]) -> Iterator["Image.Image"]:
             ) from error
 
 
-def _only(lists: Sequence[Sequence[Hit]], positions: set[int | None]) -> list[list[Hit]]:
-    return [[hit for hit in hits if hit.position in positions] for hits in lists]
+def _only(found: Sequence[Scored], positions: set[int | None]) -> list[Scored]:
+    wanted = np.array([position for position in positions if position is not None], np.int64)
+    kept = [np.isin(scored.positions, wanted) for scored in found]
+    return [
+        Scored(scored.positions[own], scored.cosines[own])
+        for scored, own in zip(found, kept, strict=True)
+    ]
 
 
 def _shown(places: range, label: str, encode_kwargs: "EncodeKwargs") -> Iterable[int]:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.retriever.types import Hit, Vectors
-from models.search.fusion import FUSED_DEPTH, fuse
-from models.search.options import Fusion
-from training.rewards.ranking import TIE, Corpus, Floats, pad
+from models.retriever.types import Scored, Vectors
+from models.search.fusion import FUSED_DEPTH, Fusing, fuse
+from training.rewards.ranking import TIE, Corpus, Floats
 
 Positions = Sequence[Sequence[int]]  # of pictures, for each query
 
@@ -23,7 +22,7 @@ class Question(NamedTuple):
     """One query as it is searched, with its right answers."""
 
     vectors: Vectors  # float32 [searches, dim]
-    fusion: Fusion
+    how: Fusing
     targets: Sequence[int]  # positions of the right pictures
     left_out: Sequence[int] = ()  # excluded from this query's ranking
     group: Sequence[int] = ()  # a few pictures that are also ranked on their own
@@ -37,57 +36,84 @@ class Found(NamedTuple):
     target_similarity: list[float] | None  # None if several lists were fused
     random_similarity: list[float] | None
     subset_ranks: list[int] | None  # of the best target in the query's group; None without groups
+    first_probability: list[float | None]  # p of the first picture; None if it has none
+    target_probability: list[float | None]  # p of all targets together
 
 
 def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
     """Searches for each query, and fuses its lists as serving does."""
-    if any(len(question.vectors) > 1 for question in questions):
-        return _fused(corpus, questions)
-    queries = np.concatenate([question.vectors for question in questions])
-    targets = [question.targets for question in questions]
-    left_out = [question.left_out for question in questions]
-    ranking = corpus.rank(queries, targets, left_out)
-    top: list[list[int]] = []
-    subset: list[int] = []
-    grouped = all(question.group for question in questions)
-    for chunk in _chunks(len(questions), len(corpus)):
-        scores = _scores(corpus, queries[chunk])
-        lowered = _lowered(scores, targets[chunk], left_out[chunk])
-        top += [[hit.position for hit in hits] for hits in _top(lowered)]
-        if grouped:
-            groups = [question.group for question in questions[chunk]]
-            subset += _ranks_in(groups, lowered, targets[chunk])
-    similar, random = ranking.positive.tolist(), ranking.random.tolist()
-    return Found(ranking.rank, top, similar, random, subset if grouped else None)
-
-
-def _fused(corpus: Corpus, questions: Sequence[Question]) -> Found:
-    """Several lists for a query, of the depth that serving fuses."""
-    most = max(len(question.vectors) for question in questions)
-    ranks: list[int] = []
-    top: list[list[int]] = []
-    subset: list[int] = []
-    grouped = all(question.group for question in questions)
+    orders: list[_Order | _ByProbability] = []
+    similar: list[float] = []
+    random: list[float] = []
+    single = all(len(question.vectors) == 1 for question in questions)
+    most = max((len(question.vectors) for question in questions), default=1)
     for chunk in _chunks(len(questions) * most, len(corpus) * most):
         some = questions[chunk]
-        counts = [len(question.vectors) for question in some]
-        if not counts:
+        if not some:
             continue
+        counts = [len(question.vectors) for question in some]
         repeated = [q for q, count in zip(some, counts, strict=True) for _ in range(count)]
-        scores = _lowered(
-            _scores(corpus, np.concatenate([question.vectors for question in some])),
-            [question.targets for question in repeated],
-            [question.left_out for question in repeated],
-        )
-        lists = _top(scores)
-        for question, own in zip(some, torch.split(scores, counts), strict=True):
-            order = _Order.of(question, lists[: len(own)], own)
-            lists = lists[len(own) :]
-            ranks.append(order.rank())
-            top.append(order.fused[:DEPTH])
-            if grouped:
-                subset.append(order.rank_in(question.group))
-    return Found(np.array(ranks, float), top, None, None, subset if grouped else None)
+        queries = np.concatenate([question.vectors for question in some])
+        targets = [question.targets for question in repeated]
+        left_out = [question.left_out for question in repeated]
+        if single:
+            ranking = corpus.rank(queries, targets, left_out)
+            similar += ranking.positive.tolist()
+            random += ranking.random.tolist()
+        scores = _lowered(_scores(corpus, queries), targets, left_out)
+        orders += [
+            _order(question, own)
+            for question, own in zip(some, torch.split(scores, counts), strict=True)
+        ]
+    grouped = all(question.group for question in questions)
+    own = zip(orders, questions, strict=True)
+    return Found(
+        ranks=np.array([order.rank() for order in orders], float),
+        top=[order.top for order in orders],
+        target_similarity=similar if single else None,
+        random_similarity=random if single else None,
+        subset_ranks=[order.rank_in(q.group) for order, q in own] if grouped else None,
+        first_probability=[order.first_probability for order in orders],
+        target_probability=[order.target_probability for order in orders],
+    )
+
+
+def _order(question: Question, scores: Tensor) -> "_Order | _ByProbability":
+    if question.how.fusion == "mixture" or len(scores) == 1:
+        return _ByProbability(question, scores)
+    return _Order(question, scores)
+
+
+class _ByProbability:
+    """All pictures in the order of p(picture | query), over the whole corpus."""
+
+    def __init__(self, question: Question, scores: Tensor) -> None:
+        """``scores``: cosines of each component, ``[components, pictures]``."""
+        how = question.how
+        weights = how.weights if how.fusion == "mixture" else (1.0,)
+        given = torch.softmax(scores.double() / how.tau, dim=1)
+        self._p = torch.tensor(weights, dtype=torch.float64) @ given.cpu()
+        self._targets = list(question.targets)
+        self._others = torch.ones(len(self._p), dtype=torch.bool)
+        self._others[[*question.targets, *question.left_out]] = False
+        left_out = set(question.left_out)
+        order = self._p.topk(min(DEPTH + len(left_out), len(self._p))).indices.tolist()
+        self.top = [place for place in order if place not in left_out][:DEPTH]
+        self.first_probability: float | None = float(self._p[self.top[0]]) if self.top else None
+        self.target_probability: float | None = float(self._p[self._targets].sum())
+
+    def rank(self) -> int:
+        """Of the best target in the whole corpus."""
+        return 1 + int((self._p[self._others] >= self._best).sum())
+
+    def rank_in(self, group: Sequence[int]) -> int:
+        """Of the best target among its group's pictures alone."""
+        others = list(set(group) - set(self._targets))
+        return 1 + int((self._p[others] >= self._best).sum())
+
+    @property
+    def _best(self) -> float:
+        return float(self._p[self._targets].max())
 
 
 class _Order:
@@ -95,28 +121,28 @@ class _Order:
     best cosine in any of the searches.
     """
 
-    def __init__(self, fused: list[int], best: Tensor, targets: Sequence[int]) -> None:
-        self.fused = fused
-        self._best = best  # [pictures]
-        self._targets = targets
-        self._places = {position: place for place, position in enumerate(fused)}
+    first_probability = target_probability = None  # the scores are no probabilities
 
-    @classmethod
-    def of(cls, question: Question, lists: list[list[Hit]], scores: Tensor) -> "_Order":
+    def __init__(self, question: Question, scores: Tensor) -> None:
         right = set(question.targets)
-        hits = fuse(lists, sum(map(len, lists)), question.fusion)
-        if question.fusion != "interleave" and len(lists) > 1:  # ties count against the targets
+        found = _reached(scores)
+        hits = fuse(found, question.how, sum(len(scored.positions) for scored in found))
+        if question.how.fusion != "interleave":  # ties count against the targets
             hits.sort(key=lambda hit: -(hit.score - _FUSED_TIE * (hit.position in right)))
-        return cls([hit.position for hit in hits], scores.amax(0), question.targets)
+        self._fused = [hit.position for hit in hits]
+        self._best = scores.amax(0)  # [pictures]
+        self._targets = question.targets
+        self._places = {position: place for place, position in enumerate(self._fused)}
+        self.top = self._fused[:DEPTH]
 
     def rank(self) -> int:
         """Of the best target in the whole corpus."""
         place, best = self._best_target
-        if place < len(self.fused):
+        if place < len(self._fused):
             return 1 + int(place)
         others = self._best.clone()
-        others[[*self.fused, *self._targets]] = -torch.inf
-        return 1 + len(self.fused) + int((others >= best).sum())
+        others[[*self._fused, *self._targets]] = -torch.inf
+        return 1 + len(self._fused) + int((others >= best).sum())
 
     def rank_in(self, group: Sequence[int]) -> int:
         """Of the best target among its group's pictures alone."""
@@ -155,30 +181,15 @@ def _lowered(scores: Tensor, targets: Positions, left_out: Positions) -> Tensor:
     return scores
 
 
-def _top(scores: Tensor) -> list[list[Hit]]:
+def _reached(scores: Tensor) -> list[Scored]:
     """The first pictures of each search, without those that are left out."""
     found = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
-    counts = torch.isfinite(found.values).sum(1).tolist()
-    rows = zip(found.indices.tolist(), found.values.tolist(), counts, strict=True)
-    return [
-        [Hit(p, s) for p, s in zip(places[:count], values[:count], strict=True)]
-        for places, values, count in rows
-    ]
-
-
-def _ranks_in(groups: Positions, lowered: Tensor, targets: Positions) -> list[int]:
-    """Of the best target among its group's pictures alone."""
-    others = [set(group) - set(right) for group, right in zip(groups, targets, strict=True)]
-    positions, real = pad([list(group) for group in others], lowered.device)
-    above = (lowered.gather(1, positions) >= _best(lowered, targets)) & real
-    ranks: list[int] = (1 + above.sum(1)).tolist()
-    return ranks
-
-
-def _best(lowered: Tensor, targets: Positions) -> Tensor:
-    """The score of each query's best target, ``[q, 1]``."""
-    positions, real = pad(targets, lowered.device)
-    return lowered.gather(1, positions).masked_fill(~real, -torch.inf).amax(1, keepdim=True)
+    reached = []
+    for places, cosines in zip(found.indices, found.values, strict=True):
+        kept = torch.isfinite(cosines)
+        order = places[kept].argsort()
+        reached.append(Scored(places[kept][order].numpy(), cosines[kept][order].numpy()))
+    return reached
 
 
 def _cells(positions: Positions) -> tuple[Tensor, Tensor]:

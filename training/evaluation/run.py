@@ -12,9 +12,10 @@ from models.common.progress import say
 from models.rewriter.adapter import Adapter, open_adapter
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.splits import check_targets
-from training.evaluation.bench import Bench, Measured
+from training.evaluation.bench import Bench, Fitted, Measured
 from training.evaluation.gallery import Gallery
 from training.evaluation.metrics import MAIN
 from training.evaluation.queries import (
@@ -53,7 +54,7 @@ class Evaluation:
     retriever: Retriever
     base: LanguageModel | None  # None if no system needs a language model
     adapter: Adapter | None
-    gate: Gate
+    fitted: Fitted
 
 
 class _Entry(NamedTuple):
@@ -74,12 +75,21 @@ def evaluate(settings: EvalSettings) -> Results:
     _check_references(settings.systems, rows)
     if pictures and not settings.index:
         settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
+    return measure(evaluation_of(settings, rows))
+
+
+def evaluation_of(settings: EvalSettings, rows: Sequence[Row]) -> Evaluation:
+    """Loads everything that the systems are made of.
+
+    Raises:
+        InputError: index, model or adapter cannot be used.
+    """
     retriever = load_retriever(settings)
     check_targets(rows, retriever.index)
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)
     base = LanguageModel.named(settings.llm) if needs_model else None
     adapter = _adapter(settings, base)
-    return measure(Evaluation(settings, rows, retriever, base, adapter, _gate(settings)))
+    return Evaluation(settings, rows, retriever, base, adapter, _fitted(settings, retriever))
 
 
 def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Results:
@@ -91,7 +101,9 @@ def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Re
     settings, rows, retriever = evaluation.settings, evaluation.rows, evaluation.retriever
     gallery = Gallery(retriever.encoder, retriever.index, settings.encoder_device)
     with Engine() as engine:
-        bench = Bench(settings, rows, evaluation.base, evaluation.adapter, evaluation.gate, engine)
+        bench = Bench(
+            settings, rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine
+        )
         entries = _systems(bench, gallery)
     entries |= _other_encoders(bench, gallery)
     queries = [
@@ -181,10 +193,12 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
         )
 
 
-def _gate(settings: EvalSettings) -> Gate:
-    """The gate that is served with the adapter, whether or not a system with it is compared."""
+def _fitted(settings: EvalSettings, retriever: Retriever) -> Fitted:
+    """What is served with the adapter, whether or not a system with it is compared."""
     folder = adapter_folder(settings.adapter, settings.llm, settings.index)
-    return Gate.for_adapter(folder) if folder else Gate()
+    encoder = retriever.encoder.fingerprint.weights_sha256
+    mixture = Mixture.in_folder(folder or settings.index or paths.index_dir(), encoder)
+    return Fitted(Gate.for_adapter(folder) if folder else Gate(), mixture)
 
 
 def _adapter(settings: EvalSettings, base: LanguageModel | None) -> Adapter | None:

@@ -12,7 +12,10 @@ from models.client.retry import OVERLOADED, RetryPolicy
 from models.client.wire import Info, SearchedTexts, Status
 from models.common.errors import GrapeError, InputError
 from models.retriever.manifest import EncoderFingerprint
-from models.search.options import Fusion, RewriteMode
+from models.search.fusion import Fusing
+from models.search.mixture import Component, components
+from models.search.options import Fusion, RewriteCount, RewriteMode
+from models.search.searches import Search, rewrite_searches, searches_for
 
 _OVERLOADED_FOR_S = 600.0  # how long an overloaded server is asked again
 _AT_ONCE = 32  # queries in a request: half of a server's default leaves room for other clients
@@ -36,6 +39,9 @@ class ServerInfo(Info):
         return hashlib.sha256(reported.encode()).hexdigest()[:20]
 
 
+_AS_TYPED = Fusing("original", tau=1.0)
+
+
 @dataclass(frozen=True)
 class SearchedWith:
     """What the server did with one query before it searched."""
@@ -44,11 +50,21 @@ class SearchedWith:
     reason: str
     texts: list[str]
     parts: int = 1
-    fusion: Fusion = "rewrite"  # the server's choice
+    how: Fusing = _AS_TYPED  # the server's choice, except for a mixture's weights
+    probabilities: Sequence[float | None] = ()  # of each text
+    query_weight: float = 0.0  # of the query as typed in a mixture
 
     @classmethod
     def of(cls, texts: SearchedTexts) -> "SearchedWith":
-        return cls(texts.status, texts.reason, texts.texts, texts.parts, texts.fusion)
+        return cls(
+            texts.status,
+            texts.reason,
+            texts.texts,
+            texts.parts,
+            Fusing(texts.fusion, texts.tau),
+            texts.probabilities,
+            texts.query_weight,
+        )
 
     @property
     def rewrites(self) -> list[tuple[str, ...]]:
@@ -56,6 +72,16 @@ class SearchedWith:
         if self.status != "rewritten":
             return []
         return [tuple(self.texts)] if self.parts > 1 else [(text,) for text in self.texts]
+
+    def searches(self, typed: Search) -> tuple[list[Search], Fusing]:
+        """The searches that the server made, and how it fused them."""
+        if self.how.fusion != "mixture":
+            return searches_for(self.how.fusion, typed, self.rewrites), self.how
+        written = rewrite_searches(typed, self.rewrites)
+        known = self.probabilities[:1] if self.parts > 1 else self.probabilities
+        mixture = components(written, known, [Component(typed, self.query_weight)])
+        weights = tuple(weight for _, weight in mixture)
+        return [search for search, _ in mixture], self.how._replace(weights=weights)
 
 
 class Served:
@@ -81,7 +107,7 @@ class Served:
         self.at_once = min(_AT_ONCE, limits["max_queries"], limits["max_in_flight"])
 
     def searched_with(
-        self, queries: Sequence[str], rewrite: RewriteMode, fusion: Fusion, n: int
+        self, queries: Sequence[str], rewrite: RewriteMode, fusion: Fusion, n: RewriteCount
     ) -> list[SearchedWith]:
         """Returns what the server searches with for at most ``at_once`` queries, in order.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from models.search.options import RewriteCount
 from training.retriever_settings import RetrieverSettings
 from training.settings import TrainSettings
 
@@ -47,7 +48,10 @@ class EvalSettings(RetrieverSettings):
     adapter: str = Field(
         "auto", description="adapter folder; 'auto': the demo's own if it fits; 'none': no adapter"
     )
-    n: int = Field(4, ge=1, le=16, description="rewrites sampled by systems that sample several")
+    n: RewriteCount = Field(
+        "auto",
+        description="rewrites found by systems that find several: 'auto' as served, or 1 to 16",
+    )
     temperature: float = Field(1.0, gt=0, description="temperature of that sampling")
     report: Path | None = Field(None, description="folder for report.html, results.json and plots")
     trec: Path | None = Field(None, description="folder for TREC qrels and run files")

@@ -10,6 +10,8 @@ from models.search.options import Fusion, RewriteMode
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
 PromptStyle = Literal["examples", "zero-shot", "describe", "adapter"]
+# The greedy rewrite; several drawn ones; the most probable ones.
+Finds = Literal["one", "drawn", "best"]
 By = Literal["text", "image", "image+text"]
 
 
@@ -25,8 +27,9 @@ class SystemSpec(NamedTuple):
     prompt: PromptStyle = "examples"
     rewrite: RewriteMode = "always"
     fusion: Fusion = "rewrite"
-    draws: bool = False  # several rewrites in addition to the greedy one
+    finds: Finds = "one"
     medoid: bool = False  # of several rewrites only the one that is most like the others
+    typed: bool = True  # what was typed may be part of a mixture
     by: By = "text"  # the picture that a row refers to is an image
     cut: bool = False  # a query that is longer than the encoder reads is searched in parts
 
@@ -46,11 +49,23 @@ SYSTEMS = {
     "frozen": SystemSpec("frozen model, examples in the prompt", "frozen"),
     "tuned": SystemSpec("the adapter", "tuned", "adapter"),
     "auto": SystemSpec(
-        "the adapter where the gate asks for it", "tuned", "adapter", rewrite="auto", fusion="auto"
+        "the adapter where the gate asks for it", "tuned", "adapter", rewrite="auto", fusion="auto",
+        finds="best",
     ),
     "always": SystemSpec(
-        "the adapter; its rewrite is searched together with the query if the gate would keep that",
-        "tuned", "adapter", fusion="auto",
+        "the adapter for every query, as served", "tuned", "adapter", fusion="auto", finds="best"
+    ),
+    "mixture": SystemSpec(
+        "the adapter's most probable rewrites in a mixture, without the query", "tuned", "adapter",
+        fusion="mixture", finds="best", typed=False,
+    ),
+    "drawn-mixture": SystemSpec(
+        "rewrites drawn from the adapter in a mixture, without the query", "tuned", "adapter",
+        fusion="mixture", finds="drawn", typed=False,
+    ),
+    "frozen-mixture": SystemSpec(
+        "the frozen model's most probable rewrites in a mixture, without the query", "frozen",
+        fusion="mixture", finds="best", typed=False,
     ),
     "frozen+image": SystemSpec(
         "mean vector of the reference picture and the frozen model's rewrite", "frozen",
@@ -67,20 +82,16 @@ SYSTEMS = {
         "mean vector of the query and the adapter's rewrite", "tuned", "adapter", fusion="mean"
     ),
     "n-best-rrf": SystemSpec(
-        "several rewrites of the adapter, by reciprocal rank", "tuned", "adapter", draws=True
-    ),
-    "self-consistency": SystemSpec(
-        "mean vector of several rewrites of the adapter", "tuned", "adapter",
-        fusion="self-consistency", draws=True,
+        "several rewrites of the adapter, by reciprocal rank", "tuned", "adapter", finds="drawn"
     ),
     "n-best-medoid": SystemSpec(
         "of several rewrites of the adapter the one that is most like the others", "tuned",
-        "adapter", draws=True, medoid=True,
+        "adapter", finds="drawn", medoid=True,
     ),
     "hyde": SystemSpec("the frozen model describes the picture", "frozen", "describe"),
     "multi-query": SystemSpec(
         "the query and several rewrites of the frozen model, by reciprocal rank", "frozen",
-        fusion="rrf", draws=True,
+        fusion="rrf", finds="drawn",
     ),
     "oracle": SystemSpec("a perfect English query, where the data has one", "oracle"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from models.common.progress import track
-from models.rewriter.protocol import Prompt, Rewriter, Sampling
+from models.rewriter.protocol import Completion, Prompt, Rewriter, Sampling
 from models.rewriter.tasks import Task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from training.data.rows import Row
@@ -24,6 +24,7 @@ class Samples(NamedTuple):
     greedy: str
     drawn: tuple[str, ...]
     seconds: float = 0.0  # engine time per query, with the whole chunk running at once
+    best: tuple[Completion, ...] = ()  # the most probable answers, if these were asked for
 
 
 NO_SAMPLES = Samples("", ())  # of a row that was never sampled
@@ -31,7 +32,10 @@ NO_SAMPLES = Samples("", ())  # of a row that was never sampled
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """One greedy answer and ``count`` sampled ones for each row."""
+    """One greedy answer and ``count`` sampled ones for each row.
+
+    With temperature 0, the ``count`` most probable ones instead, or as few as have the coverage.
+    """
 
     tasks: Mapping[str, Task]  # the prompts, by the rows' tasks
     rows: Sequence[Row]
@@ -39,6 +43,17 @@ class SamplingRequest:
     temperature: float
     path: Path  # JSON lines; keeps what is done, so that an interrupted request continues
     minutes: float | None = None  # rows left after this time get no samples; 0: read the file only
+    coverage: float = 1.0
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.count, self.temperature, self.coverage)
+
+    def has_all(self, samples: Samples) -> bool:
+        """Whether nothing is left to sample for a row."""
+        if self.sampling.finds_several:
+            return bool(samples.best)
+        return len(samples.drawn) == self.count
 
     def key(self, row: Row) -> str:
         """Identifies the prompt of a row in the file."""
@@ -92,7 +107,7 @@ async def sample_rewrites(
         start: gives the rewriter, which stays open; called only if something is left to do.
     """
     kept = _read(request.path)
-    done = {key: samples for key, samples in kept.items() if len(samples.drawn) == request.count}
+    done = {key: samples for key, samples in kept.items() if request.has_all(samples)}
     left = [row for row in request.rows if request.key(row) not in done]
     if left and request.minutes != 0:
         done |= await _sample_all(start(), request, left)
@@ -147,11 +162,14 @@ async def _sample_chunk(
 
 async def _sample(rewriter: Rewriter, request: SamplingRequest, row: Row) -> Samples:
     prompt = Prompt(request.tasks[row.task], row.asked)
-    (greedy,) = await rewriter.complete(prompt, Sampling())
+    if request.sampling.finds_several:
+        best = (await rewriter.complete(prompt, request.sampling)).answers
+        return Samples(best[0].text, (), best=tuple(best))
+    ((greedy,), _) = await rewriter.complete(prompt, Sampling())
     if not request.count:
-        return Samples(greedy, ())
-    drawn = await rewriter.complete(prompt, Sampling(request.count, request.temperature))
-    return Samples(greedy, tuple(drawn))
+        return Samples(greedy.text, ())
+    drawn = (await rewriter.complete(prompt, request.sampling)).answers
+    return Samples(greedy.text, tuple(answer.text for answer in drawn))
 
 
 def _read(path: Path) -> dict[str, Samples]:
@@ -159,8 +177,9 @@ def _read(path: Path) -> dict[str, Samples]:
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                key, greedy, drawn, *seconds = json.loads(line)
+                key, greedy, drawn, seconds, *best = json.loads(line)
             except ValueError:
-                continue  # an incomplete line: its query is sampled again
-            done[key] = Samples(greedy, tuple(drawn), *seconds)
+                continue  # an incomplete line, or an old one: its query is sampled again
+            answers = tuple(Completion(*answer) for found in best for answer in found)
+            done[key] = Samples(greedy, tuple(drawn), seconds, answers)
     return done

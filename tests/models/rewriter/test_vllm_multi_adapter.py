@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from models.common.errors import InputError
-from models.rewriter.protocol import Prompt, RewriterDown, Sampling
+from models.rewriter.protocol import Completions, Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import LONG
 from models.rewriter.vllm_multi_adapter import SharedEngine
+from tests.support.completions import completions
 
 
 class FakeEngine:
@@ -33,8 +34,8 @@ class FakeEngine:
     async def detach(self) -> None:
         self.root.detached.append(self.adapter)
 
-    async def complete(self, *_: object) -> list[str]:
-        return [str(self.adapter)]
+    async def complete(self, *_: object) -> Completions:
+        return completions(str(self.adapter))
 
     async def check(self) -> None:
         if self.root.dead:
@@ -71,7 +72,7 @@ async def test_all_share_one_engine_and_the_last_ends_it(
     )
     (engine,) = started
     assert [slot.adapter for slot in (base, one, two)] == [None, "one", "two"]
-    assert await two.complete(Prompt(LONG, "x"), Sampling()) == ["two"]
+    assert await two.complete(Prompt(LONG, "x"), Sampling()) == completions("two")
     await one.close()
     assert engine.detached == ["one"]
     await base.close()

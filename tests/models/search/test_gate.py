@@ -44,7 +44,7 @@ def test_other_languages_are_rewritten(query: str) -> None:
 def test_what_the_encoder_would_cut_is_rewritten() -> None:
     gate_input = GateInput(TextLength(122, 77), 0.9, KNOWN)
     decision = decide("the red apple " * 40, gate_input, Gate())
-    assert decision == (True, "longer than the 77 tokens that the encoder reads")
+    assert decision == (True, "longer than the 77 tokens that the encoder reads", "long")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ def test_searches_of_every_fusion() -> None:
     assert searches_for("rewrite", typed, both) == rewrites
     assert searches_for("rrf", typed, both) == [typed, *rewrites]
     assert searches_for("mean", typed, both) == [Search("mean", ("q", "a", "b"))]
-    assert searches_for("self-consistency", typed, both) == [Search("mean", ("a", "b"))]
-    assert searches_for("self-consistency", typed, [("a",)]) == rewrites[:1]
     assert searches_for("rewrite", typed, [("q",)]) == [typed]  # the query again
     for fusion in get_args(Fusion):
         assert searches_for(fusion, typed, []) == [typed]

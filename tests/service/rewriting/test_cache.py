@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
+from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import COMPOSED, MULTILINGUAL
 from models.rewriter.vision import SEEN
 from service.monitoring.metrics import Metrics
-from service.rewriting.cache import RewriteCache, RewriteKey
+from service.rewriting.cache import RewriteCache, RewriteKey, Written
 from tests.support.app import FakeRewriter
 
 GERMAN = "ein rotes Bild"
@@ -63,6 +64,9 @@ async def test_none_is_kept_where_that_is_asked_for(start, rewriter: FakeRewrite
     assert len(rewriter.calls) == 2
 
 
+A = Written([Rewrite("a", 0.5)])
+
+
 def key(query: str) -> RewriteKey:
     return RewriteKey.of(None, Prompt(MULTILINGUAL, query), Sampling())
 
@@ -71,18 +75,18 @@ async def test_one_who_leaves_does_not_stop_another() -> None:
     cache = RewriteCache(10, Metrics())
     ended: list[str] = []
 
-    async def write() -> list[str]:
+    async def write() -> Written:
         try:
             await asyncio.sleep(0.1)
         except asyncio.CancelledError:
             ended.append("cancelled")
             raise
-        return ["a"]
+        return A
 
     one, two = (asyncio.create_task(cache.get(key("one"), write)) for _ in range(2))
     await asyncio.sleep(0.01)
     one.cancel()
-    assert await two == ["a"]
+    assert await two == A
     three = asyncio.create_task(cache.get(key("other"), write))
     await asyncio.sleep(0.01)
     three.cancel()
@@ -90,19 +94,19 @@ async def test_one_who_leaves_does_not_stop_another() -> None:
         await three
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
-    assert await cache.get(key("other"), write) == ["a"]
+    assert await cache.get(key("other"), write) == A
 
 
 async def test_the_least_used_is_given_up() -> None:
     cache = RewriteCache(2, Metrics())
     written: list[str] = []
 
-    async def write(query: str) -> list[str]:
+    async def write(query: str) -> Written:
         written.append(query)
-        return [query]
+        return Written([Rewrite(query)])
 
     for query in ("a", "b", "a", "c", "a", "b"):
-        assert await cache.get(key(query), partial(write, query)) == [query]
+        assert await cache.get(key(query), partial(write, query)) == Written([Rewrite(query)])
     assert written == ["a", "b", "c", "b"]
 
 
@@ -117,3 +121,16 @@ def test_what_is_asked_of_a_seen_picture_is_told_apart_to_its_end() -> None:
     keys.add(RewriteKey.of(None, prompts[0]._replace(picture=b"other"), Sampling()))
     keys.add(RewriteKey.of(None, prompts[0]._replace(picture=None), Sampling()))
     assert len(keys) == 4
+
+
+async def test_what_is_incomplete_is_not_kept() -> None:
+    cache = RewriteCache(10, Metrics())
+    calls: list[Written] = []
+
+    async def write() -> Written:
+        calls.append(Written(A.rewrites, unfinished=0 if calls else 3))
+        return calls[-1]
+
+    for unfinished in (3, 0, 0):
+        assert (await cache.get(key("one"), write)).unfinished == unfinished
+    assert len(calls) == 2

@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 
 from models.common.errors import InputError
 from models.rewriter.protocol import Prompt, Sampling
+from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import LONG, MULTILINGUAL
 from service.monitoring.metrics import Metrics
 from service.rewriting import redis_cache as redis_store
-from service.rewriting.cache import RewriteCache, RewriteKey
+from service.rewriting.cache import RewriteCache, RewriteKey, Written
 from service.rewriting.redis_cache import RedisStore
 from tests.support.app import FakeRewriter
 
@@ -70,18 +71,22 @@ async def inspect(running: RunningRedis) -> AsyncIterator[Any]:
     await client.aclose()
 
 
-async def put(store: RedisStore, key: RewriteKey, texts: list[str]) -> None:
-    store.put(key, texts)
+def rewrites(*texts: str) -> list[Rewrite]:
+    return [Rewrite(text, 0.5) for text in texts]
+
+
+async def put(store: RedisStore, key: RewriteKey, *texts: str) -> None:
+    store.put(key, rewrites(*texts))
     await asyncio.gather(*store._putting)
 
 
 @needs_redis
 async def test_a_rewrite_outlasts_the_server(running: RunningRedis, inspect: Any) -> None:
     writer, reader = (RedisStore(running.url, 60, "gemma 1") for _ in range(2))
-    await put(writer, KEY, ["a dog", "雪"])
-    assert await reader.get(KEY) == ["a dog", "雪"]
+    await put(writer, KEY, "a dog", "雪")
+    assert await reader.get(KEY) == rewrites("a dog", "雪")
     (name,) = await inspect.keys("*")
-    assert json.loads(await inspect.get(name)) == ["a dog", "雪"]
+    assert json.loads(await inspect.get(name)) == [["a dog", 0.5], ["雪", 0.5]]
     assert 0 < await inspect.ttl(name) <= 60
     assert "Hund" not in name
     await asyncio.gather(writer.close(), reader.close())
@@ -92,7 +97,7 @@ async def test_whatever_a_rewrite_hangs_on_is_in_its_key(
     running: RunningRedis, inspect: Any
 ) -> None:
     store = RedisStore(running.url, 60, "gemma 1")
-    await put(store, KEY, ["a dog"])
+    await put(store, KEY, "a dog")
     prompt = Prompt(MULTILINGUAL, "ein Hund")
     others = [
         RewriteKey.of("long-multilingual-1", prompt, Sampling()),
@@ -103,11 +108,12 @@ async def test_whatever_a_rewrite_hangs_on_is_in_its_key(
         RewriteKey.of(KEY.adapter, Prompt(MULTILINGUAL, "ein Hund", b"picture"), Sampling()),
         RewriteKey.of(KEY.adapter, prompt, Sampling(n=2)),
         RewriteKey.of(KEY.adapter, prompt, Sampling(temperature=1.0)),
+        RewriteKey.of(KEY.adapter, prompt, Sampling(coverage=0.5)),
         KEY._replace(task="another parser"),
     ]
     assert [await store.get(key) for key in others] == [None] * len(others)
     same = Prompt(MULTILINGUAL, "  ein \n Hund ")
-    assert await store.get(RewriteKey.of(KEY.adapter, same, Sampling())) == ["a dog"]
+    assert await store.get(RewriteKey.of(KEY.adapter, same, Sampling())) == rewrites("a dog")
     other_model = RedisStore(running.url, 60, "gemma 2")
     assert await other_model.get(KEY) is None
     await asyncio.gather(store.close(), other_model.close())
@@ -135,8 +141,8 @@ async def test_a_crowd_is_answered(
     keys = [KEY._replace(prompt=str(number)) for number in range(256)]
     cache = RewriteCache(1000, Metrics(), store)
 
-    async def write() -> list[str]:
-        return ["a dog"]
+    async def write() -> Written:
+        return Written(rewrites("a dog"))
 
     await asyncio.gather(*(cache.get(key, write) for key in keys))
     await asyncio.gather(*store._putting)
@@ -155,7 +161,7 @@ async def test_a_redis_that_hangs_delays_nobody_twice(
     caplog.set_level(logging.INFO, "grape")
     monkeypatch.setattr(redis_store, "RETRY_AFTER_S", 0.3)
     store = RedisStore(running.url, 60, "gemma 1")
-    await put(store, KEY, ["a dog"])
+    await put(store, KEY, "a dog")
     running.process.send_signal(signal.SIGSTOP)
     try:
         started = time.perf_counter()
@@ -175,7 +181,7 @@ async def test_a_redis_that_hangs_delays_nobody_twice(
     finally:
         running.process.send_signal(signal.SIGCONT)
     await asyncio.sleep(0.35)
-    assert await store.get(KEY) == ["a dog"]
+    assert await store.get(KEY) == rewrites("a dog")
     assert "Redis answers again" in caplog.records[-1].message
     await store.close()
 

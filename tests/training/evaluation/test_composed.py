@@ -14,6 +14,7 @@ from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.pictures import read_picture
 from models.retriever.types import Vectors
+from models.search.fusion import Fusing
 from tests.support.benchmark_folders import CIRR_CAPTIONS, write
 from tests.support.vectors import unit_vectors
 from training.data.benchmarks import cirr, load
@@ -74,7 +75,7 @@ def test_ranks_lists_and_groups_are_those_of_a_plain_computation(
         left_out.append(drawn[count : count + int(rng.integers(0, 2))])
         groups.append([drawn[0], *drawn[count + 1 : count + 5]])
     questions = [
-        Question(vectors, "rrf", right, out, group)
+        Question(vectors, Fusing("rrf", 0.05), right, out, group)
         for vectors, right, out, group in zip(queries, targets, left_out, groups, strict=True)
     ]
     found = retrieve(Corpus.of(pictures), questions)
@@ -108,7 +109,7 @@ def test_equal_scores_count_against_in_the_group_too() -> None:
     corpus = Corpus.of(np.repeat(unit_vectors(1), 9, axis=0))
     for searches in (1, 2):
         query = np.repeat(unit_vectors(1), searches, axis=0)
-        found = retrieve(corpus, [Question(query, "rrf", [3], [0], [1, 2, 3, 4, 5])])
+        found = retrieve(corpus, [Question(query, Fusing("rrf", 0.05), [3], [0], [1, 2, 3, 4, 5])])
         assert found.ranks.tolist() == [8]
         assert found.subset_ranks == [5]
 

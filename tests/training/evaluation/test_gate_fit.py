@@ -78,7 +78,7 @@ def test_what_a_gate_does_is_counted() -> None:
         [
             GateSignals(None, True, 0.5),
             GateSignals(None, True, 0.0),
-            GateSignals("why", False, 0.9),
+            GateSignals("foreign", False, 0.9),
         ],
         english=np.array([True, True, False]),
         direct=np.array([True, True, False]),

@@ -10,14 +10,16 @@ from datasets import Dataset
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import OnText, Prompt, Sampling
+from models.rewriter.protocol import Completion, Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import choose_task
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from models.search.options import Fusion, RewriteMode
 from tests.support.app import COLOURS, FakeRewriter
+from tests.support.completions import completions
 from tests.support.loopback import listening
 from training.data.rows import Row
-from training.evaluation.bench import Bench
+from training.evaluation.bench import Bench, Fitted
 from training.evaluation.gallery import Gallery
 from training.evaluation.mteb import ServedModel
 from training.evaluation.settings import EvalSettings
@@ -38,9 +40,13 @@ class Writes(FakeRewriter):
     """As many of a query's rewrites as are wanted."""
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
-        return [f" {text}" for text in written(prompt.query)] or ["?"]
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
+        return completions(*(f" {text}" for text in written(prompt.query) or ["?"]))
 
 
 def written(query: str) -> list[str]:
@@ -62,15 +68,18 @@ def evaluated(
 ) -> dict[str, list[str]]:
     def samples(self: Bench, spec: SystemSpec, rows: list[Row]) -> dict[Row, Samples]:
         answers = {row: written(row.query) or ["?"] for row in rows}
-        return {row: Samples(texts[0], tuple(texts[1:])) for row, texts in answers.items()}
+        return {
+            row: Samples(texts[0], (), best=tuple(map(Completion, texts)))
+            for row, texts in answers.items()
+        }
 
     monkeypatch.setattr(Bench, "_samples", samples)
     monkeypatch.setattr(Bench, "_tokens", lambda *_: (0, 0))
     rewrite, fusion = options
     rows = [Row(query=q, targets=("blue.png",), task=choose_task(q).name) for q in REWRITES]
     with Engine() as engine:
-        bench = Bench(EvalSettings(work=work), rows, None, None, Gate(), engine)
-        spec = SystemSpec("as served", "tuned", rewrite=rewrite, fusion=fusion, draws=True)
+        bench = Bench(EvalSettings(work=work), rows, None, None, Fitted(Gate(), Mixture()), engine)
+        spec = SystemSpec("as served", "tuned", rewrite=rewrite, fusion=fusion, finds="best")
         found = bench._measure(spec, Gallery(encoder, index, "cpu"))
     return {
         row.query: [index.ids[position] for position in top]

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.retriever.types import Hit, Vectors
-from models.search.fusion import fuse
+from models.retriever.types import Scored, Vectors
+from models.search.fusion import Fusing, fuse
 from models.search.options import Fusion
 from tests.support.vectors import DIM, unit_vectors
 from training.evaluation.metrics import per_query
 from training.evaluation.retrieval import Found, Question, medoid, retrieve
 from training.rewards.ranking import Corpus
+
+TAU = 0.05
 
 
 def found_by(
@@ -26,7 +28,7 @@ def found_by(
     """What each query's vectors ``[searches, dim]`` find."""
     left_out = left_out or [()] * len(queries)
     questions = [
-        Question(vectors, fusion, right, out)
+        Question(vectors, Fusing(fusion, TAU), right, out)
         for vectors, right, out in zip(queries, targets, left_out, strict=True)
     ]
     return retrieve(Corpus.of(pictures), questions)
@@ -64,8 +66,8 @@ def test_fused_lists_are_those_that_serving_fuses(seed: int) -> None:
     lists = []
     for vector in query:
         scores = pictures @ vector
-        lists.append([Hit(int(p), float(scores[p])) for p in np.argsort(-scores)])
-    served = fuse(lists, 30)
+        lists.append(Scored(np.arange(30), scores))
+    served = fuse(lists, Fusing("rrf", TAU), 30)
     scores = {hit.position: hit.score for hit in served}
     assert [scores[p] for p in found.top[0]] == pytest.approx([hit.score for hit in served])
     before = sum(score >= scores[0] - 1e-12 for p, score in scores.items() if p != 0)
@@ -84,9 +86,9 @@ def test_lists_in_turns_are_those_that_serving_makes(seed: int, most: int) -> No
         lists = []
         for vector in group:
             scores = pictures @ vector
-            order = [p for p in np.argsort(-scores) if p not in left_out[query]]
-            lists.append([Hit(int(p), float(scores[p])) for p in order])
-        served = [hit.position for hit in fuse(lists, 30, "interleave")]
+            kept = np.array([p for p in range(30) if p not in left_out[query]])
+            lists.append(Scored(kept, scores[kept]))
+        served = [hit.position for hit in fuse(lists, Fusing("interleave", TAU), 30)]
         assert found.top[query] == served
         assert found.ranks[query] == 1 + served.index(query)
 

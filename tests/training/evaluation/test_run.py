@@ -147,7 +147,7 @@ def test_every_system_has_its_own_prompt() -> None:
     prompts = {
         name: tasks_of(spec.prompt, None)["multilingual"].prompt("q")
         for name, spec in SYSTEMS.items()
-        if spec.model == "frozen" and not spec.draws and spec.by == "text"
+        if spec.model == "frozen" and spec.finds == "one" and spec.by == "text"
     }
     assert len(set(prompts.values())) == len(prompts) == 3
 

@@ -8,8 +8,9 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import OnText, Prompt, Sampling
+from models.rewriter.protocol import Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import MULTILINGUAL, TASKS
+from tests.support.completions import completions
 from training import pipeline
 from training.data.rows import Row
 from training.rewards.ranking import Corpus
@@ -98,12 +99,16 @@ class Counting:
         self._fails_after = fails_after
 
     async def complete(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
-    ) -> list[str]:
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        within_s: float | None = None,
+    ) -> Completions:
         self.asked += 1
         if self.asked > self._fails_after:
             raise RuntimeError("the power went out")
-        return [f" {prompt.query} {n}" for n in range(sampling.n)]
+        return completions(*(f" {prompt.query} {n}" for n in range(sampling.n)))
 
     async def check(self) -> None: ...
 

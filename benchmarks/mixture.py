@@ -1,0 +1,164 @@
+"""What more rewrites gain, and what they cost: R@10 against time, served with the demo.
+
+    python -m benchmarks.mixture [--write]
+
+One run starts a server without a cache of rewrites and asks it for held-out queries (names in 13
+languages and English descriptions), searched with 1 to 16 rewrites and with ``n: auto``, by 1, 8
+and 32 clients that each wait for their answer. ``--write`` puts the table and the plot into
+docs/mixture.md and docs/mixture.png.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import numpy as np
+
+from benchmarks.pages import DOCS, write_between
+from benchmarks.serve import CLIENTS, Load, closed_loop
+from tests.support.grape_server import Server
+from training.data.demo.names_and_descriptions import demo_rows
+from training.data.rows import Row
+
+COUNTS: tuple[int | str, ...] = (1, 2, 4, 8, 16, "auto")
+QUERIES = 320  # enough for R@10 within five points
+TIMED = {1: 48, 8: 160, 32: QUERIES}  # of them, where recall is known from another run
+PAGE = DOCS / "mixture.md"
+PLOT = DOCS / "mixture.png"
+HEAD = (
+    "| rewrites | clients | p50 ms | p95 ms | queries per second | rewrites found | R@10 |",
+    "|---|--:|--:|--:|--:|--:|--:|",
+)
+
+
+class Cell(NamedTuple):
+    """One number of rewrites, asked for by a number of clients."""
+
+    n: int | str
+    clients: int
+    load: Load
+    found: float  # rewrites per query, mean
+    recall: float  # R@10
+
+
+def queries() -> list[Row]:
+    """Held-out names and descriptions, shuffled."""
+    rows = [row for row in demo_rows() if row.split == "test"]
+    order = np.random.default_rng(0).permutation(len(rows))[:QUERIES]
+    return [rows[place] for place in order]
+
+
+async def cell(server: Server, rows: Sequence[Row], n: int | str, clients: int) -> Cell:
+    """Asks for each query once."""
+    by_query = {row.query: row for row in rows}
+    hits: dict[str, bool] = {}
+    counts: list[int] = []
+
+    async with aiohttp.ClientSession(server.url) as session:
+
+        async def ask(text: str) -> None:
+            body = {"query": text, "rewrite": "always", "n": n, "k": 10}
+            async with session.post("/search", json=body) as response:
+                answer = json.loads(await response.read())
+                assert response.status == 200, answer
+            found = {hit["id"] for hit in answer["hits"]}
+            hits[text] = not found.isdisjoint(by_query[text].targets)
+            counts.append(len(answer["rewrite"]["probabilities"]))
+
+        load = await closed_loop(ask, list(by_query), clients)
+    return Cell(n, clients, load, float(np.mean(counts)), float(np.mean(list(hits.values()))))
+
+
+async def measure() -> list[Cell]:
+    """Every number of rewrites with every number of clients; R@10 on all queries."""
+    rows = queries()
+    server = Server(Path(tempfile.mkdtemp()) / "log", "--rewrite-cache", "0")
+    cells: list[Cell] = []
+    try:
+        server.wait_until_ready()
+        await cell(server, rows[:32], "auto", 8)  # warm-up
+        for n in COUNTS:
+            for clients in reversed(CLIENTS):
+                # Recall depends on the load with `auto` alone.
+                some = rows if n == "auto" else rows[: TIMED[clients]]
+                measured = await cell(server, some, n, clients)
+                if n != "auto" and clients != max(CLIENTS):
+                    measured = measured._replace(recall=cells[-1].recall)
+                cells.append(measured)
+                print(line(measured), flush=True)
+    finally:
+        server.stop()
+    return cells
+
+
+def line(measured: Cell) -> str:
+    """One line of the table."""
+    load = measured.load
+    times = f"{load.percentile_ms(50):.0f} | {load.percentile_ms(95):.0f} | {load.rate:.1f}"
+    return (
+        f"| {measured.n} | {measured.clients} | {times} | {measured.found:.1f} "
+        f"| {measured.recall:.3f} |"
+    )
+
+
+def plot(cells: Sequence[Cell]) -> None:
+    """R@10 against latency and against queries per second, one line for each number of clients."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for clients in CLIENTS:
+        own = [measured for measured in cells if measured.clients == clients]
+        fixed = [measured for measured in own if measured.n != "auto"]
+        (auto,) = (measured for measured in own if measured.n == "auto")
+        for axes, at in ((left, _latency), (right, _rate)):
+            (drawn,) = axes.plot(
+                [at(measured) for measured in fixed],
+                [measured.recall for measured in fixed],
+                marker="o",
+                label=f"{clients} client" + "s" * (clients > 1),
+            )
+            axes.plot([at(auto)], [auto.recall], "*", markersize=14, color=drawn.get_color())
+            for measured in fixed:
+                axes.annotate(
+                    str(measured.n),
+                    (at(measured), measured.recall),
+                    textcoords="offset points",
+                    xytext=(4, -11),
+                    fontsize=7,
+                )
+    left.set(xlabel="median latency, ms", ylabel="R@10", xscale="log")
+    right.set(xlabel="queries per second", xscale="log")
+    left.legend(title="star: n auto", fontsize=8, title_fontsize=8)
+    figure.tight_layout()
+    figure.savefig(PLOT, dpi=130)
+
+
+def _latency(measured: Cell) -> float:
+    return measured.load.percentile_ms(50)
+
+
+def _rate(measured: Cell) -> float:
+    return measured.load.rate
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write table and plot into docs/")
+    arguments = parser.parse_args()
+    cells = asyncio.run(measure())
+    if arguments.write:
+        write_between(PAGE, "curve", "\n".join([*HEAD, *map(line, cells)]))
+        plot(cells)
+
+
+if __name__ == "__main__":
+    main()
