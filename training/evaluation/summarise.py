@@ -7,6 +7,7 @@ import numpy as np
 
 from training.data.rows import Row
 from training.evaluation.bench import Measured
+from training.evaluation.calibration import calibration
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import SHORT_ENGLISH
 from training.evaluation.results import Comparison, Loss, Query, System
@@ -48,6 +49,8 @@ def system(
     for other in ("direct", "frozen"):
         if other in metrics and other != name and not (name == "direct" and other == "frozen"):
             comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
+    scores = [p for p in found.first_probability if p is not None]
+    known = len(scores) == len(ranks)
     return System(
         name=name,
         about=spec.about,
@@ -57,6 +60,8 @@ def system(
         subset_ranks=found.subset_ranks,
         target_similarity=found.target_similarity,
         random_similarity=found.random_similarity,
+        first_probability=scores if known else None,
+        calibration=calibration(scores, found.ranks) if known else None,
         metrics={
             part: {metric: estimate(*where.values(values)) for metric, values in mine.items()}
             for part, where in slices.items()
