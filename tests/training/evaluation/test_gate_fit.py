@@ -120,7 +120,7 @@ def test_a_report_tells_what_the_gate_keeps() -> None:
     german = [described(Row(query="Gitarre", targets=("a",), language="de"), True)] * 4
     ranks = {
         "direct": [1] * 5 + [50, 50, 50, 1],
-        "tuned": [1] * 5 + [1, 1, 1, 1],
+        "always": [1] * 5 + [1, 1, 1, 1],
         "auto": [1] * 5 + [1, 1, 50, 1],
     }
     measured = {name: SimpleNamespace(ranks=found) for name, found in ranks.items()}
