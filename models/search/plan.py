@@ -22,6 +22,8 @@ from models.search.options import Fusion, RewriteMode
 from models.search.query import Query, as_typed, prompts_for, task_of
 from models.search.searches import Search, rewrite_searches, searches_for
 
+CONFIDENT = 0.5  # the least probability of a first hit that is more likely right than wrong
+
 Result = TypeVar("Result")
 
 
@@ -275,4 +277,4 @@ def _mixture(
 
 def is_confident(plan: Plan, score: float) -> bool:
     """Whether the first hit is more likely right than wrong, given its score."""
-    return plan.how.fusion != "rrf" and score >= 0.5
+    return plan.how.fusion != "rrf" and score >= CONFIDENT

@@ -1,5 +1,6 @@
 """`grape eval --fit-gate`: the scores above which `rewrite: auto` keeps a query as typed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,19 +9,18 @@ import numpy.typing as npt
 
 from models.common import paths
 from models.common.errors import InputError
-from models.retriever.manifest import read_manifest
 from models.search.gate import GATE_JSON, Gate, GateSignals, read_signals
 from training.evaluation.gallery import Gallery
-from training.evaluation.queries import SHORT_ENGLISH, asked_rows
+from training.evaluation.queries import SHORT_ENGLISH
 from training.evaluation.results import Results
-from training.evaluation.run import evaluate
+from training.evaluation.run import evaluation_of, measure
 from training.evaluation.settings import EvalSettings
-from training.rewards.scorer import load_retriever
 
 SPLIT = "validation"
 _PLAIN = np.linspace(0, 0.3, 31)
 _OTHER = np.linspace(0, 1, 41)
 _SKIPPED = 0.9  # minimum share of plain English that skips the language model
+_REWRITES_ALL = Gate(plain=1, other=1)
 
 Flags = npt.NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ class Labelled(NamedTuple):
     signals: list[GateSignals]
     english: Flags  # plain English names, which the encoder was trained on
     direct: Flags  # whether the right picture is among the first ten as typed
-    tuned: Flags  # the same for the rewrite
+    rewritten: Flags  # the same if the query is rewritten
 
 
 class GateScore(NamedTuple):
@@ -46,22 +46,25 @@ class GateScore(NamedTuple):
 
 
 def fit_gate(settings: EvalSettings) -> str:
-    """Measures ``direct`` and ``tuned`` on the validation split and saves the best gate.
+    """Finds the best gate on the validation split and saves it.
+
+    Every query is measured as it is served if the gate keeps it, and if the gate has it rewritten.
 
     Raises:
         InputError: the index has no known scores, or the split has one kind of queries only.
     """
-    asked = settings.model_copy(update={"split": SPLIT, "systems": ["direct", "tuned"]})
-    if not read_manifest(asked.index or paths.index_dir()).known_scores:
+    asked = settings.model_copy(update={"split": SPLIT, "systems": ["direct", "auto"]})
+    evaluation = evaluation_of(asked)
+    retriever = evaluation.retriever
+    if not retriever.index.manifest.known_scores:
         raise InputError("The index has no scores of known queries: build it with --known-queries.")
-    rows, _ = asked_rows(asked)
-    if len({row.language == "en" and row.task == "multilingual" for row in rows}) < 2:
+    if len({row.language == "en" and row.task == "multilingual" for row in evaluation.rows}) < 2:
         raise InputError(
             f"Fitting a gate needs plain English and other queries; the split {SPLIT!r} has only "
             "one kind."
         )
-    results = evaluate(asked)
-    retriever = load_retriever(asked)
+    all_rewritten = evaluation.fitted._replace(gate=_REWRITES_ALL)
+    results = measure(replace(evaluation, fitted=all_rewritten))
     gallery = Gallery(retriever.encoder, retriever.index, asked.encoder_device)
     labelled = _labelled(results, gallery)
     fitted, score = best_gate(labelled)
@@ -100,14 +103,14 @@ def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
 def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
     """How the gate would perform on these queries."""
     rewritten = _rewritten(labelled.signals, gate)
-    hit = np.where(rewritten, labelled.tuned, labelled.direct)
+    hit = np.where(rewritten, labelled.rewritten, labelled.direct)
     english, other = labelled.english, ~labelled.english
     return GateScore(
         hits=float(hit[english].mean() + hit[other].mean()) / 2,
         skipped=float(1 - rewritten[english].mean()),
         english=float(hit[english].mean()),
         english_direct=float(labelled.direct[english].mean()),
-        gain=float(labelled.tuned[other].mean() - labelled.direct[other].mean()),
+        gain=float(labelled.rewritten[other].mean() - labelled.direct[other].mean()),
         kept=float(hit[other].mean() - labelled.direct[other].mean()),
     )
 
@@ -131,7 +134,7 @@ def _labelled(results: Results, gallery: Gallery) -> Labelled:
         ],
         english=np.array([SHORT_ENGLISH in query.slices for query in results.queries]),
         direct=ranks["direct"] <= 10,
-        tuned=ranks["tuned"] <= 10,
+        rewritten=ranks["auto"] <= 10,
     )
 
 

@@ -1,24 +1,27 @@
 """`grape eval --fit-mixture`: tau and the weights of a mixture, fitted on the split 'validation'.
 
 tau is the one with the greatest likelihood, the mean of log p(right pictures | query): p is then as
-good as a probability can be. The weight of the query as typed is chosen for each kind of query by
-R@10, which it changes most; the likelihood decides between equal ones.
+good as a probability can be. A weight is the one with the best R@10, which it changes most; the
+likelihood decides between equal ones. The query as typed has a weight for each kind of query, the
+reference of a picture to be changed has one of its own. What the data has too few queries for stays
+as it is served.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from models.common import paths
+from models.common.errors import InputError
 from models.common.files import write_file
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Kind
 from models.search.mixture import MIXTURE_JSON, Mixture
 from training.evaluation.bench import Bench, Fitted, Measured
 from training.evaluation.gallery import Gallery
-from training.evaluation.queries import asked_rows
 from training.evaluation.run import Evaluation, evaluation_of
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SYSTEMS
@@ -27,81 +30,106 @@ from training.stages.sampling import Engine
 
 SPLIT = "validation"
 TAUS = (0.01, 0.0133, 0.02, 0.0266, 0.035, 0.05, 0.07, 0.1)
-WEIGHTS = (0.0, 0.1, 0.25, 0.5)
-_ENOUGH = 20  # queries of a kind; with fewer the default stays
+TYPED = (0.0, 0.1, 0.25, 0.5)  # weights of the query as typed
+REFERENCE = (0.0, 0.1, 0.2, 0.35, 0.5)
+_ENOUGH = 20  # queries of a kind; with fewer its weight stays
 _LEAST = 1e-12  # probability, so that one lost picture does not decide
 
 Measure = Callable[[Mixture], Measured]
+Flags = npt.NDArray[np.bool_]
 
 
 def fit_mixture(settings: EvalSettings) -> str:
     """Fits a mixture to the index, the encoder and the adapter, and saves it.
 
-    It is saved in the adapter's folder; without an adapter, in the index's.
+    It is saved in the adapter's folder; without an adapter, in the index's. All queries are
+    rewritten, also those that the gate would keep.
 
     Raises:
-        InputError: there are no queries to fit on, or a part cannot be used.
+        InputError: there are too few queries to fit on, or a part cannot be used.
     """
     asked = settings.model_copy(update={"split": SPLIT, "systems": ["always"]})
-    rows, _ = asked_rows(asked)
-    evaluation = evaluation_of(asked, rows)
-    retriever = evaluation.retriever
+    evaluation = evaluation_of(asked)
+    retriever, served = evaluation.retriever, evaluation.fitted.mixture
     gallery = Gallery(retriever.encoder, retriever.index, asked.encoder_device)
     with Engine() as engine:
-        measure = _measure(evaluation, gallery, engine)
+
+        def measure(mixture: Mixture) -> Measured:
+            return _bench(evaluation, mixture, engine).measured(SYSTEMS["always"], gallery)
+
         kinds = _kinds(evaluation, gallery, engine)
-        fitted = best_mixture(measure, kinds)
-        before, after = measure(Mixture()), measure(fitted)
-    encoder = retriever.encoder.fingerprint.weights_sha256
+        fitted = best_mixture(measure, kinds, served)
+        before, after = measure(served), measure(fitted)
+    data = f"{asked.data}, split {SPLIT}: {len(kinds)} queries in a gallery of "
+    data += f"{len(retriever.index):,} pictures"
     fitted = fitted.model_copy(
         update={
-            "encoder_weights_sha256": encoder,
-            "fitted_on": f"{asked.data}, split {SPLIT}: {len(rows)} queries in a gallery of "
-            f"{len(retriever.index):,} pictures",
+            "encoder_weights_sha256": retriever.encoder.fingerprint.weights_sha256,
+            "fitted_on": _fitted_on(data, kinds, served),
         }
     )
     path = _folder(asked) / MIXTURE_JSON
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
+    tau = fitted.temperature(retriever.encoder.temperature)
     return (
-        f"{path}: tau {fitted.tau:g}. On the validation split, R@10 of rewriting every query is "
-        f"{_recall(after).mean():.3f} (without the fit {_recall(before).mean():.3f}), and the mean "
+        f"{path}: tau {tau:.3g}. On the validation split, R@10 of rewriting every query is "
+        f"{_recall(after).mean():.3f} (before the fit {_recall(before).mean():.3f}), and the mean "
         f"log probability of the right picture {_likelihood(after).mean():.3f} "
         f"({_likelihood(before).mean():.3f})."
     )
 
 
-def best_mixture(measure: Measure, kinds: Sequence[Kind]) -> Mixture:
-    """The best tau, then the best weight of the query as typed for each kind of query.
+def best_mixture(measure: Measure, kinds: Sequence[Kind | None], served: Mixture) -> Mixture:
+    """The best tau, then the best weights.
 
     Args:
         measure: what a mixture finds for each query.
-        kinds: of each query.
+        kinds: of each query; None for a picture to be changed.
+        served: the mixture that is served now.
+
+    Raises:
+        InputError: there are too few queries.
     """
-    by_tau = {tau: measure(Mixture(tau=tau)) for tau in TAUS}
-    tau = max(by_tau, key=lambda tau: _likelihood(by_tau[tau]).mean())
-    default = Mixture(tau=tau)
-    by_weight = {
-        weight: measure(default.model_copy(update={"typed": dict.fromkeys(get_args(Kind), weight)}))
-        for weight in WEIGHTS
+    changes = np.array([kind is None for kind in kinds])
+    if max(changes.sum(), (~changes).sum()) < _ENOUGH:
+        raise InputError(f"Fitting a mixture needs at least {_ENOUGH} queries; there are fewer.")
+    fitted = served
+    if (~changes).sum() >= _ENOUGH:
+        fitted = _with_typed(measure, kinds, _with_tau(measure, ~changes, fitted))
+    if changes.sum() >= _ENOUGH:
+        found = {
+            weight: measure(fitted.model_copy(update={"reference": weight})) for weight in REFERENCE
+        }
+        fitted = fitted.model_copy(update={"reference": _best_weight(found, changes)})
+    return fitted
+
+
+def _with_tau(measure: Measure, own: Flags, served: Mixture) -> Mixture:
+    taus = [served.model_copy(update={"tau": tau}) for tau in TAUS]
+    return max(taus, key=lambda mixture: _likelihood(measure(mixture))[own].mean())
+
+
+def _with_typed(measure: Measure, kinds: Sequence[Kind | None], mixture: Mixture) -> Mixture:
+    # The weight of one kind does not matter to another: all are tried at once.
+    found = {
+        weight: measure(mixture.model_copy(update={"typed": dict.fromkeys(get_args(Kind), weight)}))
+        for weight in TYPED
     }
-    typed = dict(default.typed)
+    typed = dict(mixture.typed)
     for kind in get_args(Kind):
         own = np.array([other == kind for other in kinds])
-        if own.sum() < _ENOUGH:
-            continue
-        scores = {
-            weight: (_recall(found)[own].mean().round(4), _likelihood(found)[own].mean())
-            for weight, found in by_weight.items()
-        }
-        typed[kind] = max(scores, key=scores.__getitem__)
-    return default.model_copy(update={"typed": typed})
+        if own.sum() >= _ENOUGH:
+            typed[kind] = _best_weight(found, own)
+    return mixture.model_copy(update={"typed": typed})
 
 
-def _measure(evaluation: Evaluation, gallery: Gallery, engine: Engine) -> Measure:
-    def measure(mixture: Mixture) -> Measured:
-        return _bench(evaluation, mixture, engine).measured(SYSTEMS["always"], gallery)
-
-    return measure
+def _best_weight(found: Mapping[float, Measured], own: Flags) -> float:
+    """The weight with the best R@10 of some of the queries, and of equal ones the likeliest."""
+    scores = {
+        weight: (int(_recall(measured)[own].sum()), _likelihood(measured)[own].mean())
+        for weight, measured in found.items()
+    }
+    return max(scores, key=scores.__getitem__)
 
 
 def _bench(evaluation: Evaluation, mixture: Mixture, engine: Engine) -> Bench:
@@ -115,8 +143,19 @@ def _bench(evaluation: Evaluation, mixture: Mixture, engine: Engine) -> Bench:
     )
 
 
-def _kinds(evaluation: Evaluation, gallery: Gallery, engine: Engine) -> list[Kind]:
-    return [decision.kind for decision in _bench(evaluation, Mixture(), engine).decisions(gallery)]
+def _kinds(evaluation: Evaluation, gallery: Gallery, engine: Engine) -> list[Kind | None]:
+    decisions = _bench(evaluation, Mixture(), engine).decisions(gallery)
+    return [
+        None if row.task == "composed" else decision.kind
+        for row, decision in zip(evaluation.rows, decisions, strict=True)
+    ]
+
+
+def _fitted_on(data: str, kinds: Sequence[Kind | None], served: Mixture) -> str:
+    """The data, and that of an earlier fit of which a part stays."""
+    texts_and_changes = None in kinds and len(set(kinds)) > 1
+    earlier = [] if texts_and_changes else served.fitted_on.split("; ")
+    return "; ".join(filter(None, dict.fromkeys([*earlier, data])))
 
 
 def _recall(found: Measured) -> Floats:

@@ -54,6 +54,25 @@ class Cost(BaseModel):
     searches: float
 
 
+class Bin(BaseModel):
+    """The queries whose first hits have about the same score."""
+
+    queries: int
+    score: float  # their mean
+    right: float  # share of the first hits that are right
+
+
+class Calibration(BaseModel):
+    """How far the score of a first hit is the probability that it is right."""
+
+    error: float  # expected calibration error, 0 to 1
+    score: float  # mean over all queries
+    right: float  # share of the first hits that are right
+    confident: float  # share of the first hits that the API calls confident
+    right_if_confident: float | None  # None if no hit is
+    bins: list[Bin]  # those with queries, by score
+
+
 class System(BaseModel):
     """One way to search; lists have one entry for each query."""
 
@@ -66,6 +85,9 @@ class System(BaseModel):
     subset_ranks: list[int] | None = Field(None, exclude_if=lambda ranks: ranks is None)
     target_similarity: list[float] | None  # mean cosine of the texts to the best target
     random_similarity: list[float] | None  # ... and to all others; None if lists were fused
+    # p of the first hit. Not in the file if the scores are no probabilities.
+    first_probability: list[float] | None = Field(None, exclude_if=lambda found: found is None)
+    calibration: Calibration | None = Field(None, exclude_if=lambda found: found is None)
     metrics: dict[str, dict[str, Estimate]]  # slice -> metric ("R@10", "MRR@10", ...) -> value
     median_rank: dict[str, float]  # slice -> median
     comparisons: list[Comparison]

@@ -185,7 +185,7 @@ def _reached(scores: Tensor) -> list[Scored]:
     """The first pictures of each search, without those that are left out."""
     found = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
     reached = []
-    for places, cosines in zip(found.indices, found.values, strict=True):
+    for places, cosines in zip(found.indices.cpu(), found.values.cpu(), strict=True):
         kept = torch.isfinite(cosines)
         order = places[kept].argsort()
         reached.append(Scored(places[kept][order].numpy(), cosines[kept][order].numpy()))

@@ -71,19 +71,19 @@ def evaluate(settings: EvalSettings) -> Results:
     Raises:
         InputError: data, index, model or adapter cannot be used.
     """
+    return measure(evaluation_of(settings))
+
+
+def evaluation_of(settings: EvalSettings) -> Evaluation:
+    """Loads the queries, and everything that the systems are made of.
+
+    Raises:
+        InputError: data, index, model or adapter cannot be used.
+    """
     rows, pictures = asked_rows(settings)
     _check_references(settings.systems, rows)
     if pictures and not settings.index:
         settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
-    return measure(evaluation_of(settings, rows))
-
-
-def evaluation_of(settings: EvalSettings, rows: Sequence[Row]) -> Evaluation:
-    """Loads everything that the systems are made of.
-
-    Raises:
-        InputError: index, model or adapter cannot be used.
-    """
     retriever = load_retriever(settings)
     check_targets(rows, retriever.index)
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)

@@ -77,9 +77,14 @@ class SearchedWith:
         """The searches that the server made, and how it fused them."""
         if self.how.fusion != "mixture":
             return searches_for(self.how.fusion, typed, self.rewrites), self.how
-        written = rewrite_searches(typed, self.rewrites)
         known = self.probabilities[:1] if self.parts > 1 else self.probabilities
-        mixture = components(written, known, [Component(typed, self.query_weight)])
+        every = zip(rewrite_searches(typed, self.rewrites), known, strict=True)
+        # The query's weight holds that of a rewrite that repeats it.
+        written = [(search, probability) for search, probability in every if search is not typed]
+        mixture = [Component(typed, self.query_weight)]
+        if written:
+            searches, probabilities = zip(*written, strict=True)
+            mixture = components(searches, probabilities, mixture)
         weights = tuple(weight for _, weight in mixture)
         return [search for search, _ in mixture], self.how._replace(weights=weights)
 

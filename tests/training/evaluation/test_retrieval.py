@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.retriever.types import Scored, Vectors
-from models.search.fusion import Fusing, fuse
+from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.image_index import ImageIndex
+from models.retriever.types import Scored, Vectors, best_places
+from models.search.fusion import FUSED_DEPTH, Fusing, fuse
+from models.search.mixture import mix
 from models.search.options import Fusion
 from tests.support.vectors import DIM, unit_vectors
 from training.evaluation.metrics import per_query
@@ -110,3 +113,75 @@ def test_behind_the_fused_lists_pictures_are_ranked_by_their_best_cosine(seed: i
     found = found_by(pictures, [query], [[target]])
     assert found.ranks.tolist() == [len(fused) + 1 + len(behind) // 2]
     assert not set(found.top[0]) - fused
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(0, 2**31),
+    st.integers(2, 150),
+    st.integers(1, 5),
+    st.sampled_from([0.02, 0.05, 0.2]),
+)
+def test_a_mixture_is_ordered_as_serving_orders_it(
+    seed: int, size: int, searches: int, tau: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    pictures, query = unit_vectors(size, seed), unit_vectors(searches, seed + 1)
+    weights = tuple(rng.dirichlet(np.ones(searches)).tolist())
+    target, out = rng.permutation(size)[:2].tolist()
+    question = Question(query, Fusing("mixture", tau, weights), [target], [out], [target, out, 0])
+    found = retrieve(Corpus.of(pictures), [question])
+    kept = np.array([place for place in range(size) if place != out])
+    cosines = query @ pictures[kept].T
+    served = mix([Scored(kept, row) for row in cosines], weights, tau, size)
+    p = {hit.position: hit.probability for hit in served}
+    # Evaluation lowers the target by a tie, and computes in double precision.
+    assert [p[place] for place in found.top[0]] == pytest.approx(
+        [hit.probability for hit in served[:100]], rel=1e-4
+    )
+    others = np.array([p[place] for place in kept if place != target])
+    worst, best = (1 + int((others >= p[target] * (1 + by)).sum()) for by in (-1e-3, 1e-3))
+    assert best <= found.ranks[0] <= worst
+    assert found.first_probability[0] == pytest.approx(served[0].probability, rel=1e-3)
+    assert found.target_probability[0] == pytest.approx(p[target], rel=1e-3)
+
+
+def test_a_mixture_of_copies_finds_the_right_one_last() -> None:
+    corpus = Corpus.of(np.repeat(unit_vectors(1), 9, axis=0))
+    how = Fusing("mixture", TAU, (0.5, 0.3, 0.2))
+    found = retrieve(corpus, [Question(unit_vectors(3, 5), how, [3], [0], [1, 2, 3, 4, 5])])
+    assert found.ranks.tolist() == [8]
+    assert found.subset_ranks == [5]
+    assert found.top[0][-1] == 3
+    assert 0 not in found.top[0]
+    assert found.target_probability[0] == pytest.approx(1 / 8, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperatures", [1, 2])
+def test_the_best_hundred_hits_of_each_rewrite_find_what_all_find(
+    encoder: ClipEncoder, demo_index: ImageIndex, temperatures: int
+) -> None:
+    """Large indexes score no more; on the demo's gallery it makes no difference to R@10."""
+    rng = np.random.default_rng(0)
+    tau = temperatures * encoder.temperature
+    names = [record["names"]["en"] for record in demo_index.metadata]
+    vectors, pictures = encoder.encode_texts(names), demo_index.vectors()
+    hits: dict[int, list[bool]] = {most: [] for most in (len(names), FUSED_DEPTH)}
+    for target in range(0, len(names), 8):
+        # The right name is one of eight guesses.
+        query = vectors[[*rng.integers(0, len(names), 7).tolist(), target]]
+        weights = rng.dirichlet(np.ones(8)).tolist()
+        whole = [Scored(np.arange(len(names)), cosines) for cosines in query @ pictures.T]
+        expected = mix(whole, weights, tau, 10)
+        for most, found in hits.items():
+            places = [np.sort(best_places(own.cosines, most)) for own in whole]
+            cut = [
+                Scored(own.positions[best], own.cosines[best])
+                for own, best in zip(whole, places, strict=True)
+            ]
+            ten = mix(cut, weights, tau, 10)
+            found.append(target in {hit.position for hit in ten})
+            assert most < len(names) or ten == expected
+    whole_recall, cut_recall = (float(np.mean(found)) for found in hits.values())
+    assert 0.5 < whole_recall < 1
+    assert cut_recall == pytest.approx(whole_recall, abs=0.005)

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from models.client.wire import SearchedTexts
 from models.common.errors import GrapeError, InputError
 from models.retriever.clip_encoder import ClipEncoder
+from models.search.mixture import Component, components
+from models.search.searches import Search, rewrite_searches
 from tests.support.fake_grape_server import fake_server, refusal
 from training.evaluation import served
-from training.evaluation.served import Served
+from training.evaluation.served import SearchedWith, Served
 
 
 def refused(sentence: str, error_type: str) -> bytes:
@@ -74,3 +77,27 @@ def test_no_server_is_one_sentence(server: SimpleNamespace) -> None:
     server.fake.not_ready = "still loading"
     with pytest.raises(InputError, match=r"is not ready \(still loading\): try again when"):
         Served(server.url)
+
+
+@pytest.mark.parametrize("own", [0.0, 0.25])
+@pytest.mark.parametrize(
+    "rewrites", [{"clock": 0.3, "Uhr": 0.2, "watch": 0.1}, {"clock": 0.3}, {"Uhr": 0.3}]
+)
+def test_a_mixture_has_the_servers_weights(rewrites: dict[str, float], own: float) -> None:
+    """Also where a rewrite repeats the query, and both are one search."""
+    typed = Search("query", ("Uhr",))
+    written = rewrite_searches(typed, [(text,) for text in rewrites])
+    mixture = components(written, list(rewrites.values()), [Component(typed, own)])
+    searched = SearchedWith.of(
+        SearchedTexts(
+            status="rewritten", reason="", texts=list(rewrites), truncated=False, parts=1,
+            probabilities=list(rewrites.values()), clip_tokens=[3] * len(rewrites),
+            fusion="mixture", tau=0.05, adapter=None,
+            query_weight=sum(weight for search, weight in mixture if search is typed),
+        )
+    )  # fmt: skip
+    searches, how = searched.searches(typed)
+    expected = {search.parts: weight for search, weight in mixture}
+    found = {s.parts: w for s, w in zip(searches, how.weights, strict=True) if w}
+    assert found == pytest.approx(expected)
+    assert how.tau == 0.05

@@ -8,7 +8,7 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Completions, OnText, Prompt, Sampling
+from models.rewriter.protocol import Completion, Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import MULTILINGUAL, TASKS
 from tests.support.completions import completions
 from training import pipeline
@@ -132,6 +132,29 @@ async def test_samples_are_kept_and_drawn_once(tmp_path: Path) -> None:
     assert await sample_rewrites(lambda: third, request) == samples
     assert third.asked == 0
     assert json.loads(path.read_text().splitlines()[0])[0].startswith(MULTILINGUAL.hash[:12])
+
+
+async def test_the_most_probable_answers_are_kept_with_their_probabilities(tmp_path: Path) -> None:
+    class Sure(Counting):
+        async def complete(
+            self,
+            prompt: Prompt,
+            sampling: Sampling,
+            on_text: OnText | None = None,
+            within_s: float | None = None,
+        ) -> Completions:
+            assert sampling == Sampling(3, 0.0, 0.7)
+            self.asked += 1
+            return Completions([Completion(" guitar", 0.5), Completion(" drum", 0.25)])
+
+    path = tmp_path / "samples.jsonl"
+    request = SamplingRequest(TASKS, [GUITAR], 3, 0.0, path, coverage=0.7)
+    first, second = Sure(), Sure()
+    samples = await sample_rewrites(lambda: first, request)
+    assert await sample_rewrites(lambda: second, request) == samples
+    assert (first.asked, second.asked) == (1, 0)
+    assert samples[GUITAR].greedy == " guitar"
+    assert samples[GUITAR].best == (Completion(" guitar", 0.5), Completion(" drum", 0.25))
 
 
 async def test_sampling_ends_when_its_time_is_over(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def page(results: Results, drawn: list[plots.Plot]) -> str:
         count=results.slices.get(ALL, len(results.queries)),
         metrics=list(dict.fromkeys(m for s in results.systems for m in s.metrics.get(ALL, {}))),
         best=_best(results),
+        calibrated=[system for system in results.systems if system.calibration],
         against_direct={
             (system.name, one.slice): one
             for system in results.systems

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from training.evaluation.results import ALL, Estimate, Results, System
 
 Painter = Callable[[Figure, "Theme"], None]
-NAMES = ("languages", "cost", "ranks", "similarity")  # file names
+NAMES = ("languages", "cost", "ranks", "similarity", "reliability")  # file names
 _LANGUAGE = "language "  # prefix of the slices of a language
 _WIDTH, _DPI = 6.4, 160
 _MARKERS = "osD^vPX*<>"
@@ -71,7 +71,7 @@ def draw(results: Results, direct: System | None, other: System | None) -> list[
     """The plots for which there are numbers; two of them compare ``other`` with ``direct``."""
     pair = direct, other
     found = _languages(results), _cost(results), _ranks(results, *pair), _similarity(*pair)
-    return [plot for plot in found if plot]
+    return [plot for plot in (*found, _reliability(results)) if plot]
 
 
 def measured(results: Results, system: System, name: str = ALL) -> Estimate | None:
@@ -215,6 +215,34 @@ def _similarity(*systems: System | None) -> Plot | None:
         "similarity", "Similarity to the target and to random pictures",
         f"Histograms of cosine similarity. Means: {'; '.join(means)}.",
         paint, 1.4 + 1.9 * len(parts),
+    )  # fmt: skip
+
+
+def _reliability(results: Results) -> Plot | None:
+    known = {s.name: s.calibration for s in results.systems if s.calibration}
+    if not known:
+        return None
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = _dress(figure.add_subplot(), theme)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+        axes.plot([0, 1], [0, 1], color=theme.quiet, lw=1)
+        for system, colour, marker in theme.of(results):
+            if found := known.get(system.name):
+                scores, right = zip(*((one.score, one.right) for one in found.bins), strict=True)
+                shares = np.array([one.queries for one in found.bins]) / len(system.ranks)
+                axes.plot(scores, right, color=colour, lw=1.2, alpha=0.6)
+                axes.scatter(scores, right, s=12 + 200 * shares, c=colour, marker=marker,
+                             linewidths=0, label=system.name)  # fmt: skip
+        axes.set(xlabel="score of the first hit, mean of a bin", ylabel="share that is right")
+        _legend(figure, axes, theme)
+
+    each = (f"{name} {found.error:.3f}" for name, found in known.items())
+    return _plot(
+        "reliability", "Reliability of the score",
+        "Reliability diagram in ten bins: share of first hits that are right against their score. "
+        f"Expected calibration error: {', '.join(each)}.",
+        paint, 6.4,
     )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from training.evaluation.results import (
 
 
 def as_text(results: Results) -> str:
-    """All metrics over all queries, the main metric by slice, comparisons, and notes."""
+    """All metrics over all queries, the main metric by slice, comparisons, calibration, notes."""
     parts = [f"{results.title}: {results.about}", overall(results), by_slice(results)]
-    return "\n\n".join([*parts, *comparisons(results), "\n".join(results.notes)])
+    parts += [*comparisons(results), *calibrations(results)]
+    return "\n\n".join([*parts, "\n".join(results.notes)])
 
 
 def overall(results: Results) -> str:
@@ -70,6 +71,21 @@ def comparisons(results: Results) -> list[str]:
                     f"{c.wins} wins, {c.ties} ties, {c.losses} losses"
                 )
     return ["\n".join(sentences)] if sentences else []
+
+
+def calibrations(results: Results) -> list[str]:
+    """A row for each system whose scores are probabilities; see :class:`Calibration`."""
+    lines = [
+        "| first hit | calibration error | mean score | right | confident | right if confident |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for system in results.systems:
+        if found := system.calibration:
+            sure = found.right_if_confident
+            cells = [found.error, found.score, found.right, found.confident]
+            numbers = [*(f"{cell:.3f}" for cell in cells), "" if sure is None else f"{sure:.3f}"]
+            lines.append(f"| {system.name} | {' | '.join(numbers)} |")
+    return ["\n".join(lines)] if len(lines) > 2 else []
 
 
 def adapter_summary(results: Results) -> str:

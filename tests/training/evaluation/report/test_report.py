@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.evaluation.calibration import calibration
 from training.evaluation.report.page import p_value, sentence, short, signed, write_report
+from training.evaluation.report.tables import as_text
 from training.evaluation.results import (
     ALL,
     Comparison,
@@ -73,6 +75,15 @@ def results(*systems: System, worst: list[Loss] | None = None) -> Results:
             for text, language in QUERIES
         ],
     )  # fmt: skip
+
+
+def calibrated() -> Results:
+    """The scores of tuned promise too much; direct has none."""
+    scores, ranks = [0.95, 0.85, 0.3, 0.05], [1, 7, 2, 2]
+    tuned = system("tuned", 0.5, ranks).model_copy(
+        update={"first_probability": scores, "calibration": calibration(scores, ranks)}
+    )
+    return results(system("direct", 0.6, [1, 2, 3, 40]), tuned)
 
 
 def losing() -> Results:
@@ -204,6 +215,28 @@ def test_plots_are_pictures_for_light_and_for_dark(folder: Path, page: str) -> N
         corner = np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"))[0, 0]
         assert corner.sum() < 150
     assert len(encoded) == 4
+
+
+def test_scores_are_compared_with_what_is_right(tmp_path: Path) -> None:
+    found = calibration([0.95, 0.95, 0.92, 0.31, 1.0, 0.39], [1, 1, 3, 2, 1, 1])
+    # Two bins: of four queries, three are right at .955; of two, one is right at .35.
+    assert [(one.queries, one.right) for one in found.bins] == [(2, 0.5), (4, 0.75)]
+    assert found.error == pytest.approx((4 * 0.205 + 2 * 0.15) / 6)
+    assert (found.right, found.confident) == pytest.approx((4 / 6, 4 / 6))
+    assert found.right_if_confident == 0.75
+    assert calibration([0.1], [1]).right_if_confident is None
+    assert calibration([0.0, 1.0], [2, 1]).error == 0
+
+    write_report(calibrated(), tmp_path)
+    with Image.open(tmp_path / "reliability.png") as image:
+        assert len(image.getcolors(maxcolors=1 << 24) or []) > 20
+    page = (tmp_path / "report.html").read_text()
+    assert "Expected calibration error: tuned 0.312." in page
+    assert "What the score is worth" in page
+    assert "| tuned | 0.312 | 0.537 | 0.250 | 0.500 | 0.500 |" in as_text(calibrated())
+    read = Results.model_validate_json((tmp_path / "results.json").read_bytes())
+    assert read == calibrated()
+    assert '"calibration"' not in losing().model_dump_json()
 
 
 def test_one_system_alone(tmp_path: Path) -> None:
