@@ -134,7 +134,7 @@ def test_the_help_of_a_client_shows_what_a_client_needs(command: str, own: set[s
 def test_the_help_of_the_server_shows_every_setting() -> None:
     shown = grape("serve", "--help").stdout
     for name in Settings.model_fields:
-        assert re.search(rf"^  --?{name.replace('_', '-')} ", shown, re.M), name
+        assert re.search(rf"^  --?{name.replace('_', '-')}\b", shown, re.M), name
 
 
 @pytest.mark.parametrize("command", ["search", "rewrite"])

@@ -266,7 +266,9 @@ async def test_rewrite_route(client: httpx.AsyncClient) -> None:
         "task": "multilingual",
         "status": "rewritten",
         "reason": "requested",
-        "rewrites": [{"text": "a red square", "clip_tokens": 5, "truncated": False}],
+        "rewrites": [
+            {"text": "a red square", "probability": None, "clip_tokens": 5, "truncated": False}
+        ],
         "parts": 1,
         "adapter": None,
     }
