@@ -14,6 +14,7 @@ export function showDirect(query, hits) {
   byId("rewritten-title").textContent = "Rewriting …";
   byId("rewritten-text").textContent = "";
   byId("why").textContent = "";
+  byId("unsure").hidden = true;
   byId("rewritten-hits").replaceChildren();
   fill(byId("original-hits"), hits, {});
 }
@@ -27,8 +28,8 @@ export function showResult(answer) {
   const rewritten = status === "rewritten";
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
   showTexts(answer, rewritten);
-  const unsure = answer.confident || !answer.hits.length ? "" : " No picture is a sure match.";
-  byId("why").textContent = sentence(reason) + unsure;
+  byId("why").textContent = sentence(reason);
+  byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
   fill(byId("rewritten-hits"), answer.hits, rewritten ? namesOfSearches(answer) : {});
   const length = parts > 1 ? ` The text was split into ${parts} parts.`

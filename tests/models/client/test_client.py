@@ -69,7 +69,7 @@ class Scripted:
         params: Mapping[str, Any] = MappingProxyType({}),
         **options: Any,
     ) -> Any:
-        """``Client.method(*arguments, **params)``, or the same of `AsyncClient`; sleeps are skipped."""
+        """``Client.method(*arguments, **params)``, or the same of `AsyncClient`, without sleeps."""
         transport = httpx.MockTransport(self)
         if kind == "sync":
             self._monkeypatch.setattr(time, "sleep", self.pauses.append)
