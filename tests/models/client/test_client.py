@@ -17,7 +17,6 @@ from PIL import Image
 
 from models.client import AsyncClient, Client, ClientError, retry
 from models.client.wire import ErrorType
-from tests.service.test_commands import grape
 from tests.support.app import COLOURS, FakeRewriter
 from tests.support.loopback import listening
 
@@ -310,19 +309,3 @@ async def test_it_waits_until_an_overload_is_over(  # type: ignore[no-untyped-de
         rewriter.may_answer.set()
         assert (await here.search("b", rewrite="never")).hits  # after its Retry-After
         assert (await first).hits
-
-
-async def test_the_shell_asks_through_it(client: httpx.AsyncClient) -> None:
-    async with listening(client) as url:
-        shown, rewritten, refused = [
-            await asyncio.to_thread(grape, *arguments, "--url", url)
-            for arguments in (
-                ("search", "red", "-k", "2", "--json", "--rewrite", "never"),
-                ("rewrite", "ein rotes Bild"),
-                ("search", "x" * 40_000),
-            )
-        ]
-    assert len(json.loads(shown.stdout)["hits"]) == 2
-    assert rewritten.stdout == "a red square\n"
-    assert refused.returncode == 2
-    assert refused.stderr == "grape search: query: 40,000 characters are more than 32,000.\n"
