@@ -86,6 +86,8 @@ class Rewrite(_Client):
     All settings of `grape serve` are accepted as well; see `grape serve --help`.
     """
 
+    shown = _Client.shown | {"n"}
+
     query: CliPositionalArg[str | None] = Field(
         None, description="a query; without one, standard input is read"
     )
@@ -99,7 +101,8 @@ class Rewrite(_Client):
         queries = [self.query] if self.query else _lines(sys.stdin)
         options = {"task": self.task, "n": self.n, "temperature": self.temperature}
         # In this process, the model is loaded once and takes all queries.
-        at_once = self.max_queries if self.url else len(queries)
+        rewrites = 1 if self.n == "auto" else self.n
+        at_once = max(1, self.max_queries // rewrites) if self.url else len(queries)
         for start in range(0, len(queries), at_once):
             body = {"query": queries[start : start + at_once], **options}
             for result in _ask("/rewrite", body, self)["results"]:

@@ -47,8 +47,17 @@ def overloaded(limit: int) -> ApiError:
     return ApiError(
         429,
         ErrorType.OVERLOADED,
-        f"The server is already working on {limit} queries; try again in a second.",
+        f"The server already has {limit} rewrites in flight; try again in a second.",
         {"Retry-After": "1"},
+    )
+
+
+def too_many_rewrites(rewrites: int, limit: int) -> ApiError:
+    return ApiError(
+        413,
+        ErrorType.TOO_LARGE,
+        f"query: {rewrites:,} rewrites in one request are more than {limit:,}; send fewer queries "
+        "or a smaller n.",
     )
 
 

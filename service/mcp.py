@@ -23,7 +23,7 @@ from models.client import AsyncClient, ClientError
 from models.client.base import SearchParams
 from models.client.wire import RewriteResult, SearchedTexts, SearchHit
 from models.common.progress import say
-from models.search.options import RewriteMode
+from models.search.options import RewriteCount, RewriteMode
 
 SHOWN = 3  # hits returned as images too; each costs the model tokens
 SHOWN_PIXELS = 256
@@ -57,11 +57,21 @@ Like = Annotated[
 ]
 
 
+Rewrites = Annotated[
+    RewriteCount,
+    Field(
+        description="How many rewrites to show, from 1 to 16; 'auto' shows as many as cover most "
+        "of what the query may mean."
+    ),
+]
+
+
 class FoundPictures(BaseModel):
     """The result of `search_images`; metadata values that are lists or tables are left out."""
 
     query: str
     rewrite: SearchedTexts
+    confident: bool = Field(description="whether the first hit is more likely right than wrong")
     hits: list[SearchHit]
 
 
@@ -116,16 +126,21 @@ class _Tools:
         Accepts any language: pass the user's words instead of translating them. Returns the k best
         hits, best first. Each has an id, a url (the picture as WebP; ?size=N sets the longer side
         in pixels) and metadata such as name and file. The first three also follow as small images.
-        `rewrite.texts` is what was really searched for. `rewrite.status` is 'fallback' if the query
-        could not be rewritten. There are hits even when no picture matches, and scores can only be
-        compared within one search: look at the images before you say what was found.
+        `rewrite.texts` is what was really searched for, `rewrite.probabilities` how probable each
+        of these meanings is. `rewrite.status` is 'fallback' if the query could not be rewritten. A
+        hit's score is the probability that it is the picture meant, if one of the collection is;
+        'rewrite 2' in `found_by` means that the second of the texts found it. There are hits even
+        when no picture matches: look at the images before you say what was found, above all if
+        `confident` is false.
         """
         params: SearchParams = {"k": k, "rewrite": rewrite}
         if like:
             params["image_id"] = like
         found = await self._client.search(query, **params)
         hits = [_flat(hit) for hit in found.hits]
-        answer = FoundPictures(query=query, rewrite=found.rewrite, hits=hits)
+        answer = FoundPictures(
+            query=query, rewrite=found.rewrite, confident=found.confident, hits=hits
+        )
         shown = await asyncio.gather(*(_shown(self._client, hit) for hit in hits[:SHOWN]))
         return CallToolResult(
             content=[
@@ -135,14 +150,15 @@ class _Tools:
             structured_content=answer.model_dump(mode="json"),
         )
 
-    async def rewrite_query(self, query: Query) -> RewriteResult:
+    async def rewrite_query(self, query: Query, n: Rewrites = "auto") -> RewriteResult:
         """Shows how a query is rewritten for the image search, without searching.
 
-        Returns `rewrites`, short English texts that would be searched for, with `status`
-        'rewritten'; or with 'fallback' or 'kept' and the reason if the query stays as it is.
-        search_images does this by itself; use this tool to find out why it found what it found.
+        Returns `rewrites`, short English texts that would be searched for, the most probable first,
+        with `status` 'rewritten'; or with 'fallback' or 'kept' and the reason if the query stays as
+        it is. search_images does this by itself; use this tool to find out why it found what it
+        found.
         """
-        return await self._client.rewrite(query)
+        return await self._client.rewrite(query, n=n)
 
 
 class _Server(MCPServer[None]):

@@ -57,9 +57,16 @@ class SearchOptions(NamedTuple):
     @property
     def sampling(self) -> Sampling:
         """Several rewrites are worth their cost only in a mixture."""
+        if self.fusion == "original":
+            return Sampling()
         if self.n != "auto":
             return Sampling(self.n)
         return AUTO if self.fusion in ("auto", "mixture") else Sampling()
+
+    @property
+    def admitted_as(self) -> int:
+        """Rewrites that a query takes at least; `n: auto` goes down to one under load."""
+        return 1 if self.rewrite == "never" or self.n == "auto" else self.sampling.n
 
 
 class Searcher:

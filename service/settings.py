@@ -134,5 +134,8 @@ class Settings(CommandSettings):
         50_000_000, ge=1, description="maximum pixels of a picture in a request"
     )
     max_in_flight: int = Field(
-        256, ge=1, description="maximum queries in flight; the server answers 429 to more"
+        256,
+        ge=1,
+        description="maximum rewrites in flight, where a query with n 8 counts 8, with 'auto' 1; "
+        "the server answers 429 to more",
     )

@@ -25,7 +25,7 @@ from models.client.wire import (
 from models.search.options import Fusion, RewriteCount, RewriteMode
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-BATCH = 64  # queries in one request: the server's default `max_queries`
+BATCH = 64  # rewrites in one request; the server's default `max_queries` allows no more queries
 
 Answer = TypeVar("Answer")
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -37,7 +37,7 @@ class SearchParams(TypedDict, total=False):
     k: int
     rewrite: RewriteMode
     fusion: Fusion
-    n: RewriteCount
+    n: RewriteCount  # rewrites of each query; "auto": one if the model is sure, up to 16 if not
     compare: bool
     image: str  # base64; a query then says how the result should differ from it
     image_id: str  # a picture of the index instead of ``image``
@@ -49,8 +49,8 @@ class RewriteParams(TypedDict, total=False):
 
     task: Literal["auto", "multilingual", "long", "composed"]
     image: str  # base64, for the task ``composed``
-    n: RewriteCount
-    temperature: float
+    n: RewriteCount  # rewrites, the most probable first
+    temperature: float  # 0 finds the most probable rewrites; above 0 they are drawn
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class BaseClient:
             results = self._parsed(response, SearchResults).results
             return [self._with_absolute_urls(result) for result in results]
 
-        for some in _batches(queries, batch):
+        for some in _batches(queries, batch, params.get("n", "auto")):
             yield Call("POST", "/search", read, {"query": some, **params})
 
     def _rewrite(self, query: str, params: RewriteParams) -> Call[RewriteResult]:
@@ -106,7 +106,7 @@ class BaseClient:
         def read(response: httpx.Response) -> list[RewriteResult]:
             return self._parsed(response, RewriteResponse).results
 
-        for some in _batches(queries, batch):
+        for some in _batches(queries, batch, params.get("n", "auto")):
             yield Call("POST", "/rewrite", read, {"query": some, **params})
 
     def _info(self) -> Call[Info]:
@@ -221,6 +221,8 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _batches(queries: Sequence[str], size: int) -> Iterator[list[str]]:
+def _batches(queries: Sequence[str], rewrites: int, n: RewriteCount) -> Iterator[list[str]]:
+    """As many queries at a time as take so many rewrites; with "auto" a query counts as one."""
+    size = rewrites if n == "auto" else max(1, rewrites // n)
     for start in range(0, len(queries), size):
         yield list(queries[start : start + size])

@@ -69,24 +69,36 @@ class Client(BaseClient):
         self._http.close()
 
     def search(self, query: str | None = None, **params: Unpack[SearchParams]) -> SearchResult:
-        """Searches by text, by a picture, or by both."""
+        """Searches by text, by a picture, or by both.
+
+        A hit's ``score`` is the probability that it is the picture looked for; ``confident`` says
+        whether that of the first hit is above a half.
+        """
         return self._send(self._search(query, params))
 
     def search_many(
         self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
-        """Searches for each query, ``batch`` queries in a request; results in the same order."""
+        """Searches for each query; results in the same order.
+
+        Args:
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+        """
         calls = self._search_batches(queries, batch, params)
         return [result for call in calls for result in self._send(call)]
 
     def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
-        """Rewrites a query, even one in plain English."""
+        """Rewrites a query, even one in plain English. Each rewrite has its probability."""
         return self._send(self._rewrite(query, params))
 
     def rewrite_many(
         self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
-        """Rewrites each query, ``batch`` queries in a request; results in the same order."""
+        """Rewrites each query; results in the same order.
+
+        Args:
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+        """
         calls = self._rewrite_batches(queries, batch, params)
         return [result for call in calls for result in self._send(call)]
 
@@ -152,24 +164,36 @@ class AsyncClient(BaseClient):
     async def search(
         self, query: str | None = None, **params: Unpack[SearchParams]
     ) -> SearchResult:
-        """Searches by text, by a picture, or by both."""
+        """Searches by text, by a picture, or by both.
+
+        A hit's ``score`` is the probability that it is the picture looked for; ``confident`` says
+        whether that of the first hit is above a half.
+        """
         return await self._send(self._search(query, params))
 
     async def search_many(
         self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
-        """Searches for each query, ``batch`` queries in a request; results in the same order."""
+        """Searches for each query; results in the same order.
+
+        Args:
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+        """
         calls = self._search_batches(queries, batch, params)
         return [result for call in calls for result in await self._send(call)]
 
     async def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
-        """Rewrites a query, even one in plain English."""
+        """Rewrites a query, even one in plain English. Each rewrite has its probability."""
         return await self._send(self._rewrite(query, params))
 
     async def rewrite_many(
         self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
-        """Rewrites each query, ``batch`` queries in a request; results in the same order."""
+        """Rewrites each query; results in the same order.
+
+        Args:
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+        """
         calls = self._rewrite_batches(queries, batch, params)
         return [result for call in calls for result in await self._send(call)]
 

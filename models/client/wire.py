@@ -99,7 +99,8 @@ class SearchHit(BaseModel):
     metadata: dict[str, Any]
     found_by: list[str] = Field(
         description="the searches that found it: 'query', 'words', 'picture', 'picture + query', "
-        "'rewrite 1', ..., or 'mean'; in a mixture, the one that gave most"
+        "'rewrite 1' (the first of `rewrite.texts`), ..., or 'mean'; in a mixture, the one that "
+        "gave most"
     )
 
 

@@ -97,4 +97,5 @@ def _first_reason(error: ValidationError, command: type[CommandSettings]) -> str
         return f"There is no setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
     if first["type"] == "missing":
         return f"{name} is missing; `--help` says what it is."
-    return f"--{name.replace('_', '-')}: {first['msg']}."
+    dashes = "-" if len(name) == 1 else "--"
+    return f"{dashes}{name.replace('_', '-')}: {first['msg']}."

@@ -43,7 +43,7 @@ class Alternatives:
     most: int  # branches to follow
     coverage: float  # no more of them once they and the greedy answer have this probability
     passed: list[Branch] = field(default_factory=list)
-    _followed: int = 0
+    _followed: set[Branch] = field(default_factory=set)
 
     def certain(self, greedy: float, finished: bool) -> Iterator[Branch]:
         """The branches that are to be followed from now on.
@@ -53,15 +53,16 @@ class Alternatives:
             finished: it is the whole answer, which passes no other branch.
         """
         left = 0.0 if finished else greedy
+        before = greedy
         self.passed.sort(key=lambda branch: (-branch.probability, branch.tokens))
-        for place in range(self._followed, min(self.most, len(self.passed))):
-            branch = self.passed[place]
-            better_to_come = math.floor(left / branch.probability) if branch.probability else 0
-            before = sum(other.probability for other in self.passed[:place])
-            if place + better_to_come >= self.most or greedy + before >= self.coverage:
+        for place, branch in enumerate(self.passed[: self.most]):
+            better_to_come = math.floor(left / branch.probability)
+            if place + better_to_come >= self.most or before >= self.coverage:
                 return
-            self._followed += 1
-            yield branch
+            before += branch.probability
+            if branch not in self._followed:
+                self._followed.add(branch)
+                yield branch
 
 
 @dataclass
@@ -120,8 +121,9 @@ class BranchSearch:
         """The branches that leave the greedy answer after these tokens."""
         for token, considered in top.items():
             ended = token in self.ends or STOP in (considered.decoded_token or "")
-            if considered.rank != 1 and (tokens or not ended):
-                yield Branch(math.exp(logprob + considered.logprob), (*tokens, token), ended)
+            probability = math.exp(logprob + considered.logprob)
+            if considered.rank != 1 and probability and (tokens or not ended):
+                yield Branch(probability, (*tokens, token), ended)
 
     async def _followed(self, branch: Branch) -> Completion:
         """A branch, finished greedily."""
@@ -133,4 +135,7 @@ class BranchSearch:
         return Completion(self.decode(tokens), math.exp(logprob))
 
     def _write(self, answer: Coroutine[Any, Any, Completion]) -> None:
-        self._writing.append(asyncio.create_task(answer))
+        task = asyncio.create_task(answer)
+        # Where the engine dies, every answer fails, and one of the errors is enough.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._writing.append(task)

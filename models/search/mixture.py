@@ -27,7 +27,7 @@ from models.search.gate import Kind
 from models.search.searches import Search
 
 MIXTURE_JSON = "mixture.json"
-_TEMPERATURES = 2.0  # of the encoder, in tau without a fit; docs/decisions/search.md
+_TEMPERATURES = 2.0  # of the encoder, in tau without a fit; docs/decisions/search-and-gate.md
 
 # Without a fit. What the encoder knows as typed loses little if half of the weight stays with it;
 # what it cannot read has no part.

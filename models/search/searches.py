@@ -86,10 +86,16 @@ def searches_for(
 
 
 def rewrite_searches(typed: Search, rewrites: Sequence[tuple[str, ...]]) -> list[Search]:
-    """One search for each rewrite; one that repeats what was typed is that search."""
+    """One search for each rewrite; one that repeats what was typed is that search.
+
+    It is called by the place of its first text among all texts, as the answer lists them.
+    """
+    texts = list(dict.fromkeys(text for rewrite in rewrites for text in rewrite))
     return [
-        typed if _same_text(typed, rewrite) else Search(f"rewrite {number}", rewrite)
-        for number, rewrite in enumerate(rewrites, start=1)
+        typed
+        if _same_text(typed, rewrite)
+        else Search(f"rewrite {texts.index(rewrite[0]) + 1}", rewrite)
+        for rewrite in rewrites
     ]
 
 

@@ -65,7 +65,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
         if isinstance(body.query, list):
             raise _invalid("query: events answer a single query, not a list")
         return _search_as_events(request, queries[0], options)
-    with service.admit(len(queries)):
+    with service.admit(len(queries) * options.admitted_as):
         if isinstance(body.query, list):
             return await _search_all(request, queries, options)
         return await _search_one(request, queries[0], options)
@@ -83,7 +83,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     task = None if body.task in ("auto", "composed") else TASKS[body.task]
     queries = [Query(text, reference, task) for text in _checked(body.query, service)]
     sampling = AUTO if body.n == "auto" else Sampling(body.n, body.temperature)
-    with service.admit(len(queries)):
+    with service.admit(len(queries) * (1 if body.n == "auto" else body.n)):
         results = await unless_gone(
             request,
             _all([searcher.rewrite(query, sampling) for query in queries]),
@@ -142,7 +142,7 @@ def _search_as_events(request: Request, query: Query, options: SearchOptions) ->
     return event_stream(
         request,
         search,
-        service.admit(1),
+        service.admit(options.admitted_as),
         lambda result: result.model_dump_json(exclude=_hidden(options)),
     )
 

@@ -26,15 +26,19 @@ class ServiceGauges(Collector):
         service = self._service
         retriever = _loaded(lambda: service.retriever)
         rewriters = _loaded(lambda: service.rewriters)
-        yield _gauge("grape_in_flight_queries", "Queries in flight", service.in_flight)
+        yield _gauge(
+            "grape_in_flight_queries",
+            "Queries in flight; one with n 8 counts 8, one with n auto counts 1",
+            service.in_flight,
+        )
         yield _gauge(
             "grape_in_flight_limit",
-            "Queries in flight above which more are refused",
+            "grape_in_flight_queries above which more are refused",
             service.settings.max_in_flight,
         )
         depth = GaugeMetricFamily(
             "grape_queue_depth",
-            "Searches waiting for the encoder, and rewrites being written",
+            "Searches waiting for the encoder, and queries whose rewrites are being written",
             labels=["queue"],
         )
         depth.add_metric(["encoder"], retriever.waiting if retriever else 0)

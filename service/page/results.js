@@ -14,6 +14,7 @@ export function showDirect(query, hits) {
   byId("rewritten-title").textContent = "Rewriting …";
   byId("rewritten-text").textContent = "";
   byId("why").textContent = "";
+  byId("unsure").hidden = true;
   byId("rewritten-hits").replaceChildren();
   fill(byId("original-hits"), hits, {});
 }
@@ -27,8 +28,8 @@ export function showResult(answer) {
   const rewritten = status === "rewritten";
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
   showTexts(answer, rewritten);
-  const unsure = answer.confident || !answer.hits.length ? "" : " No picture is a sure match.";
-  byId("why").textContent = sentence(reason) + unsure;
+  byId("why").textContent = sentence(reason);
+  byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
   fill(byId("rewritten-hits"), answer.hits, rewritten ? namesOfSearches(answer) : {});
   const length = parts > 1 ? ` The text was split into ${parts} parts.`
@@ -48,25 +49,33 @@ function showTexts(answer, rewritten) {
   shown.textContent = rewritten ? "" : answer.query ?? "";
   if (!rewritten) return;
   const items = texts.map((text, place) => {
-    const item = span("rewrite", text);
+    const item = document.createElement("li");
     item.dir = "auto";
+    item.textContent = text;
     const probability = probabilities[place];
-    if (probability !== null) item.append(span("probability", percent(probability)));
+    if (probability !== null) item.append(" ", span("probability", percent(probability)));
     return item;
   });
-  shown.append(...items.slice(0, FIRST));
+  shown.append(listOf(items.slice(0, FIRST)));
   if (items.length <= FIRST) return;
   const rest = document.createElement("details");
   const summary = document.createElement("summary");
   summary.textContent = `${items.length - FIRST} more`;
-  rest.append(summary, ...items.slice(FIRST));
+  rest.append(summary, listOf(items.slice(FIRST)));
   shown.append(rest);
+}
+
+function listOf(items) {
+  const list = document.createElement("ul");
+  list.className = "rewrites";
+  list.append(...items);
+  return list;
 }
 
 // What "rewrite 1" and so on searched for. The parts of a long query are one search.
 function namesOfSearches({ rewrite: { texts, parts } }) {
   if (parts > 1) return {};
-  return Object.fromEntries(texts.map((text, place) => [`rewrite ${place + 1}`, text]));
+  return Object.fromEntries(texts.map((text, place) => [`rewrite ${place + 1}`, `“${text}”`]));
 }
 
 export function showFailure(problem) {
@@ -83,7 +92,7 @@ function ms(value) {
 }
 
 function percent(share) {
-  return share >= 0.1 ? `${Math.round(share * 100)} %` : `${(share * 100).toFixed(1)} %`;
+  return share >= 0.1 ? `${Math.round(share * 100)}%` : `${(share * 100).toFixed(1)}%`;
 }
 
 // `names`: what a search is called, if not as the server calls it.
@@ -100,7 +109,7 @@ function fill(list, hits, names) {
     }
     const score = span("score", percent(hit.score));
     score.title = `probability that this is the picture; cosine ${hit.cosine.toFixed(3)}`;
-    const source = span("source", hit.found_by.map((search) => names[search] ?? search).join(" + "));
+    const source = span("source", `by ${hit.found_by.map((search) => names[search] ?? search).join(" + ")}`);
     source.dir = "auto";
     // Names are set as textContent, so they are never parsed as markup.
     item.append(span("name", name), score, source, more(hit, name));

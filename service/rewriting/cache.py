@@ -79,7 +79,7 @@ class RewriteCache:
 
     @property
     def under_way(self) -> int:
-        """Number of rewrites in progress."""
+        """Number of prompts whose rewrites are being written."""
         return len(self._flights) + self._unshared
 
     async def get(self, key: RewriteKey, write: Write) -> Written:

@@ -175,7 +175,8 @@ class RewriterHost:
             PictureError,
         ) as error:  # the image file may have changed
             return Rewritten([], f"the rewriter failed: {error}", "failed")
-        late = f"{unfinished} rewrites took longer than {enough_s:g} s" if unfinished else ""
+        many = f"{unfinished} rewrite{'s' if unfinished > 1 else ''}"
+        late = f"{many} took longer than {enough_s:g} s" if unfinished else ""
         return Rewritten(rewrites, late, adapter=self.adapter)
 
     def _within_load(self, prompt: Prompt, sampling: Sampling) -> Sampling:

@@ -12,7 +12,7 @@ from models.rewriter.vllm_engine import import_engine_ahead
 from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
 from models.search.mixture import Mixture
-from service.errors import ApiError, overloaded
+from service.errors import ApiError, overloaded, too_many_rewrites
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
@@ -154,23 +154,29 @@ class Service:
             ready=loaded and rewriter.ready, rewriter=rewriter, encoder=store, index=store
         )
 
-    def admit(self, queries: int) -> "_Admitted":
-        """Counts queries while they are processed. Refuses with 429 above the limit."""
-        if self._in_flight + queries > self.settings.max_in_flight:
-            raise overloaded(self.settings.max_in_flight)
-        return _Admitted(self, queries)
+    def admit(self, rewrites: int) -> "_Admitted":
+        """Counts rewrites while they are in flight; a query counts as one at least.
+
+        Refuses with 429 above the limit, and with 413 what will never fit.
+        """
+        limit = self.settings.max_in_flight
+        if rewrites > limit:
+            raise too_many_rewrites(rewrites, limit)
+        if self._in_flight + rewrites > limit:
+            raise overloaded(limit)
+        return _Admitted(self, rewrites)
 
     @property
     def in_flight(self) -> int:
-        """Queries that are being processed."""
+        """Rewrites that the requests being processed may need; at least one for each query."""
         return self._in_flight
 
     @property
     def rewrites_under_way(self) -> int:
         return self._cache.under_way
 
-    def count(self, queries: int) -> None:
-        self._in_flight += queries
+    def count(self, rewrites: int) -> None:
+        self._in_flight += rewrites
 
     def _loading(self) -> str:
         return str(self.failed) if self.failed else "still loading"
@@ -195,15 +201,15 @@ class Service:
 
 
 class _Admitted:
-    def __init__(self, service: Service, queries: int) -> None:
+    def __init__(self, service: Service, rewrites: int) -> None:
         self._service = service
-        self._queries = queries
+        self._rewrites = rewrites
 
     def __enter__(self) -> None:
-        self._service.count(self._queries)
+        self._service.count(self._rewrites)
 
     def __exit__(self, *_: object) -> None:
-        self._service.count(-self._queries)
+        self._service.count(-self._rewrites)
 
 
 def _unavailable(sentence: str) -> ApiError:

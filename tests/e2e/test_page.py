@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.support.browser import find
 from tests.support.grape_server import Server
@@ -74,6 +74,43 @@ def test_examples_and_the_address(page: Page) -> None:
     expect(page.get_by_role("heading", name="Not rewritten")).to_be_visible(timeout=20_000)
     page.go_back()
     expect(page.locator("#original-text")).to_have_text("caballo", timeout=20_000)
+
+
+def test_each_rewrite_has_its_probability_and_a_hit_names_the_one_that_found_it(
+    page: Page,
+) -> None:
+    page.goto("/?q=Geschenk")
+    expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
+    shown = page.locator("#rewritten-text li").all_inner_texts()
+    texts, shares = zip(*(line.rsplit(" ", 1) for line in shown if line), strict=True)
+    found = [float(share.removesuffix("%")) for share in shares]
+    assert found == sorted(found, reverse=True)
+    assert 0 < sum(found) <= 101
+    assert len(found) <= 4  # the others are folded away
+    if (more := page.locator("#rewritten-text summary")).count():
+        more.click()
+        lines = page.locator("#rewritten-text li").all_inner_texts()
+        assert more.inner_text() == f"{len(lines) - 4} more"
+        texts = tuple(line.rsplit(" ", 1)[0] for line in lines)
+    named = {f"by “{text}”" for text in texts} | {"by query"}
+    assert set(page.locator("#rewritten-hits .source").all_inner_texts()) <= named
+    scores = page.locator("#rewritten-hits .score").all_inner_texts()
+    assert all(re.fullmatch(r"\d+(\.\d)?%", score) for score in scores)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_hint_says_when_no_picture_is_sure(page: Page, sure: bool) -> None:
+    def answer(route: Route) -> None:
+        told = route.fetch()
+        before, _, data = told.text().strip().rpartition("data: ")
+        result = json.dumps(json.loads(data) | {"confident": sure})
+        route.fulfill(response=told, body=f"{before}data: {result}\n\n")
+
+    page.route("**/search", answer)
+    page.goto("/?q=red+heart&rewrite=never")
+    expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
+    expect(page.locator("#unsure")).to_be_visible(visible=not sure)
+    page.unroute("**/search")
 
 
 def test_keyboard_alone(page: Page) -> None:
@@ -177,7 +214,8 @@ def test_a_hit_is_where_the_next_search_starts(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
     expect(page.locator("#why")).to_have_text("A picture to be changed: red heart.")
-    expect(page.locator("#rewritten-hits .source").first).to_have_text("rewrite 1")
+    wrote = page.locator("#rewritten-text li").first.inner_text().rpartition(" ")[0]
+    expect(page.locator("#rewritten-hits .source").first).to_have_text(f"by “{wrote}”")
     assert "like=2764" in page.url
     # The address contains the whole search.
     page.reload()

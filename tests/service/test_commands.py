@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.commands import Search
+from models.common.settings import config_file
+from service.commands import Rewrite, Search
 from service.settings import Settings
 from tests.support.grape_server import GRAPE
 
@@ -30,8 +31,13 @@ def grape(*arguments: str | Path, **variables: str) -> subprocess.CompletedProce
         (["serch"], "grape: there is no command 'serch'; did you mean `grape search`?"),
         (["index"], "usage: grape COMMAND"),
         (["search"], "query"),
-        (["search", "x", "-k", "0"], "grape search: --k: Input should be greater than"),
-        (["search", "x", "-k", "many"], "--k"),
+        (["search", "x", "-k", "0"], "grape search: -k: Input should be greater than"),
+        (["search", "x", "-k", "many"], "search: -k: Input"),
+        (
+            ["search", "x", "-n", "17"],
+            "-n: Input should be 'auto' or a whole number from 1 to 16.",
+        ),
+        (["rewrite", "x", "-n", "some"], "-n: Input should be 'auto' or a whole number from 1"),
         (["serve", "--no-such-flag"], "no-such-flag"),
         (["serve", "--port", "99999"], "grape serve: --port: Input should be less than"),
         (["serve", "--config", "/no/such.yaml"], "There is no settings file /no/such.yaml."),
@@ -56,6 +62,22 @@ def test_a_flag_of_another_name_has_the_prefix_in_its_variable(
     monkeypatch.setenv("GRAPE_K", "7")
     told = Search(query="x")
     assert (told.as_json, told.k) == (True, 7)
+
+
+@pytest.mark.parametrize(("given", "n"), [(None, "auto"), ("auto", "auto"), ("4", 4)])
+def test_the_number_of_rewrites_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, n: object
+) -> None:
+    assert Rewrite(query="x").n == 1  # one rewrite a line, unless more are asked for
+    if given:
+        monkeypatch.setenv("GRAPE_N", given)
+        assert Rewrite(query="x").n == n
+    assert Search(query="x").n == Settings().n == n
+    (tmp_path / "grape.yaml").write_text(f"n: {given or 'auto'}\n")
+    monkeypatch.delenv("GRAPE_N", raising=False)
+    reading = config_file.set(tmp_path / "grape.yaml")
+    assert Search(query="x").n == n
+    config_file.reset(reading)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +117,7 @@ def test_a_missing_module_of_our_own_is_a_bug_with_a_traceback() -> None:
 @pytest.mark.parametrize(
     ("command", "own"),
     [
-        ("search", {"--image", "-k", "--rewrite", "--fusion"}),
+        ("search", {"--image", "-k", "--rewrite", "--fusion", "-n"}),
         ("rewrite", {"--task", "-n", "--temperature"}),
     ],
 )
@@ -112,7 +134,7 @@ def test_the_help_of_a_client_shows_what_a_client_needs(command: str, own: set[s
 def test_the_help_of_the_server_shows_every_setting() -> None:
     shown = grape("serve", "--help").stdout
     for name in Settings.model_fields:
-        assert f"  --{name.replace('_', '-')}" in shown
+        assert re.search(rf"^  --?{name.replace('_', '-')}\b", shown, re.M), name
 
 
 @pytest.mark.parametrize("command", ["search", "rewrite"])

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import math
+from collections import defaultdict
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import Completions, Prompt
 from models.rewriter.tasks import COMPOSED, composed_query, parse_rewrite
+from models.search.mixture import Mixture
 from tests.models.retriever.test_pictures import png_of_size
 from tests.support.app import FakeRewriter, Start
 from tests.support.completions import completions
@@ -47,7 +50,7 @@ async def test_a_picture_of_the_index_finds_the_others(client: httpx.AsyncClient
     assert all(hit.found_by == ["picture"] for hit in result.hits)
     whole = await search(client, image_id="red.png", with_reference=True, k=2)
     assert whole.hits[0].id == "red.png"
-    assert whole.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert whole.hits[0].cosine == pytest.approx(1, abs=1e-5)
     assert len((await search(client, image_id="red.png", k=2)).hits) == 2
 
 
@@ -73,9 +76,16 @@ async def test_words_beside_a_picture_say_what_changes(
     alone = await search(client, query="a blue square", rewrite="never", k=5)
     rewrite = [hit for hit in alone.hits if hit.id != "red.png"]
     like = (await search(client, image_id="red.png")).hits
-    assert result.rewrite.fusion == "interleave"
-    assert in_turns(rewrite, like) == [(hit.id, hit.score) for hit in result.hits]
-    assert result.hits[0].found_by == ["rewrite 1", "picture"]
+    assert result.rewrite.fusion == "mixture"
+    share = Mixture().reference
+    expected = mixed({1 - share: rewrite, share: like}, result.rewrite.tau)
+    assert {hit.id: hit.score for hit in result.hits} == pytest.approx(expected, abs=1e-4)
+    assert [hit.id for hit in result.hits] == sorted(expected, key=lambda name: -expected[name])
+    assert result.hits[0].found_by == ["rewrite 1"]
+    asked = {"image_id": "red.png", "query": "aber blau", "fusion": "interleave"}
+    turns = await search(client, **asked)
+    assert in_turns(rewrite, like) == [(hit.id, hit.cosine) for hit in turns.hits]
+    assert turns.hits[0].found_by == ["rewrite 1", "picture"]
     only = await search(client, image_id="red.png", query="aber blau", fusion="rewrite")
     assert [hit.id for hit in only.hits] == [hit.id for hit in rewrite]
     assert result.original_hits
@@ -88,15 +98,25 @@ async def test_words_beside_a_picture_say_what_changes(
     assert fused.hits[0].found_by == ["picture + query", "rewrite 1"]
 
 
+def mixed(found: dict[float, list[SearchHit]], tau: float) -> dict[str, float]:
+    """Every picture's probability, given what each search found, by its weight."""
+    total: dict[str, float] = defaultdict(float)
+    for weight, hits in found.items():
+        shares = {hit.id: math.exp(hit.cosine / tau) for hit in hits}
+        for name, share in shares.items():
+            total[name] += weight * share / sum(shares.values())
+    return total
+
+
 def in_turns(one: list[SearchHit], other: list[SearchHit]) -> list[tuple[str, float]]:
     pairs = [hit for pair in zip(one, other, strict=True) for hit in pair]
     taken: dict[str, float] = {}
     for hit in pairs:
-        taken.setdefault(hit.id, hit.score)
+        taken.setdefault(hit.id, hit.cosine)
     return list(taken.items())
 
 
-async def test_english_words_are_searched_in_turns_with_their_rewrite(
+async def test_english_words_are_searched_with_their_rewrite(
     client: httpx.AsyncClient, rewriter: FakeRewriter
 ) -> None:
     # Which leaves the change out.
@@ -110,11 +130,15 @@ async def test_english_words_are_searched_in_turns_with_their_rewrite(
          if hit.id != "red.png"]
         for text in result.rewrite.texts
     ]  # fmt: skip
-    assert in_turns(*lists) == [(hit.id, hit.score) for hit in result.hits]
-    first = await search(client, image_id="red.png", query=change, k=1)
+    share = Mixture().reference
+    expected = mixed({1 - share: lists[0], share: lists[1]}, result.rewrite.tau)
+    assert {hit.id: hit.score for hit in result.hits} == pytest.approx(expected, abs=1e-4)
+    turns = await search(client, image_id="red.png", query=change, k=4, fusion="interleave")
+    assert in_turns(*lists) == [(hit.id, hit.cosine) for hit in turns.hits]
+    first = await search(client, image_id="red.png", query=change, k=1, fusion="interleave")
     assert [hit.id for hit in first.hits] == [lists[0][0].id]
     # Words that the encoder does not know as a query are left to the rewrite.
-    unknown = await search(client, image_id="red.png", query="blue")
+    unknown = await search(client, image_id="red.png", query="blue", fusion="interleave")
     assert unknown.rewrite.texts == ["a green square"]
     assert {source for hit in unknown.hits for source in hit.found_by} == {"rewrite 1", "picture"}
 
@@ -131,7 +155,8 @@ async def test_english_words_join_a_rewrite_that_leaves_them_out(
     nearest = max(pictures, key=lambda colour: float(pictures[colour] @ both))
     assert [hit.id for hit in left_out.hits] == [f"{nearest}.png"]
     # To the encoder "without the red" is red.
-    negated = await search(client, image_id="red.png", query="without the red")
+    asked = {"image_id": "red.png", "query": "without the red", "fusion": "interleave"}
+    negated = await search(client, **asked)
     assert negated.rewrite.texts == ["red"]
     assert "picture" in negated.hits[1].found_by
 
@@ -141,9 +166,9 @@ async def test_what_was_typed_can_be_taken_in_turns_too(
 ) -> None:
     typed = await search(client, query="blue", rewrite="never", k=5)
     rewriter.answers["blue"] = " a green square"
-    mixed = await search(client, query="blue", rewrite="always", fusion="interleave", k=5)
+    both = await search(client, query="blue", rewrite="always", fusion="interleave", k=5)
     green = await search(client, query="a green square", rewrite="never", k=5)
-    assert in_turns(green.hits, typed.hits) == [(hit.id, hit.score) for hit in mixed.hits]
+    assert in_turns(green.hits, typed.hits) == [(hit.id, hit.cosine) for hit in both.hits]
     rewriter.answers["black"] = " black"
     same = await search(client, query="black", rewrite="always", fusion="interleave", k=5)
     assert [hit.found_by for hit in same.hits] == [["query"]] * 5

@@ -17,7 +17,7 @@ from mcp_types import CallToolResult, ImageContent, TextContent
 from PIL import Image
 
 from models.client import AsyncClient
-from models.rewriter.protocol import RewriterDown
+from models.rewriter.protocol import AUTO, RewriterDown, Sampling
 from service.mcp import create_server
 from tests.support.app import FakeRewriter
 from tests.support.grape_server import GRAPE
@@ -142,6 +142,9 @@ async def test_rewrites(call: Call, rewriter: FakeRewriter) -> None:
     assert shown.structured_content
     assert shown.structured_content["status"] == "rewritten"
     assert [rewrite["text"] for rewrite in shown.structured_content["rewrites"]] == ["a red square"]
+    assert rewriter.calls[-1][1] == AUTO
+    await call("rewrite_query", query="ein rotes Bild", n=4)
+    assert rewriter.calls[-1][1] == Sampling(4)
     rewriter.error = RewriterDown("the engine is down")
     failed = (await call("rewrite_query", query="ein blaues Bild")).structured_content
     assert failed
@@ -159,6 +162,7 @@ async def test_rewrites(call: Call, rewriter: FakeRewriter) -> None:
         ("search_images", {"query": "a", "rewrite": "maybe"}, "rewrite: Input should be 'auto'"),
         ("search_images", {"query": "a" * 40_000}, "query: 40,000 characters are more than 32,000"),
         ("rewrite_query", {"query": ""}, "query: String should have"),
+        ("rewrite_query", {"query": "a", "n": 17}, "n: Input should be 'auto' or a whole number"),
     ],
 )
 async def test_bad_input_is_one_sentence(

@@ -212,7 +212,10 @@ async def test_too_many_queries_are_told_to_come_back(start, rewriter: FakeRewri
     assert refused.json()["error_type"] == "overloaded"
     assert (await client.post("/search", json={"query": GERMAN})).status_code == 200
     full = await client.post("/search", json={"query": ["a"] * 4})
-    assert full.status_code == 429
+    assert full.status_code == 413  # it will never fit
+    assert full.json()["error"] == (
+        "query: 4 rewrites in one request are more than 3; send fewer queries or a smaller n."
+    )
 
 
 async def test_without_a_rewriter_searches_are_as_typed(start) -> None:  # type: ignore[no-untyped-def]
@@ -263,7 +266,9 @@ async def test_rewrite_route(client: httpx.AsyncClient) -> None:
         "task": "multilingual",
         "status": "rewritten",
         "reason": "requested",
-        "rewrites": [{"text": "a red square", "clip_tokens": 5, "truncated": False}],
+        "rewrites": [
+            {"text": "a red square", "probability": None, "clip_tokens": 5, "truncated": False}
+        ],
         "parts": 1,
         "adapter": None,
     }

@@ -100,6 +100,6 @@ async def test_info_names_the_encoder_and_its_limit(client: httpx.AsyncClient) -
 
 
 async def test_the_shell_searches_it_too(text_index: Path) -> None:
-    body = {"query": "a sleeping animal", "k": 1, "rewrite": "never", "fusion": "auto"}
+    body = {"query": "a sleeping animal", "k": 1, "rewrite": "never", "fusion": "auto", "n": "auto"}
     answer = await answer_here("/search", body, Settings(index=text_index, encoder=minilm()))
     assert answer["hits"][0]["metadata"] == {"text": TEXTS["doc-3"]}

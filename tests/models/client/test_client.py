@@ -5,9 +5,10 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -16,7 +17,6 @@ from PIL import Image
 
 from models.client import AsyncClient, Client, ClientError, retry
 from models.client.wire import ErrorType
-from tests.service.test_commands import grape
 from tests.support.app import COLOURS, FakeRewriter
 from tests.support.loopback import listening
 
@@ -65,15 +65,16 @@ class Scripted:
         method: str,
         *arguments: Any,
         policy: retry.RetryPolicy | None = None,
+        params: Mapping[str, Any] = MappingProxyType({}),
         **options: Any,
     ) -> Any:
-        """``Client.method(*arguments)``, or the same of `AsyncClient`; sleeps are skipped."""
+        """``Client.method(*arguments, **params)``, or the same of `AsyncClient`, without sleeps."""
         transport = httpx.MockTransport(self)
         if kind == "sync":
             self._monkeypatch.setattr(time, "sleep", self.pauses.append)
             with Client("http://test/", transport=transport, **options) as client:
                 client.policy = policy or client.policy
-                return getattr(client, method)(*arguments)
+                return getattr(client, method)(*arguments, **params)
 
         async def pause(seconds: float) -> None:
             self.pauses.append(seconds)
@@ -82,7 +83,7 @@ class Scripted:
             async with AsyncClient("http://test/", transport=transport, **options) as client:
                 client.policy = policy or client.policy
                 self._monkeypatch.setattr(asyncio, "sleep", pause)
-                return await getattr(client, method)(*arguments)
+                return await getattr(client, method)(*arguments, **params)
 
         try:
             return asyncio.run(call())
@@ -205,6 +206,16 @@ def test_lists_go_in_batches(script: Script, kind: str) -> None:
     assert script().call(kind, "search_many", []) == []
 
 
+def test_a_query_with_several_rewrites_takes_as_much_room(script: Script, kind: str) -> None:
+    server = script(rewritten("a", "b"), rewritten("c"), rewritten("a", "b", "c"))
+    for n, sizes in ((4, [2, 1]), ("auto", [3])):
+        server.requests.clear()
+        assert len(server.call(kind, "rewrite_many", ["a", "b", "c"], 8, params={"n": n})) == 3
+        assert [len(json.loads(sent.content)["query"]) for sent in server.requests] == sizes
+    alone = script(rewritten("a"), rewritten("b"))  # more rewrites than fit are sent all the same
+    assert len(alone.call(kind, "rewrite_many", ["a", "b"], 2, params={"n": 16})) == 2
+
+
 def test_without_a_server_the_sentence_says_what_to_do() -> None:
     with (
         Client("http://127.0.0.1:9", attempts=1) as client,
@@ -298,19 +309,3 @@ async def test_it_waits_until_an_overload_is_over(  # type: ignore[no-untyped-de
         rewriter.may_answer.set()
         assert (await here.search("b", rewrite="never")).hits  # after its Retry-After
         assert (await first).hits
-
-
-async def test_the_shell_asks_through_it(client: httpx.AsyncClient) -> None:
-    async with listening(client) as url:
-        shown, rewritten, refused = [
-            await asyncio.to_thread(grape, *arguments, "--url", url)
-            for arguments in (
-                ("search", "red", "-k", "2", "--json", "--rewrite", "never"),
-                ("rewrite", "ein rotes Bild"),
-                ("search", "x" * 40_000),
-            )
-        ]
-    assert len(json.loads(shown.stdout)["hits"]) == 2
-    assert rewritten.stdout == "a red square\n"
-    assert refused.returncode == 2
-    assert refused.stderr == "grape search: query: 40,000 characters are more than 32,000.\n"

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.common.errors import InputError
+from models.retriever import image_index
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.manifest import MANIFEST, EncoderFingerprint, read_manifest
 from models.retriever.types import Vectors
@@ -181,3 +182,36 @@ def test_a_full_disk_leaves_the_old_index_whole(
     monkeypatch.undo()
     assert len(ImageIndex.open(tmp_path, fingerprint)) == 3
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(1, 60), st.sampled_from(["Flat", "HNSW8"]), st.booleans())
+def test_every_pictures_cosine_or_those_of_the_best(
+    count: int, most: int, factory: str, large: bool
+) -> None:
+    vectors, queries = unit_vectors(count, 1), unit_vectors(3, 2)
+    index = build(vectors, FINGERPRINT, factory)
+    with pytest.MonkeyPatch.context() as patched:
+        if large:
+            patched.setattr(image_index, "EXACT_UP_TO", 0)
+        found = index.score(queries, most)
+    assert len(found) == 3
+    for query, scored in zip(queries, found, strict=True):
+        cosines = vectors @ query
+        assert scored.positions.tolist() == sorted(set(scored.positions.tolist()))
+        np.testing.assert_allclose(scored.cosines, cosines[scored.positions], atol=1e-5)
+        if not large:
+            assert len(scored.positions) == count
+        elif factory == "Flat":
+            expected = np.sort(cosines)[::-1][:most]
+            np.testing.assert_allclose(np.sort(scored.cosines)[::-1], expected, atol=1e-5)
+
+
+def test_what_an_approximate_search_does_not_reach_is_left_out(
+    fingerprint: EncoderFingerprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_index, "EXACT_UP_TO", 0)
+    index = build(unit_vectors(80), fingerprint, "IVF8,Flat")  # one of its eight cells is probed
+    for scored in index.score(unit_vectors(5, 3), 80):
+        assert 0 < len(scored.positions) < 80
+        assert scored.positions.min() >= 0

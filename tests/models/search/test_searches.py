@@ -16,6 +16,11 @@ def test_searches_of_every_fusion() -> None:
     assert searches_for("rrf", typed, both) == [typed, *rewrites]
     assert searches_for("mean", typed, both) == [Search("mean", ("q", "a", "b"))]
     assert searches_for("rewrite", typed, [("q",)]) == [typed]  # the query again
+    of_two = [("a", "x"), ("b", "x")]  # called by the place of the first text among a, x and b
+    assert [search.name for search in searches_for("rewrite", typed, of_two)] == [
+        "rewrite 1",
+        "rewrite 3",
+    ]
     for fusion in get_args(Fusion):
         assert searches_for(fusion, typed, []) == [typed]
 

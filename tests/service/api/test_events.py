@@ -55,9 +55,12 @@ async def test_a_kept_query_has_no_rewrite(client: httpx.AsyncClient, mode: str)
     assert events[0][1]["hits"] == events[1][1]["hits"]
 
 
-async def test_several_samples_are_not_streamed_half_written(client: httpx.AsyncClient) -> None:
+async def test_of_several_rewrites_the_most_probable_one_is_streamed(
+    client: httpx.AsyncClient,
+) -> None:
     events = await ask(client, query=GERMAN, rewrite="always", n=2, compare=True)
-    assert [name for name, _ in events] == ["direct", "result"]
+    assert [name for name, _ in events] == ["direct", "rewrite", "rewrite", "result"]
+    assert events[2][1]["text"] == events[3][1]["rewrite"]["texts"][0] == "a red square"
     assert events[-1][1]["original_hits"] == events[0][1]["hits"]
 
 
