@@ -122,7 +122,14 @@ def _arguments(options: VLLMOptions, attach: bool) -> "AsyncEngineArgs":
 def _adapt_to_cpu(arguments: "AsyncEngineArgs", options: VLLMOptions) -> None:
     arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
     arguments.kv_cache_memory_bytes = int(options.kv_cache_gib * 2**30)
-    arguments.block_size = 32  # only whole blocks of a prefix are shared
+    arguments.block_size = 32  # the smallest; the prefix cache shares whole blocks only
+    from vllm.config import KVTransferConfig
+
+    arguments.kv_transfer_config = KVTransferConfig(
+        kv_connector="SharedPrompt",
+        kv_connector_module_path="models.rewriter.vllm_shared_prompt",
+        kv_role="kv_consumer",
+    )
     # With chunked prefill a seeded request whose prompt takes two steps kills the engine on a CPU:
     # vLLM then sets the offset of a generator, which only generators on a GPU have.
     arguments.enable_chunked_prefill = False
