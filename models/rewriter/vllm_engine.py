@@ -163,7 +163,8 @@ def _on_cuda() -> bool:
 def _keeping_freed_memory() -> Iterator[None]:
     """A process that starts here keeps what it frees; glibc reads these variables at its start.
 
-    Otherwise every step maps its logits anew, a megabyte a row, and the kernel zeroes each page.
+    Otherwise it gives large buffers such as the logits, a megabyte a row, back to the kernel and
+    maps them again at the next step.
     """
     names = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} - os.environ.keys()
     os.environ.update(dict.fromkeys(names, str(16 * 2**30)))
