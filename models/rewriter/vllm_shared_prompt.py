@@ -19,6 +19,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
     SupportsHMA,
 )
+from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,12 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self._block_size: int = vllm_config.cache_config.block_size
+        # A state-space layer, for one, has no block that holds single tokens.
+        self._copyable = all(
+            isinstance(group.kv_cache_spec, FullAttentionSpec | SlidingWindowSpec)
+            and group.kv_cache_spec.block_size == self._block_size
+            for group in kv_cache_config.kv_cache_groups
+        )
         self._groups = [group.layer_names for group in kv_cache_config.kv_cache_groups]
         self._most_kept = int(kv_cache_config.num_blocks * KEPT_SHARE)
         self._writing: dict[str, Request] = {}  # greedy answers, by search
@@ -87,7 +94,7 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
 
     def on_new_request(self, request: "Request") -> None:
         search, greedy = _search(request)
-        if search and greedy:
+        if search and greedy and self._copyable:
             self._writing[search] = request
 
     def get_num_new_matched_tokens(
@@ -124,8 +131,8 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
     def request_finished_all_groups(
         self, request: "Request", block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
-        search, greedy = _search(request)
-        if search and greedy:
+        search, _ = _search(request)
+        if search and self._writing.get(search) is request:
             del self._writing[search]
             first = request.num_prompt_tokens // self._block_size
             self._keep(search, Kept(_computed(request), first, _rows(block_ids)[first:]))
