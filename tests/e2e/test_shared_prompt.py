@@ -1,0 +1,81 @@
+"""Branches that copy the greedy answer's keys and values say what they would say without it."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from models.common import paths
+from models.rewriter.protocol import Completions, Prompt, Sampling
+from models.rewriter.tasks import MULTILINGUAL
+from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+
+SAMPLING = Sampling(n=4)
+WORDS = ["caballo", "ギター", "велосипед", "Haus", "pomme", "кошка", "椅子", "fiore", "zámek"]
+# In bfloat16 a word that is computed with its prompt or alone differs by up to a tenth.
+OPTIONS = VLLMOptions(
+    str(paths.checkpoint_dir(paths.DEFAULT_LLM)), "float32", max_model_len=768, kv_cache_gib=0.04
+)
+
+
+@pytest.fixture(scope="module")
+def rewriter() -> Iterator[VLLMRewriter]:
+    rewriter = VLLMRewriter(OPTIONS)
+    yield rewriter
+    asyncio.run(rewriter.close())
+
+
+def prompts() -> list[Prompt]:
+    """Of 7 to about 100 tokens without examples, and of 484 with them."""
+    choose = random.Random(1)
+    queries = [" ".join(choose.choices(WORDS, k=words)) for words in (3, 8, 13, 48)]
+    short = [Prompt(MULTILINGUAL.short, query) for query in [*WORDS[:2], *queries]]
+    return short + [Prompt(MULTILINGUAL, query) for query in WORDS[:2]]
+
+
+async def found(rewriter: VLLMRewriter, prompt: Prompt) -> dict[str, float]:
+    completions: Completions = await rewriter.complete(prompt, SAMPLING)
+    return {text: probability or 0.0 for text, probability in completions.answers}
+
+
+@contextlib.contextmanager
+def computed(rewriter: VLLMRewriter) -> Iterator[list[int]]:
+    """The numbers of prompt tokens that the engine computes, a request each."""
+    numbers: list[int] = []
+    generate = rewriter._engine.generate
+
+    async def counted(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async for output in generate(*args, **kwargs):
+            yield output
+        numbers.append(len(output.prompt_token_ids or ()) - (output.num_cached_tokens or 0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewriter._engine, "generate", counted)
+        yield numbers
+
+
+async def test_branches_copy_and_find_the_same(rewriter: VLLMRewriter) -> None:
+    """One at a time with copies; then without; then all at once with copies, some cancelled."""
+    alone = {prompt: await found(rewriter, prompt) for prompt in prompts()}
+    with computed(rewriter) as copying:
+        again = await found(rewriter, prompts()[0])
+    assert sorted(copying)[:-1] == [1] * (len(copying) - 1)  # all but the greedy answer
+    with pytest.MonkeyPatch.context() as patch, computed(rewriter) as computing:
+        patch.setattr(rewriter._engine.vllm_config, "kv_transfer_config", None)
+        expected = {prompt: await found(rewriter, prompt) for prompt in prompts()}
+    assert sum(number > 1 for number in computing) > len(computing) / 2
+    assert again == pytest.approx(expected[prompts()[0]], rel=1e-3)
+
+    async def given_up(prompt: Prompt, after_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(found(rewriter, prompt), after_s)
+
+    others = [given_up(prompt, 0.1 * place) for place, prompt in enumerate(prompts())]
+    wanted = [found(rewriter, prompt) for prompt in prompts()]
+    crowd = (await asyncio.gather(*wanted, *others))[: len(wanted)]
+    for prompt, at_once in zip(prompts(), crowd, strict=True):
+        assert alone[prompt] == pytest.approx(expected[prompt], rel=1e-3), prompt.query
+        assert at_once == pytest.approx(expected[prompt], rel=1e-3), prompt.query
