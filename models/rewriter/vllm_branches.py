@@ -43,26 +43,24 @@ class Alternatives:
     most: int  # branches to follow
     coverage: float  # no more of them once they and the greedy answer have this probability
     passed: list[Branch] = field(default_factory=list)
-    _followed: set[Branch] = field(default_factory=set)
 
-    def certain(self, greedy: float, finished: bool) -> Iterator[Branch]:
-        """The branches that are to be followed from now on.
+    def best(self, greedy: float, to_come: float) -> list[Branch]:
+        """The best branches, as far as they are certain.
 
         Args:
             greedy: probability of the greedy answer's words so far.
-            finished: it is the whole answer, which passes no other branch.
+            to_come: probability that the branches which it still passes may have together.
         """
-        left = 0.0 if finished else greedy
         before = greedy
+        found: list[Branch] = []
         self.passed.sort(key=lambda branch: (-branch.probability, branch.tokens))
         for place, branch in enumerate(self.passed[: self.most]):
-            better_to_come = math.floor(left / branch.probability)
+            better_to_come = math.floor(to_come / branch.probability)
             if place + better_to_come >= self.most or before >= self.coverage:
-                return
+                break
             before += branch.probability
-            if branch not in self._followed:
-                self._followed.add(branch)
-                yield branch
+            found.append(branch)
+        return found
 
 
 @dataclass
@@ -73,32 +71,51 @@ class BranchSearch:
         stream: asks the engine to go on after these tokens, with so many alternatives a word.
         decode: token ids to text.
         ends: ids of the tokens that end an answer, besides those with a line break.
+        eager: whether branches are followed before they are certain. The rewrites are the same, and
+            sooner found; branches that were displaced in the end were written for nothing.
     """
 
     stream: Stream
     decode: Callable[[list[int]], str]
     ends: frozenset[int]
-    _writing: list[asyncio.Task[Completion]] = field(default_factory=list)
+    eager: bool = False
+    _greedy: asyncio.Task[Completion] | None = None
+    _branches: dict[Branch, asyncio.Task[Completion]] = field(default_factory=dict)
 
     async def run(
         self, sampling: Sampling, on_text: OnText | None, within_s: float | None
     ) -> Completions:
         """The rewrites, the most probable first. At least one, however late it is."""
-        self._write(self._greedy(sampling, on_text))
+        self._greedy = _started(self._write_greedy(sampling, on_text))
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
-                    while pending := [task for task in self._writing if not task.done()]:
+                    while pending := [task for task in self._tasks if not task.done()]:
                         await asyncio.wait(pending)
-            await asyncio.wait(self._writing, return_when=asyncio.FIRST_COMPLETED)
-            done = [task.result() for task in self._writing if task.done()]
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            done = [task.result() for task in self._tasks if task.done()]
+            unfinished = len(self._tasks) - len(done)
         finally:
-            for task in self._writing:
+            for task in self._tasks:
                 task.cancel()
         done.sort(key=lambda completion: -(completion.probability or 0.0))
-        return Completions(done, len(self._writing) - len(done))
+        return Completions(done, unfinished)
 
-    async def _greedy(self, sampling: Sampling, on_text: OnText | None) -> Completion:
+    @property
+    def _tasks(self) -> list[asyncio.Task[Completion]]:
+        return [task for task in (self._greedy, *self._branches.values()) if task]
+
+    def _follow(self, branches: Sequence[Branch]) -> None:
+        for branch in branches:
+            if branch not in self._branches:
+                self._branches[branch] = _started(self._followed(branch))
+
+    def _keep(self, branches: Sequence[Branch]) -> None:
+        """Gives up the branches that were followed too eagerly."""
+        for branch in self._branches.keys() - set(branches):
+            self._branches.pop(branch).cancel()
+
+    async def _write_greedy(self, sampling: Sampling, on_text: OnText | None) -> Completion:
         """The greedy answer; starts to follow branches while it is written."""
         alternatives = Alternatives(sampling.n - 1, sampling.coverage)
         logprob, words = 0.0, 0
@@ -108,11 +125,13 @@ class BranchSearch:
             for place in range(words, len(tokens)):
                 alternatives.passed += self._passed(tokens[:place], logprob, tops[place])
                 logprob += tops[place][tokens[place]].logprob
-            words = len(tokens)
-            for branch in alternatives.certain(math.exp(logprob), bool(output.finished)):
-                self._write(self._followed(branch))
+            words, probability = len(tokens), math.exp(logprob)
+            self._follow(alternatives.best(probability, 0.0 if self.eager else probability))
             if on_text:
                 on_text(answer.text)
+        best = alternatives.best(math.exp(logprob), 0.0)
+        self._follow(best)
+        self._keep(best)
         return Completion(self.decode(tokens), math.exp(logprob))
 
     def _passed(
@@ -134,8 +153,9 @@ class BranchSearch:
                 logprob += output.outputs[0].cumulative_logprob or 0.0
         return Completion(self.decode(tokens), math.exp(logprob))
 
-    def _write(self, answer: Coroutine[Any, Any, Completion]) -> None:
-        task = asyncio.create_task(answer)
-        # Where the engine dies, every answer fails, and one of the errors is enough.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._writing.append(task)
+
+def _started(answer: Coroutine[Any, Any, Completion]) -> asyncio.Task[Completion]:
+    task = asyncio.create_task(answer)
+    # Where the engine dies, every answer fails, and one of the errors is enough.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -100,7 +100,7 @@ class TableModel:
         return SimpleNamespace(outputs=[answer], finished=words[-1] == END)
 
     async def rewrites(self, sampling: Sampling, **given: Any) -> Completions:
-        search = BranchSearch(self.stream, text_of, frozenset({END}))
+        search = BranchSearch(self.stream, text_of, frozenset({END}), given.get("eager", False))
         return await search.run(sampling, given.get("on_text"), given.get("within_s"))
 
     def expected(self, sampling: Sampling) -> dict[str, float]:
@@ -130,13 +130,15 @@ def text_of(tokens: Sequence[int]) -> str:
 CHUNKS = st.lists(st.integers(1, LONGEST), min_size=1, max_size=4)
 
 
-@given(st.integers(0, 10**6), st.floats(0.3, 4), st.integers(1, 16), st.floats(0.2, 1), CHUNKS)
+SAMPLING = st.builds(Sampling, st.integers(1, 16), st.just(0.0), st.floats(0.2, 1))
+
+
+@given(st.integers(0, 10**6), st.floats(0.3, 4), SAMPLING, CHUNKS, st.booleans())
 def test_the_most_probable_branches_are_followed_each_once(
-    seed: int, sharpness: float, n: int, coverage: float, chunks: list[int]
+    seed: int, sharpness: float, sampling: Sampling, chunks: list[int], eager: bool
 ) -> None:
     model = TableModel(seed, sharpness, chunks)
-    sampling = Sampling(n, coverage=coverage)
-    found = asyncio.run(model.rewrites(sampling))
+    found = asyncio.run(model.rewrites(sampling, eager=eager))
     assert {answer.text: answer.probability for answer in found.answers} == pytest.approx(
         model.expected(sampling)
     )
@@ -145,7 +147,7 @@ def test_the_most_probable_branches_are_followed_each_once(
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) <= 1 + 1e-9
     assert found.unfinished == 0
-    assert model.cancelled == 0
+    assert eager or model.cancelled == 0
 
 
 def test_a_better_branch_that_comes_later_takes_no_place_of_one_that_is_followed() -> None:
@@ -166,6 +168,20 @@ def test_a_better_branch_that_comes_later_takes_no_place_of_one_that_is_followed
     texts = [answer.text for answer in found.answers]
     assert sorted(texts) == sorted(model.expected(Sampling(4)))
     assert len(texts) == len(set(texts)) == 4
+
+
+@pytest.mark.parametrize(("eager", "followed"), [(False, 1), (True, 3)])
+async def test_an_eager_search_does_not_wait_until_branches_are_certain(
+    eager: bool, followed: int
+) -> None:
+    class Unsure(TableModel):
+        def logprobs(self, beginning: Tokens) -> list[float]:
+            shares = [1.0, 0, 0, 0, 0, 0] if len(beginning) > 2 else [0, 0.4, 0.3, 0.2, 0.1, 0]
+            return [math.log(share) if share else -math.inf for share in shares]
+
+    model, asked = Unsure(0), list[int]()
+    await model.rewrites(Sampling(4), on_text=lambda _: asked.append(len(model.asked)), eager=eager)
+    assert asked[1] == 1 + followed  # when the greedy answer has its second word
 
 
 def test_one_rewrite_is_enough_where_the_model_is_sure() -> None:
