@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.pages import README, RESULTS, write_between
+from benchmarks.pages import MIXTURE, README, RESULTS, write_between
 from models.common import paths
 from models.demo.gallery import LANGUAGES
 from tests.support.recall import (
@@ -33,7 +33,8 @@ from training.evaluation.results import Results, System
 
 SHOWN = ("direct", "frozen", "tuned", "auto")
 HEAD = (
-    "| | queries | as typed | frozen LLM, examples | shipped adapter | the same, `auto` |",
+    "| | queries | as typed | frozen LLM, one rewrite | shipped adapter, one rewrite "
+    "| as served: several |",
     "|---|---:|---:|---:|---:|---:|",
 )
 GAINS = {
@@ -57,6 +58,8 @@ DIFFERENCES = (
         "adapter's rewrite alone minus as typed, short plain English",
     ),
     ("always", "direct", SHORT_ENGLISH, "`always` as served minus as typed, short plain English"),
+    ("auto", "tuned", OTHER_LANGUAGES, "`auto` minus the adapter's one rewrite, other languages"),
+    ("auto", "tuned", "task long", "`auto` minus the adapter's one rewrite, English descriptions"),
     ("auto", "direct", SHORT_ENGLISH, "`auto` minus as typed, short plain English"),
     ("auto", "direct", "task long", "`auto` minus as typed, English descriptions"),
 )
@@ -68,6 +71,26 @@ def gains(whole: Results, composed: Results) -> str:
     return "\n".join(
         [*HEAD, *rows, _row(composed, "task composed", "a picture and a change to it")]
     )
+
+
+def mixture(whole: Results, composed: Results) -> str:
+    """The table of docs/mixture.md: one rewrite against several, R@1 and R@10."""
+    shown = [(whole, name, words) for name, words in GAINS.items()]
+    shown.append((composed, "task composed", "a picture and a change to it"))
+    lines = [
+        "| | one rewrite: R@1 | R@10 | as served: R@1 | R@10 | served minus one, R@10 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for results, name, words in shown:
+        systems = {system.name: system for system in results.systems}
+        cells = [
+            _cell(systems[shown], name, metric)
+            for shown in ("tuned", "auto")
+            for metric in ("R@1", "R@10")
+        ]
+        gain = _difference(systems["auto"], "tuned", name)
+        lines.append(f"| {words} | {' | '.join(cells)} | {gain} |")
+    return "\n".join(lines)
 
 
 def by_language(whole: Results) -> str:
@@ -83,10 +106,14 @@ def differences(whole: Results) -> list[str]:
     systems = {system.name: system for system in whole.systems}
     lines = []
     for name, other, where, words in DIFFERENCES:
-        (found,) = (c for c in systems[name].comparisons if (c.against, c.slice) == (other, where))
-        d = found.difference
-        lines.append(f"- {words}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p(found.p_holm)}")
+        lines.append(f"- {words}: {_difference(systems[name], other, where)}")
     return lines
+
+
+def _difference(system: System, other: str, where: str) -> str:
+    (found,) = (c for c in system.comparisons if (c.against, c.slice) == (other, where))
+    d = found.difference
+    return f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p(found.p_holm)}"
 
 
 def _row(results: Results, name: str, words: str) -> str:
@@ -108,6 +135,7 @@ def write(entries: Mapping[str, dict[str, Any]], measured: Mapping[str, Results]
     """Puts the results into the pages and into expected.yaml, whose comment stays."""
     write_between(README, "gains", gains(measured["whole"], measured["composed"]))
     write_between(RESULTS, "languages", by_language(measured["whole"]))
+    write_between(MIXTURE, "gains", mixture(measured["whole"], measured["composed"]))
     new = {name: {**entry, "expected": values(measured[name])} for name, entry in entries.items()}
     head = re.match(r"(#.*\n)*", EXPECTED.read_text())
     assert head

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import aiohttp
 import numpy as np
 
-from benchmarks.pages import DOCS, write_between
+from benchmarks.pages import DOCS, MIXTURE, write_between
 from benchmarks.serve import CLIENTS, Load, closed_loop
 from tests.support.grape_server import Server
 from training.data.demo.names_and_descriptions import demo_rows
@@ -28,7 +28,6 @@ from training.data.rows import Row
 COUNTS: tuple[int | str, ...] = (1, 2, 4, 8, 16, "auto")
 QUERIES = 320  # enough for R@10 within five points
 TIMED = {1: 48, 8: 160, 32: QUERIES}  # of them, where recall is known from another run
-PAGE = DOCS / "mixture.md"
 PLOT = DOCS / "mixture.png"
 HEAD = (
     "| rewrites | clients | p50 ms | p95 ms | queries per second | rewrites found | R@10 |",
@@ -156,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cells = asyncio.run(measure())
     if arguments.write:
-        write_between(PAGE, "curve", "\n".join([*HEAD, *map(line, cells)]))
+        write_between(MIXTURE, "curve", "\n".join([*HEAD, *map(line, cells)]))
         plot(cells)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.pages import DOCS, write_between
+from benchmarks.pages import MIXTURE, write_between
 from models.common import paths
 from models.retriever.types import Scored, best_places
 from models.search.mixture import mix
@@ -30,7 +30,6 @@ WAYS = {
 }
 SLICES = {OTHER_LANGUAGES: "names", "task long": "descriptions"}
 DEPTHS = (100, 300, 1000)  # hits of each rewrite; the gallery has 1,625 pictures
-PAGE = DOCS / "mixture.md"
 
 
 def settings(systems: Sequence[str], n: int) -> EvalSettings:
@@ -115,8 +114,8 @@ def main() -> None:
     cut = "\n".join(depths(evaluation_of(eight), rewrites(evaluate(eight), "mixture")))
     print(cut)
     if arguments.write:
-        write_between(PAGE, "ways", compared)
-        write_between(PAGE, "depth", cut)
+        write_between(MIXTURE, "ways", compared)
+        write_between(MIXTURE, "depth", cut)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 RESULTS = DOCS / "results.md"
 PERFORMANCE = DOCS / "performance.md"
+MIXTURE = DOCS / "mixture.md"
 INFLATION = DOCS / "inflation.md"
 INFLATION_PLOT = DOCS / "inflation.png"
 

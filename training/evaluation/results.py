@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Against = Literal["direct", "frozen"]
+Against = Literal["direct", "frozen", "tuned"]
 ALL = "all"  # the slice of every query
 MEAN_OF_LANGUAGES = "mean of languages"  # macro-average, without English, which the encoder knows
 

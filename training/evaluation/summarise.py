@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from training.evaluation.bench import Measured
 from training.evaluation.calibration import calibration
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import SHORT_ENGLISH
-from training.evaluation.results import Comparison, Loss, Query, System
+from training.evaluation.results import Against, Comparison, Loss, Query, System
 from training.evaluation.settings import EvalSettings
 from training.evaluation.statistics import Slice, compare, estimate
 from training.evaluation.systems import SystemSpec
@@ -38,7 +39,7 @@ def system(
     metrics: Mapping[str, Mapping[str, Floats]],
     slices: Mapping[str, Slice],
 ) -> System:
-    """One system on every slice, compared with direct and frozen.
+    """One system on every slice, compared with direct, frozen and tuned.
 
     Args:
         metrics: of all systems, by name.
@@ -46,8 +47,10 @@ def system(
     mine = metrics[name]
     ranks = np.array(found.ranks)
     comparisons: list[Comparison] = []
-    for other in ("direct", "frozen"):
-        if other in metrics and other != name and not (name == "direct" and other == "frozen"):
+    baselines = get_args(Against)
+    # Of two baselines, the later one is compared with the earlier one.
+    for other in baselines[: baselines.index(name)] if name in baselines else baselines:
+        if other in metrics:
             comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
     scores = [p for p in found.first_probability if p is not None]
     known = len(scores) == len(ranks)
