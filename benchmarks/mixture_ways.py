@@ -8,6 +8,7 @@ The second table says whether the best hits of each rewrite are enough, as in a 
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from training.evaluation.run import Evaluation, evaluate, evaluation_of
 from training.evaluation.settings import EvalSettings
 
 COUNTS = (4, 8, 16)
-LIMIT = 30  # names of each language
 WAYS = {
     "mixture": "mixture of the most probable",
     "drawn-mixture": "mixture of drawn ones",
@@ -32,21 +32,15 @@ SLICES = {OTHER_LANGUAGES: "names", "task long": "descriptions"}
 DEPTHS = (100, 300, 1000)  # hits of each rewrite; the gallery has 1,625 pictures
 
 
-def settings(systems: Sequence[str], n: int) -> EvalSettings:
-    """On validation queries; finished work is kept in the cache folder."""
-    return EvalSettings(
-        split="validation",
-        limit=LIMIT,
-        systems=list(systems),
-        n=n,
-        work=paths.cache_dir() / "mixture-ways",
-    )
+def with_systems(asked: EvalSettings, systems: Sequence[str], n: int) -> EvalSettings:
+    """The same queries, for other systems that find ``n`` rewrites."""
+    return asked.model_copy(update={"systems": list(systems), "n": n})
 
 
-def ways() -> Iterator[str]:
+def ways(asked: EvalSettings) -> Iterator[str]:
     """The lines of the table: R@10 (R@1)."""
-    one = evaluate(settings(["tuned"], 1))
-    found = {n: evaluate(settings(list(WAYS), n)) for n in COUNTS}
+    one = evaluate(with_systems(asked, ["tuned"], 1))
+    found = {n: evaluate(with_systems(asked, list(WAYS), n)) for n in COUNTS}
     heads = [f"{words}, n = {n}" for words in SLICES.values() for n in COUNTS]
     yield f"| | {' | '.join(heads)} |"
     yield "|---|" + "---:|" * len(heads)
@@ -106,11 +100,14 @@ def rewrites(results: Results, name: str) -> list[tuple[str, ...]]:
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--limit", type=int, default=30, help="queries of each language and task")
+    parser.add_argument("--work", type=Path, default=paths.cache_dir() / "mixture-ways")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/")
     arguments = parser.parse_args()
-    compared = "\n".join(ways())
+    asked = EvalSettings(split="validation", limit=arguments.limit, work=arguments.work)
+    compared = "\n".join(ways(asked))
     print(compared, flush=True)
-    eight = settings(["mixture"], 8)
+    eight = with_systems(asked, ["mixture"], 8)
     cut = "\n".join(depths(evaluation_of(eight), rewrites(evaluate(eight), "mixture")))
     print(cut)
     if arguments.write:

@@ -1,12 +1,15 @@
 """The benchmarks run, on little data. Whether their numbers hold, only a quiet machine can tell."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluate
+from benchmarks import evaluate, mixture, mixture_ways
+from benchmarks.serve import CLIENTS
+from tests.support.grape_server import Server
 
 
 def run(module: str, *flags: str) -> str:
@@ -41,3 +44,29 @@ def test_evaluating_without_a_model(
     monkeypatch.setattr(sys, "argv", ["evaluate", "--queries", "60"])
     evaluate.main()
     assert "60 queries, 1,625 pictures" in capsys.readouterr().out
+
+
+def test_ways_to_find_rewrites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mixture_ways, "COUNTS", (2, 8))
+    monkeypatch.setattr(sys, "argv", ["mixture_ways", "--limit", "1", "--work", str(tmp_path)])
+    mixture_ways.main()
+    printed = capsys.readouterr().out
+    assert "| mixture of the most probable |" in printed
+    assert "| all |" in printed
+
+
+def test_what_rewrites_gain_and_cost(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = mixture.queries()[:4]
+    cells = [
+        asyncio.run(mixture.cell(server, rows, n, clients))
+        for n in (2, "auto")
+        for clients in CLIENTS
+    ]
+    assert all(0 < cell.found <= (2 if cell.n == 2 else 16) for cell in cells)
+    monkeypatch.setattr(mixture, "PLOT", tmp_path / "plot.png")
+    mixture.plot(cells)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
