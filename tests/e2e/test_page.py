@@ -76,26 +76,23 @@ def test_examples_and_the_address(page: Page) -> None:
     expect(page.locator("#original-text")).to_have_text("caballo", timeout=20_000)
 
 
-def test_each_rewrite_has_its_probability_and_a_hit_names_the_one_that_found_it(
-    page: Page,
-) -> None:
+def test_each_rewrite_has_its_probability_and_hits_name_their_own(page: Page) -> None:
     page.goto("/?q=Geschenk")
     expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
-    shown = page.locator("#rewritten-text li").all_inner_texts()
-    texts, shares = zip(*(line.rsplit(" ", 1) for line in shown if line), strict=True)
+    lines = filter(None, page.locator("#rewritten-text li").all_inner_texts())
+    texts, shares = zip(*(line.rsplit(" ", 1) for line in lines), strict=True)
     found = [float(share.removesuffix("%")) for share in shares]
-    assert found == sorted(found, reverse=True)
-    assert 0 < sum(found) <= 101
+    assert found == sorted(found, reverse=True) and 0 < sum(found) <= 101
     assert len(found) <= 4  # the others are folded away
     if (more := page.locator("#rewritten-text summary")).count():
         more.click()
-        lines = page.locator("#rewritten-text li").all_inner_texts()
-        assert more.inner_text() == f"{len(lines) - 4} more"
-        texts = tuple(line.rsplit(" ", 1)[0] for line in lines)
-    named = {f"by “{text}”" for text in texts} | {"by query"}
-    assert set(page.locator("#rewritten-hits .source").all_inner_texts()) <= named
-    scores = page.locator("#rewritten-hits .score").all_inner_texts()
-    assert all(re.fullmatch(r"\d+(\.\d)?%", score) for score in scores)
+        every = page.locator("#rewritten-text li").all_inner_texts()
+        texts = tuple(line.rsplit(" ", 1)[0] for line in every)
+        assert more.inner_text() == f"{len(texts) - 4} more"
+    named = set(page.locator("#rewritten-hits .source").all_inner_texts())
+    assert named <= {"by query", *(f"by “{text}”" for text in texts)}
+    for score in page.locator("#rewritten-hits .score").all_inner_texts():
+        assert re.fullmatch(r"\d+(\.\d)?%", score)
 
 
 @pytest.mark.parametrize("sure", [True, False])
@@ -103,8 +100,8 @@ def test_a_hint_says_when_no_picture_is_sure(page: Page, sure: bool) -> None:
     def answer(route: Route) -> None:
         told = route.fetch()
         before, _, data = told.text().strip().rpartition("data: ")
-        result = json.dumps(json.loads(data) | {"confident": sure})
-        route.fulfill(response=told, body=f"{before}data: {result}\n\n")
+        data = json.dumps(json.loads(data) | {"confident": sure})
+        route.fulfill(response=told, body=f"{before}data: {data}\n\n")
 
     page.route("**/search", answer)
     page.goto("/?q=red+heart&rewrite=never")
