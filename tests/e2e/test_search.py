@@ -1,6 +1,7 @@
 """Searches of the demo over HTTP, with everything real."""
 
 import concurrent.futures
+import functools
 import json
 import subprocess
 import time
@@ -45,13 +46,15 @@ def test_32_clients_at_once_get_their_own_answers(server: Server) -> None:
     colours = ("rotes", "blaues", "grünes", "altes")
     things = ("Haus", "Auto", "Buch", "Pferd", "Boot", "Herz", "Brot", "Schwein")
     queries = [f"{colour} {thing}" for colour in colours for thing in things]
+    # With `n: auto` a query has fewer rewrites while others wait.
+    search = functools.partial(server.search, n=1)
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        together = list(pool.map(server.search, queries))
+        together = list(pool.map(search, queries))
     assert [answer["query"] for answer in together] == queries
     assert not any(answer["degraded"] for answer in together)
     rewrites = [answer["rewrite"]["texts"] for answer in together]  # type: ignore[index]
     for query, texts in list(zip(queries, rewrites, strict=True))[::8]:
-        assert server.search(query)["rewrite"]["texts"] == texts  # type: ignore[index]
+        assert search(query)["rewrite"]["texts"] == texts  # type: ignore[index]
     assert len({answer["request_id"] for answer in together}) == 32
 
 
@@ -62,18 +65,18 @@ def test_a_client_that_leaves_stops_its_rewrites(server: Server) -> None:
         httpx.post(
             f"{server.url}/rewrite",
             json={
-                "query": [f"une longue phrase {n}" for n in range(64)],
+                "query": [f"une longue phrase {n}" for n in range(16)],
                 "n": 16,
                 "temperature": 1,
             },
             timeout=1,
         )
-    # Written to their end, the 1,024 answers would keep the engine busy for the better part of a
-    # minute; it drops them after the step that it is in.
+    # Written to their end, the 256 answers would keep the engine busy for a quarter of a minute; it
+    # drops them after the step that it is in.
     started = time.monotonic()
     while server.search("caballo")["degraded"]:
-        assert time.monotonic() - started < 25
-    assert time.monotonic() - started < 25
+        assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 10
 
 
 def test_the_shell_searches_through_the_server(server: Server) -> None:
@@ -82,7 +85,7 @@ def test_the_shell_searches_through_the_server(server: Server) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = shown.stdout.splitlines()
-    assert lines[0].split() == ["rank", "score", "id", "file"]
+    assert lines[0].split() == ["rank", "score", "id", "file", "found", "by"]
     assert len(lines) == 4
     assert "horse" in shown.stdout
     rewritten = subprocess.run(
