@@ -11,9 +11,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 OUT = Path(__file__).parent.parent / "docs" / "mixture-idea.png"
-QUERY = "Schloss"  # German: a castle, or a lock
+QUERY = "vela"  # Spanish: a candle, or a sail
 REWRITES = 4
 PICTURES = 3  # of each rewrite
+HEADS = {
+    0: f"what “{QUERY}” may mean: w(r)",
+    1: "what each rewrite finds: softmax(cosine / τ)",
+    -2: "the mixture: p",
+}
+
+
+_BELOW: dict[str, Any] = {"ha": "center", "va": "top"}
 
 
 def main(url: str) -> None:
@@ -33,10 +41,12 @@ def main(url: str) -> None:
                 _picture(axes, server, hit)
         for row, hit in zip(grid, mixed["hits"], strict=False):
             _picture(row[-2], server, hit)
-            row[-1].text(0, 0.5, f"p = {hit['score']:.2f}\nby {hit['found_by'][0]}", va="center")
-        grid[0][0].set_title(f"“{QUERY}” may mean, w(r)", fontsize=10)
-        grid[0][2].set_title("what each rewrite finds, softmax(cosine / τ)", fontsize=10)
-        grid[0][-1].set_title("the mixture", fontsize=10)
+            row[-1].text(0, 0.5, hit["found_by"][0], va="center")
+        grid[0][0].set_title(f"what “{QUERY}” may mean: w(r)", loc="left", fontsize=10)
+        grid[0][1].set_title(
+            "what each rewrite finds: softmax(cosine / τ)", loc="left", fontsize=10
+        )
+        grid[0][-2].set_title("the mixture: p", loc="left", fontsize=10)
         figure.savefig(OUT, dpi=130)
 
 
@@ -67,7 +77,7 @@ def _rewrite(axes: Axes, text: str, weight: float) -> None:
 def _picture(axes: Axes, server: httpx.Client, hit: dict[str, Any]) -> None:
     picture = server.get(hit["url"]).raise_for_status().content
     axes.imshow(Image.open(io.BytesIO(picture)).convert("RGBA"))
-    axes.set_title(f"{hit['score']:.2f}", fontsize=8, pad=1)
+    axes.text(0.5, -0.02, f"{hit['score']:.2f}", fontsize=8, transform=axes.transAxes, **_BELOW)
 
 
 if __name__ == "__main__":
