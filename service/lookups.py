@@ -20,9 +20,8 @@ Tell = Callable[[DirectHits | PartialRewrite], None]  # hears what is known befo
 class Lookups:
     """What one query's searches reach; each search is made once."""
 
-    def __init__(self, retriever: BatchedRetriever, depth: int, left_out: Reference | None) -> None:
+    def __init__(self, retriever: BatchedRetriever, left_out: Reference | None = None) -> None:
         self._retriever = retriever
-        self._depth = depth
         self._left_out = left_out.position if left_out else None
         self._found: dict[int, tuple[Search, Scored]] = {}
         self.encode_ms = 0.0
@@ -33,9 +32,7 @@ class Lookups:
         # By identity: parts hold vectors, which have no single truth value to compare by.
         new = {id(search): search for search in searches if id(search) not in self._found}
         if new:
-            more = 0 if self._left_out is None else 1
-            groups = [search.parts for search in new.values()]
-            found = await self._retriever.retrieve(groups, self._depth + more)
+            found = await self._retriever.retrieve([search.parts for search in new.values()])
             self.encode_ms += found.encode_ms
             self.search_ms += found.search_ms
             for search, scored in zip(new.values(), found.found, strict=True):

@@ -82,7 +82,7 @@ async def _neighbours(
     retriever: BatchedRetriever, vector: Vectors
 ) -> tuple[int | None, str | None]:
     """The picture's own position, if it is in the index, and the nearest caption."""
-    found = await retriever.retrieve([[vector]], _NEIGHBOURS)
+    found = await retriever.retrieve([[vector]])
     hits = found.found[0].best(_NEIGHBOURS)
     records = (retriever.index.metadata[hit.position] for hit in hits)
     itself = hits[0].position if hits and hits[0].score >= _SAME else None

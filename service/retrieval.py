@@ -27,7 +27,6 @@ class Retrieved(NamedTuple):
 
 class _Job(NamedTuple):
     groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
-    most: int  # pictures that a search reaches in a large index
     done: asyncio.Future[Retrieved]
 
 
@@ -45,14 +44,10 @@ class BatchedRetriever:
         self._waiting: list[_Job] = []
         self._working = False
 
-    async def retrieve(self, groups: Sequence[Sequence[Part]], most: int) -> Retrieved:
-        """Searches once for each group of texts and pictures, with the mean of their vectors.
-
-        Args:
-            most: pictures that a search reaches in a large index; in a smaller one it reaches all.
-        """
+    async def retrieve(self, groups: Sequence[Sequence[Part]]) -> Retrieved:
+        """Searches once for each group of texts and pictures, with the mean of their vectors."""
         done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(groups, most, done))
+        self._waiting.append(_Job(groups, done))
         if not self._working:
             self._working = True
             self._submit()
@@ -108,7 +103,7 @@ class BatchedRetriever:
         groups = [group for job in batch for group in job.groups]
         vectors = search_vectors(groups, self.encoder)
         encoded = time.perf_counter()
-        found = self.index.score(vectors, max(job.most for job in batch))
+        found = self.index.score(vectors)
         searched = time.perf_counter()
         timings = ((encoded - started) * 1000, (searched - encoded) * 1000)
         results = []

@@ -16,7 +16,7 @@ from models.client.wire import (
 )
 from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
-from models.search.fusion import FUSED_DEPTH, FusedHit, fuse
+from models.search.fusion import FusedHit, fuse
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
     Plan,
@@ -48,11 +48,6 @@ class SearchOptions(NamedTuple):
     n: RewriteCount
     compare: bool
     with_reference: bool = False
-
-    @property
-    def depth(self) -> int:
-        """Pictures that each search reaches in a large index, so that there are enough to fuse."""
-        return max(self.k, FUSED_DEPTH)
 
     @property
     def sampling(self) -> Sampling:
@@ -90,7 +85,7 @@ class Searcher:
         """
         started = time.perf_counter()
         left_out = None if options.with_reference else query.reference
-        lookups = Lookups(self._retriever, options.depth, left_out)
+        lookups = Lookups(self._retriever, left_out)
         rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
         setting = self._setting()
         typed = as_typed(query, self._retriever.encoder)
@@ -124,7 +119,7 @@ class Searcher:
         """One query, rewritten but not searched. It was requested, so the gate has no say."""
         assert query.text
         rewriting = RewriterCalls(self._rewriters, sampling)
-        nothing = Lookups(self._retriever, 0, None)
+        nothing = Lookups(self._retriever)
         done = await carry_out(
             rewrite_query(query, "requested", self._setting()), nothing, rewriting
         )
@@ -154,7 +149,7 @@ class Searcher:
     async def needs_rewriter(self, text: str) -> bool:
         """Whether the gate wants a text rewritten."""
         typed = as_typed(Query(text), self._retriever.encoder)
-        lookups = Lookups(self._retriever, 1, None)
+        lookups = Lookups(self._retriever)
         steps = gate_decision(text, typed, self._setting())
         decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite

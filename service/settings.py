@@ -67,7 +67,7 @@ class Settings(CommandSettings):
         2048, ge=256, description="maximum length of prompt and answer together, in tokens"
     )
     llm_max_seqs: int = Field(
-        64, ge=1, description="maximum number of queries that vLLM rewrites at once"
+        64, ge=1, description="maximum number of rewrites that vLLM writes at once"
     )
     llm_kv_cache_gib: float = Field(
         1.0, gt=0, description="size of vLLM's key-value cache on CPU, in GiB"
@@ -118,7 +118,8 @@ class Settings(CommandSettings):
     rewrite_cache: int = Field(
         10_000,
         ge=0,
-        description="number of rewrites kept in memory; the least recently used are dropped",
+        description="number of queries whose rewrites are kept in memory; the least recently used "
+        "are dropped",
     )
     redis_url: SecretStr | None = Field(
         None, description="Redis for sharing rewrites among servers: redis://HOST:PORT/NUMBER"

@@ -28,7 +28,7 @@ class Eval(EvalSettings):
     fit_mixture: bool = Field(
         False,
         description="fit tau and the weights of the mixture on the split 'validation', and save "
-        "them in the adapter folder",
+        "them in the adapter folder, or in the index's",
     )
 
     def cli_cmd(self) -> None:

@@ -100,7 +100,7 @@ class SearchHit(BaseModel):
     found_by: list[str] = Field(
         description="the searches that found it: 'query', 'words', 'picture', 'picture + query', "
         "'rewrite 1' (the first of `rewrite.texts`), ..., or 'mean'; in a mixture, the one that "
-        "gave most"
+        "contributed most to the score"
     )
 
 

@@ -23,6 +23,8 @@ from models.retriever.manifest import (
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
 EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
+# How many: always the same, as the softmax over them, and so every score, depends on it.
+REACHED = 1_024
 
 
 class IndexOptions(NamedTuple):
@@ -196,7 +198,7 @@ class ImageIndex:
             for row_p, row_s in zip(positions.tolist(), scores.tolist(), strict=True)
         ]
 
-    def score(self, queries: Vectors, most: int) -> list[Scored]:
+    def score(self, queries: Vectors, most: int = REACHED) -> list[Scored]:
         """Every picture's cosine with each query; in a large index only the best ``most``.
 
         Args:

@@ -177,7 +177,7 @@ class VLLMRewriter:
             stream,
             lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
             frozenset(tokenizer.all_special_ids),
-            # What is written for nothing costs no other request its time.
+            # Branches that are given up later cost no other request its time.
             eager=not self._engine.output_processor.has_unfinished_requests(),
         )
 

@@ -123,7 +123,7 @@ class BranchSearch:
             answer = output.outputs[0]
             tokens, tops = list(answer.token_ids), answer.logprobs or []
             for place in range(words, len(tokens)):
-                alternatives.passed += self._passed(tokens[:place], logprob, tops[place])
+                alternatives.passed += self._passed(tokens[: place + 1], logprob, tops[place])
                 logprob += tops[place][tokens[place]].logprob
             words, probability = len(tokens), math.exp(logprob)
             self._follow(alternatives.best(probability, 0.0 if self.eager else probability))
@@ -135,14 +135,19 @@ class BranchSearch:
         return Completion(self.decode(tokens), math.exp(logprob))
 
     def _passed(
-        self, tokens: list[int], logprob: float, top: Mapping[int, "Logprob"]
+        self, greedy: list[int], logprob: float, top: Mapping[int, "Logprob"]
     ) -> Iterator[Branch]:
-        """The branches that leave the greedy answer after these tokens."""
+        """The branches that leave the greedy answer at its last token.
+
+        Args:
+            logprob: of the tokens before that one.
+        """
+        *before, chosen = greedy
         for token, considered in top.items():
             ended = token in self.ends or STOP in (considered.decoded_token or "")
             probability = math.exp(logprob + considered.logprob)
-            if considered.rank != 1 and probability and (tokens or not ended):
-                yield Branch(probability, (*tokens, token), ended)
+            if token != chosen and probability and (before or not ended):
+                yield Branch(probability, (*before, token), ended)
 
     async def _followed(self, branch: Branch) -> Completion:
         """A branch, finished greedily."""

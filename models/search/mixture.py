@@ -15,11 +15,11 @@ each component; what it does not reach counts 0 there.
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.common.errors import InputError
 from models.retriever.types import Scored, best_places
@@ -36,16 +36,24 @@ _TYPED: dict[Kind, float] = {
 }  # fmt: skip
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Mixture(BaseModel):
     """``mixture.json``, written by `grape eval --fit-mixture`; without it the defaults apply."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tau: float | None = Field(None, gt=0, description="None: twice the encoder's temperature")
-    typed: dict[Kind, float] = Field(_TYPED, description="weight of the query as typed")
-    reference: float = Field(0.2, ge=0, le=1, description="... of a composed query's picture")
+    typed: dict[Kind, Share] = Field(_TYPED, description="weight of the query as typed")
+    reference: Share = Field(0.2, description="... of a composed query's picture")
     encoder_weights_sha256: str | None = None  # that it was fitted with
     fitted_on: str = ""
+
+    @field_validator("typed")
+    @classmethod
+    def _with_every_kind(cls, typed: dict[Kind, float]) -> dict[Kind, float]:
+        return _TYPED | typed
 
     @classmethod
     def in_folder(cls, folder: Path, encoder_weights_sha256: str) -> "Mixture":
@@ -85,7 +93,7 @@ class Mixed(NamedTuple):
 
     position: int  # in the index
     probability: float  # p(picture | query)
-    cosine: float  # in the component that gave most
+    cosine: float  # in the component that contributed most
     by: int  # the number of that component
 
 
@@ -111,10 +119,12 @@ def components(
 
 
 def probabilities(cosines: npt.NDArray[np.float32], tau: float) -> npt.NDArray[np.float32]:
-    """Softmax of cosines / tau over the last axis; -inf counts 0."""
-    shifted = (cosines - cosines.max(axis=-1, keepdims=True)) / np.float32(tau)
+    """Softmax of cosines / tau over the last axis; -inf counts 0, also where nothing else is."""
+    highest = cosines.max(axis=-1, keepdims=True)
+    shifted = (cosines - np.maximum(highest, -1)) / np.float32(tau)  # -1 is the lowest cosine
     exponentials = np.exp(shifted, out=shifted)
-    result: npt.NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    totals = exponentials.sum(axis=-1, keepdims=True)
+    result: npt.NDArray[np.float32] = exponentials / np.where(totals > 0, totals, 1)
     return result
 
 

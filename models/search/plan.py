@@ -116,16 +116,25 @@ class Plan(NamedTuple):
         if not self.rewriting.rewrites:
             return {}
         rewriting = self.rewriting
-        written = zip(rewriting.rewrites, rewriting.probabilities, strict=True)
-        texts = {text: probability for rewrite, probability in written for text in rewrite}
-        others = self.alternate.texts if self.alternate else ()
-        return texts | {text: None for text in others if text not in texts}
+        texts: dict[str, float | None] = {}
+        for rewrite, probability in zip(rewriting.rewrites, rewriting.probabilities, strict=True):
+            for place, text in enumerate(rewrite):
+                # The first of a rewrite's texts has its probability.
+                texts.setdefault(text, None if place else probability)
+        for text in self.alternate.texts if self.alternate else ():
+            texts.setdefault(text, None)
+        return texts
 
     @property
     def typed_weight(self) -> float:
         """The share of the search without rewriting in a mixture."""
         weights = zip(self.searches, self.how.weights, strict=False)
         return sum(weight for search, weight in weights if search is self.typed)
+
+    @property
+    def ranks_by_probability(self) -> bool:
+        """Whether a hit's score is its probability, and not a sum of reciprocal ranks."""
+        return self.how.fusion in ("mixture", "interleave") or len(self.searches) == 1
 
     @property
     def parts(self) -> int:
@@ -153,12 +162,14 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
     if known and options.rewrite == "auto":
         return Plan.of(typed, Rewriting("kept", decision.reason), tau)
     why = decision.reason if options.rewrite == "auto" else "requested"
-    if known:
+    weight = 0.0
+    if options.fusion in ("auto", "mixture"):
+        weight = setting.mixture_of(task_of(query).name).typed[decision.kind]
+    if known and weight:
         why = f"requested, and searched together with the query: {decision.reason}"
     rewriting = yield from rewrite_query(query, why, setting)
     if options.fusion not in ("auto", "mixture"):
         return _planned(typed, rewriting, Fusing(options.fusion, tau))
-    weight = setting.mixture_of(task_of(query).name).typed[decision.kind]
     return _mixture(typed, rewriting, tau, [Component(typed, weight)])
 
 
@@ -248,9 +259,7 @@ def _rewriting(
         answer.rewrites[0] if answer.rewrites else Rewrite(query.query) for query, answer in own
     ]
     joined = tuple(part for text, _ in best for part in readable_parts(text, encoder))
-    known = [probability for _, probability in best if probability is not None]
-    probability = sum(known) / len(known) if known else None
-    return Rewriting("rewritten", why, (joined,), (probability,), written[0].adapter, len(prompts))
+    return Rewriting("rewritten", why, (joined,), (None,), written[0].adapter, len(prompts))
 
 
 def _planned(
@@ -277,4 +286,4 @@ def _mixture(
 
 def is_confident(plan: Plan, score: float) -> bool:
     """Whether the first hit is more likely right than wrong, given its score."""
-    return plan.how.fusion != "rrf" and score >= CONFIDENT
+    return plan.ranks_by_probability and score >= CONFIDENT

@@ -13,7 +13,9 @@ from models.common.errors import InputError
 from models.common.files import place_folder, temporary_folder
 from models.rewriter.adapter import CONFIG, GRAPE_JSON, WEIGHTS, content_hash
 from models.search.gate import GATE_JSON
+from models.search.mixture import MIXTURE_JSON
 
+_FITTED = (GATE_JSON, MIXTURE_JSON)  # to the adapter; it works without them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -63,8 +65,9 @@ class Registry:
                 with _opened(self._folder, name) as folder:
                     for file in (CONFIG, WEIGHTS, GRAPE_JSON):
                         _copy(folder, file, copied / file, name)
-                    with contextlib.suppress(FileNotFoundError):
-                        _copy(folder, GATE_JSON, copied / GATE_JSON, name)
+                    for file in _FITTED:
+                        with contextlib.suppress(FileNotFoundError):
+                            _copy(folder, file, copied / file, name)
                 target = self._copies / _content_name(copied)
                 place_folder(copied, target)
                 return target
@@ -78,8 +81,9 @@ class Registry:
 
 def _content_name(folder: Path) -> str:
     digest = hashlib.sha256(content_hash(folder).encode())
-    if (gate := folder / GATE_JSON).exists():
-        digest.update(gate.read_bytes())
+    for file in _FITTED:
+        if (fitted := folder / file).exists():
+            digest.update(fitted.read_bytes())
     return digest.hexdigest()[:32]
 
 

@@ -182,7 +182,8 @@ class RewriterHost:
     def _within_load(self, prompt: Prompt, sampling: Sampling) -> Sampling:
         """Fewer rewrites under load, if the request leaves their number open.
 
-        Then all queries together have as many as the engine writes at the same time.
+        A query has its share of what the engine writes at once, among the queries that are under
+        way when it begins.
         """
         if sampling.coverage == 1 or self._cache.has(RewriteKey.of(self.adapter, prompt, sampling)):
             return sampling

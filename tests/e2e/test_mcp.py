@@ -53,7 +53,9 @@ def test_the_page_s_python(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_page_s_events(server: Server, tmp_path: Path) -> None:
-    (line,) = shell_lines(PAGE)
+    *commands, line = shell_lines(PAGE)
+    for command in commands:
+        assert "horse" in run(command, server, tmp_path)
     line = line.replace("велосипед", "новый велосипед")  # what is kept has no beginnings
     events = re.findall(r"^event: (.*)$", run(line, server, tmp_path), re.MULTILINE)
     assert events[0] == "direct"

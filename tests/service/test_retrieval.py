@@ -20,7 +20,7 @@ def retriever(encoder: ClipEncoder) -> BatchedRetriever:
 
 async def test_batches_do_not_mix_requests_up(retriever: BatchedRetriever) -> None:
     async def ask(number: int) -> None:
-        found = await retriever.retrieve([[f"thing number {number}"]], most=1 + number % 5)
+        found = await retriever.retrieve([[f"thing number {number}"]])
         (scored,) = found.found
         assert scored.best(1)[0].position == number
 
@@ -29,7 +29,7 @@ async def test_batches_do_not_mix_requests_up(retriever: BatchedRetriever) -> No
 
 async def test_more_texts_than_a_batch_holds(retriever: BatchedRetriever) -> None:
     groups = [[f"thing number {n % 50}"] for n in range(200)]
-    answers = await asyncio.gather(*(retriever.retrieve(groups, 1) for _ in range(3)))
+    answers = await asyncio.gather(*(retriever.retrieve(groups) for _ in range(3)))
     for found in answers:
         assert [scored.best(1)[0].position for scored in found.found] == [
             n % 50 for n in range(200)
@@ -40,7 +40,7 @@ async def test_a_group_is_searched_with_its_mean(
     retriever: BatchedRetriever, encoder: ClipEncoder
 ) -> None:
     texts = ["thing number 3", "thing number 4"]
-    found = await retriever.retrieve([texts, ["thing number 9"]], most=50)
+    found = await retriever.retrieve([texts, ["thing number 9"]])
     mean = encoder.encode_texts(texts).mean(axis=0)
     mean /= np.linalg.norm(mean)
     (expected,) = retriever.index.search(mean[None], 50)
@@ -50,9 +50,9 @@ async def test_a_group_is_searched_with_its_mean(
 
 
 async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -> None:
-    gone = asyncio.create_task(retriever.retrieve([["a"]], 1))
+    gone = asyncio.create_task(retriever.retrieve([["a"]]))
     await asyncio.sleep(0)
-    stays = asyncio.create_task(retriever.retrieve([["thing number 8"]], 1))
+    stays = asyncio.create_task(retriever.retrieve([["thing number 8"]]))
     gone.cancel()
     assert (await stays).found[0].best(1)[0].position == 8
 
@@ -63,5 +63,5 @@ async def test_an_error_reaches_those_it_concerns_and_the_next_batch_works(
     with monkeypatch.context() as patched:
         patched.setattr(retriever.index, "score", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            await retriever.retrieve([["a"]], 1)
-    assert (await retriever.retrieve([["thing number 8"]], 1)).found[0].best(1)[0].position == 8
+            await retriever.retrieve([["a"]])
+    assert (await retriever.retrieve([["thing number 8"]])).found[0].best(1)[0].position == 8

@@ -144,8 +144,11 @@ class Bench:
 
         def answers(asked: dict[int, list[Prompt]]) -> dict[int, Sequence[Answer]]:
             rows = {number: self._as_rows(number, prompts) for number, prompts in asked.items()}
-            every = list(dict.fromkeys(row for own in rows.values() for row in own))
-            samples.update(self._samples(spec, every))
+            whole = dict.fromkeys(row for own in rows.values() if len(own) == 1 for row in own)
+            parts = dict.fromkeys(row for own in rows.values() if len(own) > 1 for row in own)
+            samples.update(self._samples(spec, list(whole)))
+            # As in serving, the parts of a long query have one rewrite each.
+            samples.update(self._samples(spec._replace(finds="one"), list(parts)))
             return {
                 n: [_Written(usable_rewrites(_answers(samples[row], spec))) for row in own]
                 for n, own in rows.items()
@@ -239,6 +242,7 @@ class Bench:
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of everything that the outcome depends on."""
         parts: list[object] = [_FORMAT, spec, gallery.identity, self.settings.encoder_precision]
+        parts += [self.fitted.mixture.model_dump()]
         parts += [row.model_dump_json() for row in self.rows]
         if spec.model in ("frozen", "tuned"):
             tasks = tasks_of(spec.prompt, self.adapter)
@@ -246,7 +250,7 @@ class Bench:
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
             known = gallery.index.manifest.known_scores
-            parts += [self.fitted.gate.model_dump(), self.fitted.mixture.model_dump(), known]
+            parts += [self.fitted.gate.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property

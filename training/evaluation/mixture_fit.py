@@ -1,14 +1,13 @@
 """`grape eval --fit-mixture`: tau and the weights of a mixture, fitted on the split 'validation'.
 
 tau is the one with the greatest likelihood, the mean of log p(right pictures | query): p is then as
-good as a probability can be. A weight is the one with the best MRR@10: of R@10 it often changes no
-more than a query or two, of R@1 much. The query as typed has a weight for each kind of query, the
-reference of a picture to be changed has one of its own. What the data has too few queries for stays
-as it is served.
+good as a probability can be. A weight is the one with the best MRR@10. R@10 would not do: a weight
+often changes it by no more than a query or two, while R@1 falls. The query as typed has a weight
+for each kind of query, the reference of a picture to be changed has one of its own. A weight for
+which there are too few queries stays as it is served.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -49,14 +48,16 @@ def fit_mixture(settings: EvalSettings) -> str:
     Raises:
         InputError: there are too few queries to fit on, or a part cannot be used.
     """
-    asked = settings.model_copy(update={"split": SPLIT, "systems": ["always"]})
+    adapter = adapter_folder(settings.adapter, settings.llm, settings.index)
+    served_as = "always" if adapter else "frozen-always"
+    asked = settings.model_copy(update={"split": SPLIT, "systems": [served_as]})
     evaluation = evaluation_of(asked)
     retriever, served = evaluation.retriever, evaluation.fitted.mixture
     gallery = Gallery(retriever.encoder, retriever.index, asked.encoder_device)
     with Engine() as engine:
 
         def measure(mixture: Mixture) -> Measured:
-            return _bench(evaluation, mixture, engine).measured(SYSTEMS["always"], gallery)
+            return _bench(evaluation, mixture, engine).measured(SYSTEMS[served_as], gallery)
 
         kinds = _kinds(evaluation, gallery, engine)
         fitted = best_mixture(measure, kinds, served)
@@ -69,7 +70,7 @@ def fit_mixture(settings: EvalSettings) -> str:
             "fitted_on": _fitted_on(data, kinds, served),
         }
     )
-    path = _folder(asked) / MIXTURE_JSON
+    path = (adapter or settings.index or paths.index_dir()) / MIXTURE_JSON
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
     tau = fitted.temperature(retriever.encoder.temperature)
     return (
@@ -174,8 +175,3 @@ def _likelihood(found: Measured) -> Floats:
     known = [probability or 0.0 for probability in found.target_probability]
     likelihood: Floats = np.log(np.maximum(np.array(known), _LEAST))
     return likelihood
-
-
-def _folder(settings: EvalSettings) -> Path:
-    folder = adapter_folder(settings.adapter, settings.llm, settings.index)
-    return folder or settings.index or paths.index_dir()

@@ -15,10 +15,10 @@ import numpy as np
 from models.common.errors import InputError
 from models.common.progress import say, track
 from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import ImageIndex
+from models.retriever.image_index import REACHED, ImageIndex
 from models.retriever.pictures import PictureError, decode_picture, read_picture
 from models.retriever.types import Scored
-from models.search.fusion import FUSED_DEPTH, FusedHit, Fusing, fuse
+from models.search.fusion import FusedHit, Fusing, fuse
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.query import Query, as_typed
 from models.search.searches import Search, search_vectors
@@ -41,7 +41,7 @@ class ServedModel:
         encoder: the encoder that the server's index was built with.
         rewrite: ``auto``, ``always`` or ``never``; by default the server's setting.
         fusion: a fusion of ``models/search/options.py``; by default the server's setting.
-        n: rewrites to search with, 1 to 16; several are drawn with temperature 1.
+        n: rewrites to search with, 1 to 16, or ``auto``; the most probable ones.
 
     Raises:
         InputError: mteb is not installed, or the server cannot be reached or has another encoder.
@@ -125,7 +125,7 @@ class ServedModel:
         for start in _shown(range(0, len(ids), step), f"Searching {step} at a time", encode_kwargs):
             batch = texts[start : start + step]
             answers = self._searched_with(batch, failures)
-            depth = len(index) if top_ranked is not None else max(top_k, FUSED_DEPTH)
+            depth = len(index) if top_ranked is not None else max(top_k, REACHED)
             lists = self._lists(index, batch, answers, depth)
             for query_id, (found, how) in zip(ids[start : start + step], lists, strict=True):
                 if top_ranked is not None:

@@ -52,7 +52,7 @@ class EvalSettings(RetrieverSettings):
         "auto",
         description="rewrites found by systems that find several: 'auto' as served, or 1 to 16",
     )
-    temperature: float = Field(1.0, gt=0, description="temperature of that sampling")
+    temperature: float = Field(1.0, gt=0, description="temperature of systems that draw rewrites")
     report: Path | None = Field(None, description="folder for report.html, results.json and plots")
     trec: Path | None = Field(None, description="folder for TREC qrels and run files")
     work: Path = Field(

@@ -55,6 +55,10 @@ SYSTEMS = {
     "always": SystemSpec(
         "the adapter for every query, as served", "tuned", "adapter", fusion="auto", finds="best"
     ),
+    "frozen-always": SystemSpec(
+        "the frozen model for every query, as served without an adapter", "frozen", fusion="auto",
+        finds="best",
+    ),
     "mixture": SystemSpec(
         "the adapter's most probable rewrites in a mixture, without the query", "tuned", "adapter",
         fusion="mixture", finds="best", typed=False,
