@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.client.wire import ErrorType
 from models.common.errors import GrapeError
 from models.search.gate import Gate
+from models.search.mixture import Mixture
 from service.errors import ERROR_RESPONSES, ApiError
 from service.rewriting.adapter_registry import NoSuchAdapter
 from service.rewriting.routing import Busy, NothingBefore
@@ -36,6 +37,7 @@ class ServedAdapter(BaseModel):
 
     adapter: str | None = Field(description="Name with a content hash; null is the base model")
     gate: Gate = Field(description="The gate of `rewrite: auto`, fitted with this adapter")
+    mixture: Mixture = Field(description="How its rewrites are mixed, fitted with it likewise")
     ready: bool
     reason: str
 
@@ -87,6 +89,7 @@ def _adapters(service: Service) -> Adapters:
             task: ServedAdapter(
                 adapter=slot.name,
                 gate=slot.gate,
+                mixture=slot.mixture,
                 ready=slot.host.ready,
                 reason=slot.host.reason,
             )

@@ -170,6 +170,25 @@ def test_a_better_branch_that_comes_later_takes_no_place_of_one_that_is_followed
     assert len(texts) == len(set(texts)) == 4
 
 
+async def test_of_two_equal_words_the_one_that_was_not_written_is_a_branch() -> None:
+    """Whichever of them the engine ranks first."""
+
+    class Tied(TableModel):
+        def logprobs(self, beginning: Tokens) -> list[float]:
+            shares = [1.0, 0, 0, 0, 0, 0] if beginning else [0, 0.4, 0.4, 0.2, 0, 0]
+            return [math.log(share) if share else -math.inf for share in shares]
+
+        def _output(self, *given: Any) -> Any:
+            output = super()._output(*given)
+            for top in output.outputs[0].logprobs or []:
+                for rank, word in enumerate(reversed(top), start=1):
+                    top[word].rank = rank
+            return output
+
+    found = await Tied(0).rewrites(Sampling(3))
+    assert [answer.text for answer in found.answers] == ["1 0", "2 0", "3 0"]
+
+
 @pytest.mark.parametrize(("eager", "followed"), [(False, 1), (True, 3)])
 async def test_an_eager_search_does_not_wait_until_branches_are_certain(
     eager: bool, followed: int

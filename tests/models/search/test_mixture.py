@@ -65,6 +65,20 @@ def test_what_a_search_did_not_reach_counts_nothing_there() -> None:
     assert sum(hit.probability for hit in hits) == pytest.approx(1)
     empty = Scored(np.array([], np.int64), np.array([], np.float32))
     assert mix([empty], [1.0], 0.05, 5) == []
+    beside = mix([left, empty], [0.5, 0.5], 0.1, 10)
+    assert [(hit.position, hit.by) for hit in beside] == [(1, 0), (4, 0)]
+    assert sum(hit.probability for hit in beside) == pytest.approx(0.5)
+
+
+def test_weights_that_a_file_leaves_out_are_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / MIXTURE_JSON
+    path.write_text('{"typed": {"known": 0.1}, "encoder_weights_sha256": "x"}')
+    fitted = Mixture.in_folder(tmp_path, "x")
+    assert fitted.typed == {**Mixture().typed, "known": 0.1}
+    for weight in ("1.5", "-0.1", '"much"'):
+        path.write_text(f'{{"typed": {{"known": {weight}}}}}')
+        with pytest.raises(InputError, match="is not a fitted mixture"):
+            Mixture.in_folder(tmp_path, "x")
 
 
 @given(st.integers(0, 10**6))

@@ -5,6 +5,7 @@ import asyncio
 from models.rewriter.adapter import open_adapter
 from models.rewriter.tasks import TASKS
 from models.search.gate import Gate
+from models.search.mixture import MIXTURE_JSON, Mixture
 from service.monitoring.metrics import Metrics
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
@@ -61,6 +62,20 @@ async def test_the_gate_comes_with_the_adapter(stage: Stage) -> None:
     await stage.rollback()
     search = (await stage.client.post("/search", json={"query": "red square"})).json()
     assert search["rewrite"]["status"] == "kept"
+
+
+async def test_the_mixture_comes_with_the_adapter(stage: Stage) -> None:
+    unfitted = (await stage.load("one"))["served"]["multilingual"]["mixture"]
+    assert unfitted == Mixture().model_dump()
+    index = (await stage.client.get("/info")).json()["index"]
+    sha256 = index["encoder"]["weights_sha256"]
+    fitted = Mixture(tau=0.07, encoder_weights_sha256=sha256)
+    (stage.registry / "one" / MIXTURE_JSON).write_text(fitted.model_dump_json())
+    told = await stage.load("one")  # the same weights
+    assert told["served"]["multilingual"]["mixture"] == fitted.model_dump()
+    answer = await stage.client.post("/search", json={"query": "rot", "rewrite": "always"})
+    assert answer.json()["rewrite"]["tau"] == 0.07
+    assert (await stage.client.get("/info")).json()["mixture"]["tau"] == 0.07
 
 
 async def test_requests_on_their_way_finish_where_they_are(stage: Stage) -> None:

@@ -108,7 +108,9 @@ def test_a_handful_of_queries_is_refused() -> None:
         best_mixture(few.measure, few.kinds, Mixture())
 
 
-def test_the_fit_is_saved_beside_the_adapter(
+@pytest.mark.parametrize("system", ["always", "frozen-always"])
+def test_the_fit_is_saved_beside_the_adapter_or_else_the_index(
+    system: str,
     encoder: ClipEncoder,
     demo_index: ImageIndex,
     tmp_path: Path,
@@ -132,7 +134,7 @@ def test_the_fit_is_saved_beside_the_adapter(
         return {row: Samples("", (), best=(Completion(written[row.query], 0.4),)) for row in some}
 
     def evaluation_of(asked: EvalSettings) -> Evaluation:
-        assert (asked.split, asked.systems) == ("validation", ["always"])
+        assert (asked.split, asked.systems) == ("validation", [system])
         corpus = Corpus.of(demo_index.vectors())
         base = SimpleNamespace(revision="r")
         adapter = SimpleNamespace(tasks={}, content_sha256="a")
@@ -143,8 +145,10 @@ def test_the_fit_is_saved_beside_the_adapter(
     monkeypatch.setattr(Bench, "_samples", samples)
     monkeypatch.setattr(Bench, "_tokens", lambda *_: (0, 0))
     monkeypatch.setattr(mixture_fit, "evaluation_of", evaluation_of)
-    flags = ["--adapter", str(tmp_path), "--work", str(tmp_path / "work")]
-    assert grape.run(["eval", "--fit-mixture", *flags]) == 0
+    served = ["--adapter", str(tmp_path)]
+    if system == "frozen-always":
+        served = ["--adapter", "none", "--index", str(tmp_path)]
+    assert grape.run(["eval", "--fit-mixture", *served, "--work", str(tmp_path / "work")]) == 0
     fitted = Mixture.in_folder(tmp_path, encoder.fingerprint.weights_sha256)
     assert fitted.fitted_on == (
         f"demo, split validation: {len(rows)} queries in a gallery of {len(demo_index):,} pictures"
