@@ -90,7 +90,7 @@ class Searcher:
         setting = self._setting()
         typed = as_typed(query, self._retriever.encoder)
         if tell:
-            plain = Plan.of(typed, Rewriting("kept", ""), setting.tau("multilingual"))
+            plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
             direct = self._hits(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
@@ -106,7 +106,7 @@ class Searcher:
             rewrite=self._searched_texts(query, plan),
             hits=hits,
             original_hits=self._hits(kept, found[-1:], options.k) if options.compare else None,
-            confident=bool(hits) and is_confident(plan, hits[0].score),
+            confident=bool(hits) and is_confident(plan, hits[0].score, setting.mixture(query)),
             timings_ms=_timings(started, rewriting, lookups),
             index=self._index_name,
             degraded=plan.rewriting.status == "fallback",

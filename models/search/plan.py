@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from models.rewriter.protocol import Prompt
 from models.rewriter.rewrites import Rewrite
-from models.rewriter.tasks import choose_task
+from models.rewriter.tasks import MULTILINGUAL, choose_task
 from models.search.composed import change_in_english, repeats
 from models.search.fusion import Fusing
 from models.search.gate import Decision, Gate, GateInput, decide
@@ -21,8 +21,6 @@ from models.search.mixture import Component, Mixture, components
 from models.search.options import Fusion, RewriteMode
 from models.search.query import Query, as_typed, prompts_for, task_of
 from models.search.searches import Search, rewrite_searches, searches_for
-
-CONFIDENT = 0.5  # the least probability of a first hit that is more likely right than wrong
 
 Result = TypeVar("Result")
 
@@ -44,9 +42,13 @@ class Setting(NamedTuple):
     rewrites: bool = True  # whether there is a rewriter at all
     sees_pictures: bool = False  # whether it reads pictures itself
 
-    def tau(self, task: str) -> float:
+    def mixture(self, query: Query) -> Mixture:
+        """The mixture of the query's task."""
+        return self.mixture_of(task_of(query).name if query.text else MULTILINGUAL.name)
+
+    def tau(self, query: Query) -> float:
         """The temperature of the mixture."""
-        return self.mixture_of(task).temperature(self.encoder.temperature)
+        return self.mixture(query).temperature(self.encoder.temperature)
 
 
 class Answer(Protocol):
@@ -148,7 +150,7 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
     Args:
         typed: the search without rewriting, from :func:`as_typed`.
     """
-    tau = setting.tau(task_of(query).name if query.text else "multilingual")
+    tau = setting.tau(query)
     if query.text is None:
         return Plan.of(typed, Rewriting("kept", "a picture without words"), tau)
     if options.rewrite == "never":
@@ -164,7 +166,7 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
     why = decision.reason if options.rewrite == "auto" else "requested"
     weight = 0.0
     if options.fusion in ("auto", "mixture"):
-        weight = setting.mixture_of(task_of(query).name).typed[decision.kind]
+        weight = setting.mixture(query).typed[decision.kind]
     if known and weight:
         why = f"requested, and searched together with the query: {decision.reason}"
     rewriting = yield from rewrite_query(query, why, setting)
@@ -180,7 +182,7 @@ def _plan_change(
     assert query.text
     assert query.reference
     caption = query.reference.caption
-    mixture, tau = setting.mixture_of("composed"), setting.tau("composed")
+    mixture, tau = setting.mixture(query), setting.tau(query)
     rewriting = yield from rewrite_query(query, "a picture to be changed", setting)
     seen = setting.sees_pictures and query.reference.picture
     alternates = options.fusion in ("auto", "mixture", "interleave") and caption and not seen
@@ -284,6 +286,6 @@ def _mixture(
     return Plan([search for search, _ in mixture], how, rewriting, typed, alternate)
 
 
-def is_confident(plan: Plan, score: float) -> bool:
+def is_confident(plan: Plan, score: float, mixture: Mixture) -> bool:
     """Whether the first hit is more likely right than wrong, given its score."""
-    return plan.ranks_by_probability and score >= CONFIDENT
+    return plan.ranks_by_probability and score >= mixture.confident

@@ -31,7 +31,7 @@ from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
 
-_FORMAT = 9  # of the stored results; others are measured again
+_FORMAT = 10  # of the stored results; others are measured again
 
 
 class Measured(BaseModel):
@@ -45,6 +45,7 @@ class Measured(BaseModel):
     subset_ranks: list[int] | None
     first_probability: list[float | None]  # p of the first picture, where the score is one
     target_probability: list[float | None]
+    confident_from: float  # the score from which serving calls a first hit confident
     cost: Cost
 
 
@@ -121,6 +122,7 @@ class Bench:
             subset_ranks=found.subset_ranks,
             first_probability=found.first_probability,
             target_probability=found.target_probability,
+            confident_from=self.fitted.mixture.confident,
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,

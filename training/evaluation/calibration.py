@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.search.plan import CONFIDENT
 from training.evaluation.results import Bin, Calibration
 
 _BINS = 10
 
 
-def calibration(scores: Sequence[float], ranks: Sequence[int]) -> Calibration:
+def calibration(
+    scores: Sequence[float], ranks: Sequence[int], confident_from: float
+) -> Calibration:
     """Compares the scores of the first hits with how often these are right.
 
     The expected calibration error is that of Guo et al., 2017 (On Calibration of Modern Neural
@@ -20,6 +21,7 @@ def calibration(scores: Sequence[float], ranks: Sequence[int]) -> Calibration:
     Args:
         scores: p(first hit | query) of each query, at least one.
         ranks: of the best target of each query; the first hit is right if this is 1.
+        confident_from: the score from which the API calls a hit confident.
     """
     p, right = np.array(scores, float), np.array(ranks) == 1
     number = np.minimum((p * _BINS).astype(int), _BINS - 1)  # 1.0 belongs to the last bin
@@ -28,7 +30,7 @@ def calibration(scores: Sequence[float], ranks: Sequence[int]) -> Calibration:
         for own in (number == place for place in range(_BINS))
         if own.any()
     ]
-    confident = p >= CONFIDENT
+    confident = p >= confident_from
     return Calibration(
         error=sum(one.queries * abs(one.right - one.score) for one in bins) / len(p),
         score=float(p.mean()),

@@ -64,7 +64,7 @@ def system(
         target_similarity=found.target_similarity,
         random_similarity=found.random_similarity,
         first_probability=scores if known else None,
-        calibration=calibration(scores, found.ranks) if known else None,
+        calibration=calibration(scores, found.ranks, found.confident_from) if known else None,
         metrics={
             part: {metric: estimate(*where.values(values)) for metric, values in mine.items()}
             for part, where in slices.items()

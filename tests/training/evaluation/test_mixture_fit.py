@@ -60,7 +60,9 @@ class World:
         ]
         found = retrieve(Corpus.of(PICTURES), questions)
         return SimpleNamespace(  # type: ignore[return-value]
-            ranks=found.ranks.astype(int).tolist(), target_probability=found.target_probability
+            ranks=found.ranks.astype(int).tolist(),
+            first_probability=found.first_probability,
+            target_probability=found.target_probability,
         )
 
 
@@ -69,6 +71,15 @@ def test_tau_is_that_which_drew_the_targets(tau: float) -> None:
     default = Mixture().typed["other"]
     world = World(["other"] * QUERIES, [default] * QUERIES, tau)
     assert best_mixture(world.measure, world.kinds, Mixture()).tau == tau
+
+
+def test_confident_is_what_is_right_more_often_than_not() -> None:
+    found = SimpleNamespace(
+        first_probability=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], ranks=[1, 1, 3, 1, 2, 9, 1]
+    )
+    every = np.ones(7, bool)
+    assert mixture_fit._confident_from(found, every) == 0.8  # type: ignore[arg-type]
+    assert mixture_fit._confident_from(found, every & (np.arange(7) > 3)) == 1.0  # type: ignore[arg-type]
 
 
 def test_each_kind_of_query_has_its_own_weight() -> None:
