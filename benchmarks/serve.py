@@ -195,7 +195,7 @@ async def served_rows(
         rows.append(row("/search never", clients, load, searches[clients]))
     rewriting: list[tuple[str, str, dict[str, object]]] = [
         ("/rewrite", "/rewrite", {}),
-        ("/search always", "/search", {"rewrite": "always", "k": K}),
+        ("/search always", "/search", {"rewrite": "always", "n": 1, "k": K}),
     ]
     for name, path, body in rewriting:
         for clients in CLIENTS:

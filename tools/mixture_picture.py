@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 OUT = Path(__file__).parent.parent / "docs" / "mixture-idea.png"
-QUERY = "vela"  # Spanish: a candle, or a sail
+QUERY = "fernseher"  # German: television; the greedy rewrite is "man running"
 REWRITES = 4
 PICTURES = 3  # of each rewrite
 HEADS = {
@@ -42,11 +42,9 @@ def main(url: str) -> None:
         for row, hit in zip(grid, mixed["hits"], strict=False):
             _picture(row[-2], server, hit)
             row[-1].text(0, 0.5, hit["found_by"][0], va="center")
-        grid[0][0].set_title(f"what “{QUERY}” may mean: w(r)", loc="left", fontsize=10)
-        grid[0][1].set_title(
-            "what each rewrite finds: softmax(cosine / τ)", loc="left", fontsize=10
-        )
-        grid[0][-2].set_title("the mixture: p", loc="left", fontsize=10)
+        for column, head in HEADS.items():
+            title = grid[0][column].set_title(head, loc="left", fontsize=10)
+            title.set_in_layout(False)  # it may be wider than its column
         figure.savefig(OUT, dpi=130)
 
 
