@@ -145,9 +145,11 @@ def test_asking_for_several_rewrites_gives_several(server: Server) -> None:
     body = {"query": "ein roter Apfel auf dem Tisch", "n": 16, "temperature": 1.5}
     (result,) = server.client.post("/rewrite", json=body).json()["results"]
     assert len(result["rewrites"]) > 4
-    # Greedy ones are all the same one.
     (result,) = server.client.post("/rewrite", json={**body, "temperature": 0}).json()["results"]
-    assert len(result["rewrites"]) == 1
+    probabilities = [rewrite["probability"] for rewrite in result["rewrites"]]
+    assert len(probabilities) > 4
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
 
 
 @pytest.mark.parametrize(("task", "tokens"), [(MULTILINGUAL, 480), (LONG, 128)])
