@@ -46,6 +46,7 @@ def test_evaluating_without_a_model(
     assert "60 queries, 1,625 pictures" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ways_to_find_rewrites(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,13 +12,16 @@ from models.client.retry import OVERLOADED, RetryPolicy
 from models.client.wire import Info, SearchedTexts, Status
 from models.common.errors import GrapeError, InputError
 from models.retriever.manifest import EncoderFingerprint
+from models.rewriter.protocol import MOST_REWRITES
 from models.search.fusion import Fusing
 from models.search.mixture import Component, components
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.searches import Search, rewrite_searches, searches_for
 
 _OVERLOADED_FOR_S = 600.0  # how long an overloaded server is asked again
-_AT_ONCE = 32  # queries in a request: half of a server's default leaves room for other clients
+# Queries in a request. With more than an engine of 64 rewrites has room for, `n: auto` finds fewer
+# rewrites, and these would be measured instead.
+_AT_ONCE = 64 // MOST_REWRITES
 
 
 class _ServedIndex(BaseModel):
