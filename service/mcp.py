@@ -182,7 +182,7 @@ class _Server(MCPServer[None]):
 def _first_reason(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}."
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}."
 
 
 def _flat(hit: SearchHit) -> SearchHit:

@@ -98,4 +98,5 @@ def _first_reason(error: ValidationError, command: type[CommandSettings]) -> str
     if first["type"] == "missing":
         return f"{name} is missing; `--help` says what it is."
     dashes = "-" if len(name) == 1 else "--"
-    return f"{dashes}{name.replace('_', '-')}: {first['msg']}."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{dashes}{name.replace('_', '-')}: {reason}."

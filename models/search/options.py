@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticCustomError
 
 RewriteMode = Literal["auto", "always", "never"]
 Fusion = Literal["auto", "mixture", "rewrite", "original", "rrf", "mean", "interleave"]
@@ -14,9 +13,7 @@ def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        raise PydanticCustomError(
-            "rewrite_count", "Input should be 'auto' or a whole number from 1 to 16"
-        ) from error
+        raise ValueError("Input should be 'auto' or a whole number from 1 to 16") from error
 
 
 RewriteCount = Annotated[
