@@ -19,8 +19,6 @@ HEADS = {
     1: "what each rewrite finds: softmax(cosine / τ)",
     -2: "the mixture: p",
 }
-
-
 _BELOW: dict[str, Any] = {"ha": "center", "va": "top"}
 
 

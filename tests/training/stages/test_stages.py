@@ -94,9 +94,10 @@ class Counting:
     adapter = None
     sees_pictures = False
 
-    def __init__(self, fails_after: int = 10**9) -> None:
-        self.asked = 0
+    def __init__(self, fails_after: int = 10**9, answers: Completions | None = None) -> None:
+        self.asked: list[Sampling] = []
         self._fails_after = fails_after
+        self._answers = answers
 
     async def complete(
         self,
@@ -105,10 +106,10 @@ class Counting:
         on_text: OnText | None = None,
         within_s: float | None = None,
     ) -> Completions:
-        self.asked += 1
-        if self.asked > self._fails_after:
+        self.asked.append(sampling)
+        if len(self.asked) > self._fails_after:
             raise RuntimeError("the power went out")
-        return completions(*(f" {prompt.query} {n}" for n in range(sampling.n)))
+        return self._answers or completions(*(f" {prompt.query} {n}" for n in range(sampling.n)))
 
     async def check(self) -> None: ...
 
@@ -126,35 +127,24 @@ async def test_samples_are_kept_and_drawn_once(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '["cut o')
     second = Counting()
     samples = await sample_rewrites(lambda: second, request)
-    assert second.asked == 2 * (200 - kept)
+    assert len(second.asked) == 2 * (200 - kept)
     assert samples[rows[7]][:2] == (" q7 0", (" q7 0", " q7 1"))
     third = Counting()
     assert await sample_rewrites(lambda: third, request) == samples
-    assert third.asked == 0
+    assert third.asked == []
     assert json.loads(path.read_text().splitlines()[0])[0].startswith(MULTILINGUAL.hash[:12])
 
 
 async def test_the_most_probable_answers_are_kept_with_their_probabilities(tmp_path: Path) -> None:
-    class Sure(Counting):
-        async def complete(
-            self,
-            prompt: Prompt,
-            sampling: Sampling,
-            on_text: OnText | None = None,
-            within_s: float | None = None,
-        ) -> Completions:
-            assert sampling == Sampling(3, 0.0, 0.7)
-            self.asked += 1
-            return Completions([Completion(" guitar", 0.5), Completion(" drum", 0.25)])
-
+    sure = Completions([Completion(" guitar", 0.5), Completion(" drum", 0.25)])
     path = tmp_path / "samples.jsonl"
     request = SamplingRequest(TASKS, [GUITAR], 3, 0.0, path, coverage=0.7)
-    first, second = Sure(), Sure()
+    first, second = Counting(answers=sure), Counting(answers=sure)
     samples = await sample_rewrites(lambda: first, request)
     assert await sample_rewrites(lambda: second, request) == samples
-    assert (first.asked, second.asked) == (1, 0)
+    assert (first.asked, second.asked) == ([Sampling(3, 0.0, 0.7)], [])
     assert samples[GUITAR].greedy == " guitar"
-    assert samples[GUITAR].best == (Completion(" guitar", 0.5), Completion(" drum", 0.25))
+    assert samples[GUITAR].best == tuple(sure.answers)
 
 
 async def test_sampling_ends_when_its_time_is_over(tmp_path: Path) -> None:
