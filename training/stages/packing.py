@@ -55,7 +55,9 @@ def pack(prompts: Sequence[Ids], answers: Sequence[Ids], pad: int) -> Packed:
         positions=_padded([row.positions for row in rows], length, 0),
         visible=_visible(segments),
         scored=torch.tensor(scored, dtype=torch.int64),
-        labels=torch.tensor([t for found in groups.values() for ids in found for t in ids]),
+        labels=torch.tensor(
+            [t for found in groups.values() for ids in found for t in ids], dtype=torch.int64
+        ),
         place=place,
     )
 
