@@ -5,13 +5,10 @@ and returns float64 ``[groups, rewrites]``.
 """
 
 from math import comb
-from typing import Literal
 
 import numpy as np
 
 from training.rewards.ranking import Floats
-
-Objective = Literal["rank", "mixture", "pass_at_k"]
 
 MIXTURE_FLOOR = 1e-3  # keeps a group in which nothing finds the target from being amplified
 

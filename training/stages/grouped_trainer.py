@@ -7,14 +7,12 @@ losses, advantages, KL term, logs and checkpoints are TRL's.
 """
 
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
@@ -46,6 +44,7 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         self._sampler = sampler
         config = self.accelerator.unwrap_model(self.model).config.get_text_config()
         self._window = getattr(config, "sliding_window", None) or math.inf
+        self._buffered_inputs: list[Any] | None = None
         self._teaches: Tensor | None = None  # rows of the batch that have a gradient; None: all
         self._told = False
 
@@ -61,9 +60,7 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             pad=self._tokenizer.pad_token_id,
             temperature=self.temperature,
         )
-        groups = sample_groups(
-            self._sampler.current(), prompt_ids[::together], together, decoding
-        )
+        groups = sample_groups(self._sampler.current(), prompt_ids[::together], together, decoding)
         return [answer.ids for answers in groups for answer in answers], None
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -101,43 +98,45 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         input_ids: Tensor,
         attention_mask: Tensor,
         logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **others: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
         """float32 ``[rewrites, logits_to_keep]`` each; 0 where there is no token."""
         if self._entropy_bonus_enabled or input_ids.shape[1] > self._window:
             self._tell_once()
-            found: tuple[Tensor, Tensor | None, Tensor | None]
+            found: tuple[Tensor, Tensor | None, None]
             found = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy,
-                **others,
-            )  # fmt: skip
+                model, input_ids, attention_mask, logits_to_keep, **options
+            )
             return found
         rows = torch.arange(len(input_ids), device=input_ids.device)
         if self._teaches is not None:
             rows = rows[self._teaches]
-        scores = [
-            _spread(self._packed_scores(model, texts), logits_to_keep)
-            for texts in _texts(input_ids[rows], attention_mask[rows], logits_to_keep, batch_size)
+        texts = _texts(input_ids[rows], attention_mask[rows], logits_to_keep)
+        size = options.get("batch_size") or len(texts)
+        parts = [
+            _spread(self._packed_scores(model, texts[start : start + size]), logits_to_keep)
+            for start in range(0, len(texts), size)
         ]
-        logs, entropies, real = (torch.cat(parts) for parts in zip(*scores, strict=True))
+        logs, entropies, real = (torch.cat(part) for part in zip(*parts, strict=True))
         shape = input_ids[:, -logits_to_keep:].shape
         # What was left out has no part in the mean entropy, which TRL logs.
         mean = entropies.sum() / real.sum().clamp(min=1)
         return (
             logs.new_zeros(shape).index_put((rows,), logs),
-            mean.expand(shape).index_put((rows,), entropies) if compute_entropy else None,
+            mean.expand(shape).index_put((rows,), entropies),
             None,
         )
 
     def _packed_scores(self, model: Any, texts: "_Texts") -> tuple[TokenScores, Tensor]:
         """The scores of the distinct tokens, and each rewrite's place among them."""
-        packed = pack(*texts, pad=self._tokenizer.pad_token_id).to(self.accelerator.device)
+        prompts, answers = zip(*texts, strict=True)
+        packed = pack(prompts, answers, self._tokenizer.pad_token_id).to(self.accelerator.device)
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         hidden = last_hidden_states(model, packed)
         states = hidden.flatten(0, 1)[packed.scored]
-        return token_scores(states, packed.labels, Head(head.weight, self.temperature)), packed.place
+        return token_scores(
+            states, packed.labels, Head(head.weight, self.temperature)
+        ), packed.place
 
     def _tell_once(self) -> None:
         if not self._told:
@@ -145,22 +144,16 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         self._told = True
 
 
-_Texts = tuple[Sequence[Ids], Sequence[Ids]]  # the prompt of each rewrite, and the rewrite
+_Texts = list[tuple[Ids, Ids]]  # the prompt of each rewrite, and the rewrite
 
 
-def _texts(
-    ids: Tensor, mask: Tensor, answer_length: int, batch_size: int | None
-) -> Iterator[_Texts]:
-    """The texts of TRL's padded batch, ``batch_size`` rewrites at a time."""
-    tokens = [
-        (row[:-answer_length][real[:-answer_length]], row[-answer_length:][real[-answer_length:]])
+def _texts(ids: Tensor, mask: Tensor, answer_length: int) -> _Texts:
+    """The texts of TRL's batch, in which prompts are padded on the left, rewrites on the right."""
+    start = ids.shape[1] - answer_length
+    return [
+        (tuple(row[:start][real[:start]].tolist()), tuple(row[start:][real[start:]].tolist()))
         for row, real in zip(ids.cpu(), mask.bool().cpu(), strict=True)
     ]
-    pairs = [(tuple(prompt.tolist()), tuple(answer.tolist())) for prompt, answer in tokens]
-    size = batch_size or len(pairs)
-    for start in range(0, len(pairs), size):
-        prompts, answers = zip(*pairs[start : start + size], strict=True)
-        yield prompts, answers
 
 
 def _spread(found: tuple[TokenScores, Tensor], length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,9 +171,7 @@ def last_hidden_states(model: Any, packed: Packed) -> Tensor:
     gradients there. It computes no logits.
     """
     base = next(model.parameters())
-    with torch.autocast(
-        base.device.type, torch.bfloat16, enabled=base.dtype == torch.bfloat16
-    ):
+    with torch.autocast(base.device.type, torch.bfloat16, enabled=base.dtype == torch.bfloat16):
         hidden: Tensor = model(
             input_ids=packed.ids,
             position_ids=packed.positions,
@@ -194,7 +185,7 @@ def last_hidden_states(model: Any, packed: Packed) -> Tensor:
 
 def cannot_group(policy: PeftModel) -> str | None:
     """Why :class:`GroupedTrainer` cannot train this policy; None if it can."""
-    model: PreTrainedModel = policy.get_base_model()
+    model: Any = policy.get_base_model()
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     if head.weight.requires_grad or getattr(head, "bias", None) is not None:
         return "its output layer is trained, or has a bias"

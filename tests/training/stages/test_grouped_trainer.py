@@ -159,7 +159,7 @@ def test_flat_groups_are_left_out_but_for_the_kl_term(tiny_llm: Path, tmp_path: 
         score = ours._packed_scores
 
         def counted(model: Any, texts: Any, score: Any = score, seen: Any = packed) -> Any:
-            seen.append(len(set(texts[0])))
+            seen.append(len({prompt for prompt, _ in texts}))
             return score(model, texts)
 
         ours._packed_scores = counted
@@ -179,10 +179,10 @@ def test_texts_longer_than_the_sliding_window_go_through_trls_method(
 
 
 def test_what_cannot_be_grouped_is_told(tiny_llm: Path) -> None:
-    policy = policy_of(tiny_llm)
+    policy: Any = policy_of(tiny_llm)
     assert cannot_group(policy) is None
-    policy.get_base_model().config.final_logit_softcapping = 30.0
+    policy.config.final_logit_softcapping = 30.0
     assert cannot_group(policy) == "its logits are scaled or capped"
-    policy = policy_of(tiny_llm)
+    policy.config.final_logit_softcapping = None
     policy.get_base_model().get_output_embeddings().weight.requires_grad_(True)
     assert cannot_group(policy) == "its output layer is trained, or has a bias"
