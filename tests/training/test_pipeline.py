@@ -50,6 +50,7 @@ def config(folder: Path, base: Path, **changes: object) -> Path:
         "learning_rate": 1e-2,
         "beta": 0.05,
         "lora_rank": 4,
+        "average_weights_from": 4,
         "save_every": 2,
         "validation_every": 4,
         "validation_queries": {"multilingual": 12},
@@ -127,18 +128,17 @@ def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path:
         opened = open_adapter(unbroken / "adapter", base.revision)
         assert f"**Continued from**: `{opened.name}`." in text
     assert moved[1e-12] < 1e-6 < 1e-3 < moved[1e-2]
-    with pytest.raises(ValueError, match="needs warm_start"):
-        TrainSettings(start_from=unbroken / "adapter", warm_start=False)
 
 
 def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
     lines = (unbroken / "stderr").read_text().splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert len(steps) == STEPS
-    for word in ("reward", "rank", "R@10", "flat", "tokens", "kl", "to target", "to random",
-                 "gap", "rank_log", "format"):  # fmt: skip
+    for word in ("reward", "log likelihood", "rank", "R@10", "flat", "tokens", "kl", "entropy",
+                 "to target", "to random", "gap", "mixture", "rank_log", "format"):  # fmt: skip
         assert f"{word} " in steps[-1], word
-    assert sum(line.startswith("validation at step") for line in lines) == 3
+    assert sum(line.startswith("validation at step") for line in lines) == 4
+    assert "validation at step 8, mean of 2 adapters: log likelihood -" in lines[-2]
     events = list((unbroken / "adapter.work").rglob("events.out.tfevents.*"))
     assert events
 
@@ -146,8 +146,19 @@ def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: P
 def test_the_best_by_validation_is_kept(unbroken: Path) -> None:
     work = unbroken / "adapter.work"
     curve = [json.loads(line) for line in (work / "validation.jsonl").read_text().splitlines()]
-    assert [seen["step"] for seen in curve] == [0, 4, 8]
+    assert [(seen["step"], seen["averaged"]) for seen in curve] == [(0, 1), (4, 1), (8, 1), (8, 2)]
     assert (work / "best" / "adapter_model.safetensors").is_file()
+
+
+def test_the_average_is_that_of_the_validated_adapters(unbroken: Path) -> None:
+    work = unbroken / "adapter.work"
+    kept = [load_file(work / "averaged" / step / "adapter_model.safetensors") for step in "48"]
+    likelihood = [json.loads(line)["log_likelihood"] for line in open(work / "validation.jsonl")]
+    expected = {name: (kept[0][name] + kept[1][name]) / 2 for name in kept[0]}
+    best = load_file(work / "best" / "adapter_model.safetensors")
+    chosen = [None, kept[0], kept[1], expected][likelihood.index(max(likelihood))]
+    assert chosen is not None
+    assert all(torch.allclose(best[name], chosen[name]) for name in best)
 
 
 def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
@@ -185,8 +196,10 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
         return load_file(folder / "grpo" / f"checkpoint-{STEPS}" / "adapter_model.safetensors")
 
     one, two = last(unbroken / "adapter.work"), last(work)
-    apart = sum((one[name] - two[name]).norm() for name in one)
-    assert apart < 0.01 * sum(value.norm() for value in one.values())
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    curves = [(folder / "validation.jsonl").read_text() for folder in (unbroken / "adapter.work", work)]
+    assert curves[0] == curves[1]
 
 
 def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
