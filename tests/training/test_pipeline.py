@@ -21,6 +21,7 @@ from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import TASKS
 from tests.support.grape_server import GRAPE
+from tests.support.two_processes import run_twice
 from training import pipeline
 from training.data.rows import Row
 from training.data.sources import load_rows
@@ -153,7 +154,8 @@ def test_the_best_by_validation_is_kept(unbroken: Path) -> None:
 def test_the_average_is_that_of_the_validated_adapters(unbroken: Path) -> None:
     work = unbroken / "adapter.work"
     kept = [load_file(work / "averaged" / step / "adapter_model.safetensors") for step in "48"]
-    likelihood = [json.loads(line)["log_likelihood"] for line in open(work / "validation.jsonl")]
+    lines = (work / "validation.jsonl").read_text().splitlines()
+    likelihood = [json.loads(line)["log_likelihood"] for line in lines]
     expected = {name: (kept[0][name] + kept[1][name]) / 2 for name in kept[0]}
     best = load_file(work / "best" / "adapter_model.safetensors")
     chosen = [None, kept[0], kept[1], expected][likelihood.index(max(likelihood))]
@@ -198,7 +200,9 @@ def test_a_killed_run_is_resumed_and_ends_where_the_unbroken_one_does(
     one, two = last(unbroken / "adapter.work"), last(work)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    curves = [(folder / "validation.jsonl").read_text() for folder in (unbroken / "adapter.work", work)]
+    curves = [
+        (folder / "validation.jsonl").read_text() for folder in (unbroken / "adapter.work", work)
+    ]
     assert curves[0] == curves[1]
 
 
@@ -251,21 +255,16 @@ def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
     assert [system.name for system in results.systems] == ["direct", "frozen", "tuned"]
 
 
-def test_two_processes_share_a_step(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
-    """`accelerate launch`: the same steps, one adapter, one that writes."""
+def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
+    """The same steps, one adapter, one that writes."""
     path = config(tmp_path, tiny_llm, micro_batch=4, steps=4)
-    launch = [str(GRAPE.with_name("accelerate")), "launch", "--cpu", "--num_processes", "2",
-              "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
-              "--num_machines", "1"]  # fmt: skip
-    done = subprocess.run(
-        [*launch, "-m", "grape", "train", "--config", str(path)],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = run_twice("grape", "train", "--config", path)
     assert done.returncode == 0, done.stderr[-3000:]
     steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
     assert [line.split("/")[0] for line in steps] == ["step 1", "step 2", "step 3", "step 4"]
     assert open_adapter(tmp_path / "adapter", checkpoint_revision(tiny_llm)).rank == 4
+    states = (tmp_path / "adapter.work" / "grpo" / "checkpoint-4").glob("rng_state_*.pth")
+    assert len(list(states)) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,78 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, GRPOTrainer
+from safetensors.torch import load_file
+from trl import GRPOTrainer
 
+from tests.support.fixed_rewrites import GROUP, REWRITES, policy_of, train, trainer_of
+from tests.support.two_processes import run_twice
 from training.stages.grouped_trainer import GroupedTrainer, cannot_group
-from training.stages.language_model import quiet
-from training.stages.rollouts import MergedPolicy
-
-GROUP = 4
-REWRITES = {  # of each prompt; the second group is flat, and equal rewrites repeat
-    "cat =": ["a cat\n", "a big cat", "a cat\n", "dog\n"],
-    "chien rouge =": ["dog\n", "dog\n", "dog\n", "dog\n"],
-    "x =": ["a\n", "ab\n", "abc\n", "abcd\n"],
-    "gato =": ["", "cat\n", "cat\n", "a cat with a hat\n"],
-}
-
-
-def reward(completions: list[str], **_: Any) -> list[float]:
-    return [(3 * len(text) + text.count("a")) % 7 / 7 for text in completions]
-
-
-def policy_of(folder: Path, dtype: torch.dtype = torch.float32) -> PeftModel:
-    """The tiny model with an adapter that changes it."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    newline = AutoTokenizer.from_pretrained(folder).encode("\n")[-1]
-    model.generation_config.eos_token_id = [model.config.eos_token_id, newline]
-    torch.manual_seed(1)
-    policy = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
-    for name, weight in policy.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.3)
-    assert isinstance(policy, PeftModel)
-    return policy
-
-
-def trainer_of(
-    kind: type[GRPOTrainer], folder: Path, out: Path, dtype: torch.dtype, options: dict[str, Any]
-) -> Any:
-    """A trainer whose rewrites are the fixed ones."""
-    quiet()
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    policy = policy_of(folder, dtype)
-    grouped = {"sampler": MergedPolicy(policy)} if kind is GroupedTrainer else {}
-    sizes = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
-    trainer: Any = kind(
-        **grouped,
-        model=policy,
-        processing_class=tokenizer,
-        reward_funcs=[reward],
-        train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in REWRITES]),
-        args=GRPOConfig(
-            output_dir=str(out), use_cpu=True, report_to=[], max_completion_length=20,
-            num_generations=GROUP, shuffle_dataset=False, bf16=False, temperature=0.7,
-            gradient_checkpointing=False, **{**sizes, **options},
-        ),
-    )  # fmt: skip
-
-    def fixed(prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
-        texts = [text or "\n" for group in REWRITES.values() for text in group]
-        assert len(prompt_ids) == len(texts)
-        return tokenizer(texts)["input_ids"], None
-
-    trainer._generate_single_turn = fixed
-    # Advantages against a policy that has moved: the KL term to the reference is not 0.
-    with torch.no_grad():
-        for name, weight in policy.named_parameters():
-            if "lora_A.default" in name:
-                weight.mul_(1.3)
-    return trainer
 
 
 def gradient(trainer: Any, updates: int = 1) -> torch.Tensor:
@@ -186,3 +122,16 @@ def test_what_cannot_be_grouped_is_told(tiny_llm: Path) -> None:
     policy.config.final_logit_softcapping = None
     policy.get_base_model().get_output_embeddings().weight.requires_grad_(True)
     assert cannot_group(policy) == "its output layer is trained, or has a bias"
+
+
+def test_two_processes_learn_what_one_does(tiny_llm: Path, tmp_path: Path) -> None:
+    train(tiny_llm, tmp_path / "one", 16)
+    done = run_twice("tests.support.fixed_rewrites", tiny_llm, tmp_path / "two", 8)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5)
+    start = dict(policy_of(tiny_llm).named_parameters())
+    for name in (name for name in one if "lora_B" in name):
+        moved = one[name] - start[name.replace(".weight", ".default.weight")]
+        assert moved.norm() > 1e-3
