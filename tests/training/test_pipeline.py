@@ -257,7 +257,7 @@ def test_the_test_of_an_adapter_is_an_evaluation_of_held_out_pictures(
 
 def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
     """The same steps, one adapter, one that writes."""
-    path = config(tmp_path, tiny_llm, micro_batch=4, steps=4)
+    path = config(tmp_path, tiny_llm, micro_batch=4, steps=4, validation_every=1)
     done = run_twice("grape", "train", "--config", path)
     assert done.returncode == 0, done.stderr[-3000:]
     steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]

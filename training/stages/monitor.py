@@ -157,11 +157,13 @@ class Monitor(TrainerCallback):
         self.curve.append(seen)
         if seen.log_likelihood > best_so_far and is_first():
             model.save_pretrained(str(self._best), selected_adapters=["default"])
-        if not is_first():
-            return  # every process validates, so that all stop at the same step; one writes
-        self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
+        # Every process validates and logs: all stop at the same step, and to log ends the step's
+        # own log, for which the processes meet. One writes.
         if self.log:
             self.log({f"validation/{k}": v for k, v in seen._asdict().items() if k != "step"})
+        if not is_first():
+            return
+        self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
         of = f", mean of {averaged} adapters" if averaged > 1 else ""
         say(
             f"validation at step {step}{of}: log likelihood {seen.log_likelihood:.3f}, R@1 "
