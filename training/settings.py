@@ -179,7 +179,7 @@ class TrainSettings(RetrieverSettings):
             )
         if not self.warm_start and not self.steps:
             raise ValueError("neither warm_start nor steps: there is nothing to train")
-        if self.pass_k > self.group_size:
+        if self.objective == "pass_at_k" and self.pass_k > self.group_size:
             raise ValueError(f"pass_k {self.pass_k} must not exceed group_size {self.group_size}")
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")

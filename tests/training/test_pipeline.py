@@ -1,5 +1,6 @@
 """`grape train` for real, on a tiny model: resumed after kill -9, its output read, typos named."""
 
+import itertools
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from training.stages.adapter_folder import Trained, card
 from training.stages.language_model import LanguageModel
 from training.stages.sft import SFTExample, fine_tune
 from training.stages.training_run import TrainingRun
+from training.stages.validation import Validator
 
 STEPS = 8
 
@@ -129,6 +131,23 @@ def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path:
         opened = open_adapter(unbroken / "adapter", base.revision)
         assert f"**Continued from**: `{opened.name}`." in text
     assert moved[1e-12] < 1e-6 < 1e-3 < moved[1e-2]
+
+
+def test_grpo_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """At a learning rate near zero it ends with the weights that it began with."""
+    start = unbroken / "adapter"
+    path = config(
+        tmp_path, tiny_llm, start_from=str(start), steps=1, learning_rate=1e-9, validation_every=1
+    )
+    assert grape.run(["train", "--config", str(path)]) == 0
+    opened = open_adapter(start, checkpoint_revision(tiny_llm))
+    written = open_adapter(tmp_path / "adapter", checkpoint_revision(tiny_llm))
+    assert written.manifest.started_from == opened.name
+    assert written.manifest.reward == {"mixture": 1.0}
+    before, after = (
+        load_file(adapter.folder / "adapter_model.safetensors") for adapter in (opened, written)
+    )
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
@@ -278,6 +297,8 @@ def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),
         ({"steps": 0}, "there is nothing to train"),
+        ({"objective": "pass@k"}, "'mixture', 'rank' or 'pass_at_k'"),
+        ({"objective": "pass_at_k", "pass_k": 5}, "pass_k 5 must not exceed group_size 4"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(
@@ -300,7 +321,16 @@ def test_an_adapter_is_never_overwritten(unbroken: Path) -> None:
     assert "is not empty" in done.stderr
 
 
-def test_an_adapter_for_composed_queries_alone(tmp_path: Path, tiny_llm: Path) -> None:
+def test_an_adapter_for_composed_queries_alone(
+    tmp_path: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = itertools.count()  # two steps of a random model may well make it worse
+    measure = Validator.__call__
+    monkeypatch.setattr(
+        Validator,
+        "__call__",
+        lambda self, model: measure(self, model)._replace(log_likelihood=next(better)),
+    )
     out = tmp_path / "adapter"
     code = grape.run(
         ["train", "--config", "training/demo.yaml", "--llm", str(tiny_llm), "--out", str(out),
