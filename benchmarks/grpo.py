@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from trl import GRPOTrainer
 
 from models.common import paths
 from models.rewriter.adapter import open_adapter
@@ -30,6 +31,7 @@ from training.data.sources import load_rows
 from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
 from training.stages import grouped_trainer, grpo, rollouts
+from training.stages.grouped_trainer import GroupedTrainer
 from training.stages.language_model import LanguageModel
 from training.stages.packing import Ids, Packed, pack
 from training.stages.rollouts import Answer, Choose, Decoding
@@ -50,22 +52,25 @@ class Measured(NamedTuple):
     rewards: float  # share of the time, with the ranks
 
 
+def put(owner: object, name: str, value: object) -> None:
+    """Replaces a part of the program in this process."""
+    assert hasattr(owner, name), name
+    setattr(owner, name, value)
+
+
 def in_float32() -> None:
-    grpo.quick_dtype = lambda: torch.float32
+    put(grpo, "quick_dtype", lambda: torch.float32)
 
 
 def from_the_policy() -> None:
-    def current(self: Any) -> Any:
-        return self.policy
+    class Unmerged:
+        def __init__(self, policy: Any) -> None:
+            self._policy = policy
 
-    made = grpo.MergedPolicy.__init__
+        def current(self) -> Any:
+            return self._policy
 
-    def make(self: Any, policy: Any) -> None:
-        made(self, policy)
-        self.policy = policy
-
-    grpo.MergedPolicy.__init__ = make  # type: ignore[method-assign]
-    grpo.MergedPolicy.current = current  # type: ignore[method-assign]
+    put(grpo, "MergedPolicy", Unmerged)
 
 
 def prompt_for_each() -> None:
@@ -76,11 +81,11 @@ def prompt_for_each() -> None:
         found = [answer for (answer,) in rollouts.sample_groups(model, alone, 1, decoding)]
         return [found[start : start + group] for start in range(0, len(found), group)]
 
-    grouped_trainer.sample_groups = sample
+    put(grouped_trainer, "sample_groups", sample)
 
 
 def finished_stay() -> None:
-    rollouts._DROP_AT = 2.0
+    put(rollouts, "_DROP_AT", 2.0)
 
 
 def from_all_words() -> None:
@@ -91,7 +96,7 @@ def from_all_words() -> None:
 
         return choose
 
-    rollouts.draw = draw
+    put(rollouts, "draw", draw)
 
 
 class Own(tuple[int, ...]):
@@ -108,14 +113,14 @@ def row_for_each() -> None:
     def alone(prompts: Sequence[Ids], answers: Sequence[Ids], padding: int) -> Packed:
         return pack([Own(prompt) for prompt in prompts], answers, padding)
 
-    grouped_trainer.pack = alone
+    put(grouped_trainer, "pack", alone)
 
 
 def equal_ones_again() -> None:
     def each(prompts: Sequence[Ids], answers: Sequence[Ids], padding: int) -> Packed:
         return pack(prompts, [Own(answer) for answer in answers], padding)
 
-    grouped_trainer.pack = each
+    put(grouped_trainer, "pack", each)
 
 
 def whole_table() -> None:
@@ -125,12 +130,12 @@ def whole_table() -> None:
         entropies = -(logs.detach().exp() * logs.detach()).sum(1)
         return TokenScores(logs.gather(1, labels.unsqueeze(1)).squeeze(1), entropies)
 
-    grouped_trainer.token_scores = scores
+    put(grouped_trainer, "token_scores", scores)
 
 
-def trls_update() -> None:
-    method = grouped_trainer.GRPOTrainer._get_per_token_logps_and_entropies
-    grouped_trainer.GroupedTrainer._get_per_token_logps_and_entropies = method  # type: ignore[method-assign]
+def trls_log_probabilities() -> None:
+    name = "_get_per_token_logps_and_entropies"
+    put(GroupedTrainer, name, getattr(GRPOTrainer, name))
 
 
 class Variant(NamedTuple):
@@ -154,7 +159,7 @@ VARIANTS = {
     "a row for each rewrite": Variant(row_for_each),
     "equal rewrites computed again": Variant(equal_ones_again),
     "log-softmax as a whole table": Variant(whole_table),
-    "TRL's log-probabilities": Variant(trls_update),
+    "TRL's log-probabilities": Variant(trls_log_probabilities),
     "without KL: flat groups left out": Variant(settings={"beta": 0.0}),
     "with a large heap": Variant(
         environment={"MALLOC_MMAP_THRESHOLD_": HEAP, "MALLOC_TRIM_THRESHOLD_": HEAP}
@@ -182,8 +187,9 @@ def measure(variant: Variant, steps: int) -> Measured:
     """Runs a variant in this process."""
     variant.change()
     seconds: list[float] = []
-    for place in (grouped_trainer.GroupedTrainer, grouped_trainer.GRPOTrainer):
-        place._generate_single_turn = timed(place._generate_single_turn, seconds)
+    name = "_generate_single_turn"
+    for trainer in (GroupedTrainer, GRPOTrainer):
+        put(trainer, name, timed(getattr(trainer, name), seconds))
     with tempfile.TemporaryDirectory() as work:
         run = training_run(variant, steps, work)
         monitor = grpo.train_grpo(run, paths.ADAPTER)

@@ -173,6 +173,7 @@ class MergedPolicy:
     @torch.no_grad()
     def current(self) -> PreTrainedModel:
         """The copy with the adapter as it is now; the next call changes it."""
+        self._model.to(next(iter(self._adapted.values())).weight.device)  # a trainer moves policies
         for name, layer in self._adapted.items():
             merged: Any = self._model.get_submodule(name).weight
             base = layer.get_base_layer().weight

@@ -7,6 +7,7 @@ import pytest
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
+from models.rewriter.tasks import TASKS
 from tests.support.tiny_gemma import NEWLINE, PAD, tiny_gemma
 from training.data.rows import Row
 from training.rewards.objectives import mixture_credit, pass_at_k_credit
@@ -14,6 +15,7 @@ from training.rewards.ranking import Corpus
 from training.rewards.scorer import Retriever, Scorer, of_mixture
 from training.settings import TrainSettings
 from training.stages.batch_rewards import batch_rewards
+from training.stages.rollouts import Decoding, likeliest_answers
 from training.stages.validation import REWRITES, Validator
 
 TAU = 0.05
@@ -92,21 +94,14 @@ class Words:
 
 
 def test_a_validation_is_the_likelihood_of_the_weighted_mixture(retriever: Retriever) -> None:
-    from models.rewriter.tasks import TASKS
-    from training.stages.rollouts import Decoding, likeliest_answers
-
     rows = [
         Row(query="ギター", targets=("1F3B8",), language="ja"),
         Row(query="un caballo", targets=("1F40E",), language="es"),
     ]
-    model, tokenizer = tiny_gemma(), Words()
-    validator = Validator(
-        rows,
-        TASKS,
-        Scorer(of_mixture(retriever, TAU)),
-        tokenizer,
-        (NEWLINE,),  # type: ignore[arg-type]
-    )
+    model = tiny_gemma()
+    tokenizer: Any = Words()
+    scorer = Scorer(of_mixture(retriever, TAU))
+    validator = Validator(rows, TASKS, scorer, tokenizer, (NEWLINE,))
     seen = validator(model)
     logs, greedy = [], []
     for row in rows:
