@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from models.rewriter.tasks import TaskName
 from training.retriever_settings import RetrieverSettings
 
-Objective = Literal["mixture", "rank", "pass_at_k"]
+Objective = Literal["mixture", "rank", "relative", "pass_at_k"]
 Rollouts = Literal["auto", "grouped", "transformers", "vllm-colocate", "vllm-server"]
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 
@@ -93,9 +93,15 @@ class TrainSettings(RetrieverSettings):
     objective: Objective = Field(
         "mixture",
         description="what a group is trained for: the likelihood of its mixture, its rewards "
-        "(rank), or the best reward of pass_k rewrites",
+        "(rank), their order (relative), or the best reward of pass_k rewrites",
     )
     pass_k: int = Field(4, ge=1, description="k of the objective pass_at_k")
+    learn_from: int | None = Field(
+        None,
+        ge=2,
+        description="rewrites of a group that GRPO learns from, those that differ most; by default "
+        "all",
+    )
     tau: float | None = Field(
         None,
         gt=0,
@@ -181,6 +187,10 @@ class TrainSettings(RetrieverSettings):
             raise ValueError("neither warm_start nor steps: there is nothing to train")
         if self.objective == "pass_at_k" and self.pass_k > self.group_size:
             raise ValueError(f"pass_k {self.pass_k} must not exceed group_size {self.group_size}")
+        if self.learn_from and self.learn_from > self.group_size:
+            raise ValueError(
+                f"learn_from {self.learn_from} must not exceed group_size {self.group_size}"
+            )
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self

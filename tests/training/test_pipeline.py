@@ -117,7 +117,7 @@ def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: P
     steps = [line for line in lines if line.startswith("step ")]
     assert len(steps) == STEPS
     for word in ("reward", "log likelihood", "rank", "R@10", "flat", "tokens", "kl", "entropy",
-                 "to target", "to random", "gap", "mixture", "rank_log", "format"):  # fmt: skip
+                 "to target", "to random", "gap", "credit", "rank_log", "format"):  # fmt: skip
         assert f"{word} " in steps[-1], word
     assert sum(line.startswith("validation at step") for line in lines) == 4
     assert "validation at step 8, mean of 2 adapters: log likelihood -" in lines[-2]

@@ -36,7 +36,7 @@ def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),
         ({"steps": 0}, "there is nothing to train"),
-        ({"objective": "pass@k"}, "'mixture', 'rank' or 'pass_at_k'"),
+        ({"objective": "pass@k"}, "'mixture', 'rank', 'relative' or 'pass_at_k'"),
         ({"objective": "pass_at_k", "pass_k": 5}, "pass_k 5 must not exceed group_size 4"),
     ],
 )

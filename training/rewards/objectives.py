@@ -72,3 +72,40 @@ def _best_without(ascending: Floats, k: int) -> Floats:
         weights = np.array([comb(j, k - 1) for j in range(count - 1)]) / comb(count - 1, k)
         best[:, i] = others @ weights
     return best
+
+
+def relative_credit(rewards: Floats) -> Floats:
+    """The place of each rewrite in its group, from 0 (worst) to 1 (best); equal ones share theirs.
+
+    Relative rewards: arXiv 2601.23058 (RLRR) shapes rewards by the order within a group instead of
+    their values. Only its abstract was read; the linear scale is ours.
+    """
+    others = rewards.shape[1] - 1
+    one, other = rewards[:, :, None], rewards[:, None, :]
+    beaten = (one > other).sum(2) + ((one == other).sum(2) - 1) / 2  # an equal one is half beaten
+    credit: Floats = beaten / others
+    return credit
+
+
+def most_varied(credit: Floats, count: int) -> Floats:
+    """Leaves an advantage to the ``count`` rewrites whose credits have the greatest variance.
+
+    Max-variance down-sampling of PODS (arXiv 2504.13818; only its abstract was read): draw n
+    rewrites, learn from m of them. The m are the i highest and the m - i lowest for some i: moving
+    a chosen one outwards can only raise the variance. The others get the mean of the chosen ones.
+    GRPO's baseline is then that mean, and their advantage is 0.
+
+    Args:
+        count: from 2 to the number of rewrites.
+    """
+    order = np.argsort(credit, axis=1, kind="stable")
+    ascending = np.take_along_axis(credit, order, 1)
+    size = credit.shape[1]
+    splits = [[*range(low), *range(size - count + low, size)] for low in range(count + 1)]
+    best = np.argmax([ascending[:, chosen].var(1) for chosen in splits], axis=0)
+    result = np.empty_like(credit)
+    for row, (places, number) in enumerate(zip(order, best, strict=True)):
+        chosen = places[splits[number]]
+        result[row] = credit[row, chosen].mean()
+        result[row, chosen] = credit[row, chosen]
+    return result

@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.rewards.objectives import mixture_credit, pass_at_k_credit
+from training.rewards.objectives import (
+    mixture_credit,
+    most_varied,
+    pass_at_k_credit,
+    relative_credit,
+)
 from training.rewards.ranking import Floats
 from training.rewards.rewards import REWARDS, Rollout
 from training.rewards.scorer import Scorer, recall_at
@@ -54,17 +59,17 @@ class BatchRewards(NamedTuple):
 def batch_rewards(settings: TrainSettings, scorer: Scorer) -> BatchRewards:
     """What TRL adds up and takes the advantages of.
 
-    With the objective ``rank`` it is the weighted sum of the rewards. Every other objective is one
-    more function, the credit of a rewrite in its group, and the rewards are logged alone.
+    With the objective ``rank`` it is the weighted sum of the rewards. Otherwise it is one more
+    function, the credit of a rewrite in its group, and the rewards are only logged.
 
     Args:
         scorer: ranks at the temperature of the mixture.
     """
     rewards = {name: _logged(name, first=n == 0) for n, name in enumerate(settings.rewards)}
     weights = dict(settings.rewards)
-    if settings.objective != "rank":
-        rewards[settings.objective] = _credit(settings)
-        weights = dict.fromkeys(settings.rewards, 0.0) | {settings.objective: 1.0}
+    if settings.objective != "rank" or settings.learn_from:
+        rewards["credit"] = _credit(settings)
+        weights = dict.fromkeys(settings.rewards, 0.0) | {"credit": 1.0}
     functions = [BatchReward(name, value, scorer) for name, value in rewards.items()]
     return BatchRewards(functions, [weights[name] for name in rewards])
 
@@ -92,18 +97,26 @@ def log_ranking(rollout: Rollout, log: Log) -> None:
 
 def _credit(settings: TrainSettings) -> Value:
     """The credit of each completion; a process holds whole groups."""
-    group = settings.group_size
 
-    def mixture(rollout: Rollout, log: Log) -> Floats:
-        probabilities = np.exp(rollout.rewritten.log_probability).reshape(-1, group)
-        log("likelihood/train", float(np.log(probabilities.mean(1)).mean()))
-        return mixture_credit(probabilities).ravel()
+    def value(rollout: Rollout, log: Log) -> Floats:
+        if settings.objective == "mixture":
+            found = np.exp(rollout.rewritten.log_probability).reshape(-1, settings.group_size)
+            log("likelihood/train", float(np.log(found.mean(1)).mean()))
+            credit = mixture_credit(found)
+        else:
+            rewards = _weighted_sum(settings.rewards, rollout)
+            credit = _of_rewards(settings, rewards.reshape(-1, settings.group_size))
+        if settings.learn_from:
+            credit = most_varied(credit, settings.learn_from)
+        return credit.ravel()
 
-    def pass_at_k(rollout: Rollout, _: Log) -> Floats:
-        rewards = _weighted_sum(settings.rewards, rollout)
-        return pass_at_k_credit(rewards.reshape(-1, group), settings.pass_k).ravel()
+    return value
 
-    return mixture if settings.objective == "mixture" else pass_at_k
+
+def _of_rewards(settings: TrainSettings, rewards: Floats) -> Floats:
+    if settings.objective == "pass_at_k":
+        return pass_at_k_credit(rewards, settings.pass_k)
+    return relative_credit(rewards) if settings.objective == "relative" else rewards
 
 
 def _weighted_sum(weights: Mapping[str, float], rollout: Rollout) -> Floats:

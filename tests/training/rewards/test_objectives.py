@@ -5,7 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from training.rewards.objectives import mixture_credit, pass_at_k_credit
+from training.rewards.objectives import (
+    mixture_credit,
+    most_varied,
+    pass_at_k_credit,
+    relative_credit,
+)
 
 
 def test_mixture_credit_is_the_share_in_the_likelihood() -> None:
@@ -30,3 +35,19 @@ def test_pass_at_k_credit_is_that_of_all_subsets(k: int) -> None:
             others = [row[list(s)].max() for s in subsets if i not in s]
             without = np.mean(others) if others else 0.0
             assert given[i] == pytest.approx((np.mean(having) - without) * k / 5)
+
+
+def test_relative_credit_is_the_place_in_the_group() -> None:
+    credit = relative_credit(np.array([[0.1, 5.0, 0.2, 0.1], [3.0, 3.0, 3.0, 3.0]]))
+    assert credit.tolist() == [[1 / 6, 1.0, 2 / 3, 1 / 6], [0.5, 0.5, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_the_most_varied_rewrites_are_those_of_all_subsets(count: int) -> None:
+    credit = np.random.default_rng(1).normal(size=(20, 6)) ** 3
+    for row, given in zip(credit, most_varied(credit, count), strict=True):
+        best = max(combinations(range(6), count), key=lambda chosen: row[list(chosen)].var())
+        advantage = given - given.mean()
+        expected = np.zeros(6)
+        expected[list(best)] = row[list(best)] - row[list(best)].mean()
+        assert advantage == pytest.approx(expected)

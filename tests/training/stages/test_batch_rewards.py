@@ -10,7 +10,12 @@ from models.retriever.image_index import ImageIndex
 from models.rewriter.tasks import TASKS
 from tests.support.tiny_gemma import NEWLINE, PAD, tiny_gemma
 from training.data.rows import Row
-from training.rewards.objectives import mixture_credit, pass_at_k_credit
+from training.rewards.objectives import (
+    mixture_credit,
+    most_varied,
+    pass_at_k_credit,
+    relative_credit,
+)
 from training.rewards.ranking import Corpus
 from training.rewards.scorer import Retriever, Scorer, of_mixture
 from training.settings import TrainSettings
@@ -61,14 +66,14 @@ def test_the_mixture_is_rewarded_by_its_likelihood_among_the_pictures(retriever:
     left_out = set(retriever.index.ids[5:900]) - {"1F3B8", "1F40E"}
     values, weights, logged = called(retriever, left_out, objective="mixture")
     given = probabilities(retriever, COMPLETIONS, TARGETS, left_out).reshape(2, 4)
-    assert values["mixture"] == pytest.approx(mixture_credit(given).ravel(), rel=1e-3)
-    assert weights == {"rank_log": 0, "format": 0, "mixture": 1}
+    assert values["credit"] == pytest.approx(mixture_credit(given).ravel(), rel=1e-3)
+    assert weights == {"rank_log": 0, "format": 0, "credit": 1}
     assert logged["likelihood/train"] == pytest.approx(np.log(given.mean(1)).mean(), abs=1e-3)
     everything, _, _ = called(retriever, set(), objective="mixture")
-    assert everything["mixture"] != pytest.approx(values["mixture"], rel=1e-3)
+    assert everything["credit"] != pytest.approx(values["credit"], rel=1e-3)
 
 
-def test_pass_at_k_credits_the_weighted_sum_and_rank_is_that_sum(retriever: Retriever) -> None:
+def test_other_objectives_credit_the_weighted_sum_that_rank_is(retriever: Retriever) -> None:
     kept = {"rewards": {"rank_log": 1.0, "format": 0.5}}
     plain, weights, logged = called(retriever, set(), objective="rank", **kept)
     assert weights == {"rank_log": 1, "format": 0.5}
@@ -76,8 +81,13 @@ def test_pass_at_k_credits_the_weighted_sum_and_rank_is_that_sum(retriever: Retr
     total = np.array(plain["rank_log"]) + 0.5 * np.array(plain["format"])
     values, weights, _ = called(retriever, set(), objective="pass_at_k", pass_k=2, **kept)
     expected = pass_at_k_credit(total.reshape(2, 4), 2).ravel()
-    assert values["pass_at_k"] == pytest.approx(expected)
-    assert weights == {"rank_log": 0, "format": 0, "pass_at_k": 1}
+    assert values["credit"] == pytest.approx(expected)
+    assert weights == {"rank_log": 0, "format": 0, "credit": 1}
+    values, weights, _ = called(retriever, set(), objective="relative", **kept)
+    assert values["credit"] == pytest.approx(relative_credit(total.reshape(2, 4)).ravel())
+    values, weights, _ = called(retriever, set(), objective="rank", learn_from=2, **kept)
+    assert values["credit"] == pytest.approx(most_varied(total.reshape(2, 4), 2).ravel())
+    assert weights == {"rank_log": 0, "format": 0, "credit": 1}
 
 
 class Words:
