@@ -34,7 +34,7 @@ from training.stages import grouped_trainer, grpo, rollouts
 from training.stages.grouped_trainer import GroupedTrainer
 from training.stages.language_model import LanguageModel
 from training.stages.packing import Ids, Packed, pack
-from training.stages.rollouts import Answer, Choose, Decoding
+from training.stages.rollouts import Choose, Decoding
 from training.stages.token_scores import Head, TokenScores
 from training.stages.training_run import TrainingRun
 
@@ -76,9 +76,9 @@ def from_the_policy() -> None:
 def prompt_for_each() -> None:
     def sample(
         model: Any, prompts: Sequence[Sequence[int]], group: int, decoding: Decoding
-    ) -> list[list[Answer]]:
+    ) -> list[list[list[int]]]:
         alone = [prompt for prompt in prompts for _ in range(group)]
-        found = [answer for (answer,) in rollouts.sample_groups(model, alone, 1, decoding)]
+        found = [rewrite for (rewrite,) in rollouts.sample_groups(model, alone, 1, decoding)]
         return [found[start : start + group] for start in range(0, len(found), group)]
 
     put(grouped_trainer, "sample_groups", sample)

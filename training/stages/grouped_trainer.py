@@ -61,7 +61,7 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             temperature=self.temperature,
         )
         groups = sample_groups(self._sampler.current(), prompt_ids[::together], together, decoding)
-        return [answer.ids for answers in groups for answer in answers], None
+        return [rewrite for rewrites in groups for rewrite in rewrites], None
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but the rewrites are not shuffled: those of a group stay together."""

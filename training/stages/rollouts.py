@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 _MOST_WORDS = 64  # that a token is drawn from; the rest of the vocabulary is left out
+_ROWS = 16  # of logits in float32 at a time
 _DROP_AT = 0.1  # share of finished rows at which the batch is copied without them
 
 
@@ -39,6 +40,7 @@ class Answer(NamedTuple):
 
 
 Choose = Callable[[Tensor, int], Tensor]  # float [rows, words], count -> ids [rows, count]
+Score = Callable[[Tensor, Tensor], Tensor]  # float [rows, words], ids [rows] -> float32 [rows]
 
 
 def draw(temperature: float) -> Choose:
@@ -60,9 +62,12 @@ def most_probable(logits: Tensor, count: int) -> Tensor:
 @torch.no_grad()
 def sample_groups(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], group: int, decoding: Decoding
-) -> list[list[Answer]]:
-    """``group`` independent samples for each prompt, in the order of the prompts."""
-    return _decode(model, prompts, group, decoding, draw(decoding.temperature))
+) -> list[list[list[int]]]:
+    """Token ids of ``group`` independent samples for each prompt, in the order of the prompts."""
+    how = _How(draw(decoding.temperature), _zeros)
+    return [
+        [answer.ids for answer in found] for found in _decode(model, prompts, group, decoding, how)
+    ]
 
 
 @torch.no_grad()
@@ -70,7 +75,12 @@ def likeliest_answers(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], count: int, decoding: Decoding
 ) -> list[list[Answer]]:
     """The ``count`` most probable first tokens of each prompt, each continued greedily."""
-    return _decode(model, prompts, count, decoding, most_probable)
+    return _decode(model, prompts, count, decoding, _How(most_probable, _log_probabilities))
+
+
+class _How(NamedTuple):
+    choose: Choose
+    score: Score
 
 
 def _decode(
@@ -78,14 +88,14 @@ def _decode(
     prompts: Sequence[Sequence[int]],
     group: int,
     decoding: Decoding,
-    choose: Choose,
+    how: _How,
 ) -> list[list[Answer]]:
     device = model.device
     stops = torch.tensor(decoding.stops, device=device)
     ids, mask = left_padded(prompts, decoding.pad, device)
     cache = DynamicCache(config=model.config)
     logits = _next_logits(model, ids, mask, cache)
-    new = choose(logits, group).flatten()
+    new = how.choose(logits, group).flatten()
     logits = logits.repeat_interleave(group, 0)
     cache.batch_repeat_interleave(group)
     mask = mask.repeat_interleave(group, 0)
@@ -96,7 +106,7 @@ def _decode(
     for step in range(decoding.max_tokens):
         rows = alive[going]
         written[rows, step] = new[going]
-        total[rows] += _log_probabilities(logits, new)[going]
+        total[rows] += how.score(logits, new)[going]
         going &= ~torch.isin(new, stops)
         if step + 1 == decoding.max_tokens or not going.any():
             break
@@ -106,7 +116,7 @@ def _decode(
             alive, mask, new, going = alive[keep], mask[keep], new[keep], going[keep]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         logits = _next_logits(model, new.unsqueeze(1), mask, cache)
-        new = choose(logits, 1).squeeze(1)
+        new = how.choose(logits, 1).squeeze(1)
     answers = [
         Answer([token for token in row if token >= 0], value)
         for row, value in zip(written.tolist(), total.tolist(), strict=True)
@@ -116,6 +126,9 @@ def _decode(
 
 def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
     """Logits of the token after the last one, ``[rows, words]``."""
+    # As an index, because a slice (``logits_to_keep=1``) is a view, for which torch copies the
+    # output layer once for each row: 20 GB for 64 prompts.
+    last = torch.tensor([ids.shape[1] - 1], device=ids.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     output: Any = model(
         input_ids=ids,
@@ -123,17 +136,22 @@ def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Dynam
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=last,
     )
     logits: Tensor = output.logits[:, -1]
     return logits
 
 
+def _zeros(logits: Tensor, ids: Tensor) -> Tensor:
+    """In place of log-probabilities, which take longer than the layers, where nobody reads them."""
+    return torch.zeros(len(ids), device=ids.device)
+
+
 def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
-    """float32 ``[rows]``; a few rows at a time, so that no second table of logits is needed."""
+    """A few rows at a time, so that no second table of logits is needed."""
     parts = [
         rows.float().gather(1, chosen.unsqueeze(1)).squeeze(1) - rows.float().logsumexp(1)
-        for rows, chosen in zip(torch.split(logits, 512), torch.split(ids, 512), strict=True)
+        for rows, chosen in zip(torch.split(logits, _ROWS), torch.split(ids, _ROWS), strict=True)
     ]
     return torch.cat(parts)
 

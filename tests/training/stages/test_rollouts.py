@@ -40,7 +40,7 @@ def test_the_most_probable_answer_is_the_greedy_one_with_the_models_own_probabil
 def test_a_sample_ends_at_the_end_token_or_at_the_most_tokens() -> None:
     torch.manual_seed(0)
     groups = sample_groups(tiny_gemma(), PROMPTS, 40, DECODING)
-    answers = [answer.ids for group in groups for answer in group]
+    answers = [ids for group in groups for ids in group]
     ended = [ids for ids in answers if ids[-1] == NEWLINE]
     assert ended
     assert all(NEWLINE not in ids[:-1] for ids in answers)
@@ -54,7 +54,7 @@ def test_samples_are_as_frequent_as_the_model_says() -> None:
     (group,) = sample_groups(model, [PROMPTS[0]], 4000, DECODING._replace(max_tokens=1))
     probabilities = model(input_ids=torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(0)
     best = int(probabilities.argmax())
-    share = sum(answer.ids == [best] for answer in group) / len(group)
+    share = sum(ids == [best] for ids in group) / len(group)
     assert abs(share - float(probabilities[best])) < 0.03
 
 
