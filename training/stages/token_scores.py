@@ -46,11 +46,10 @@ class _Scores(torch.autograd.Function):
             torch.split(hidden, _CHUNK), torch.split(labels, _CHUNK), strict=True
         ):
             logits = (states.to(weight.dtype) @ weight.T).float() / temperature
-            total = logits.logsumexp(1, keepdim=True)
-            label = chosen.unsqueeze(1)
-            scores.append((logits.gather(1, label) - total).squeeze(1))
-            probabilities = (logits - total).exp_()
-            entropies.append(total.squeeze(1) - (probabilities * logits).sum(1))
+            logs = logits.log_softmax(1)
+            scores.append(logs.gather(1, chosen.unsqueeze(1)).squeeze(1))
+            probabilities = logs.exp()
+            entropies.append(-torch.linalg.vecdot(probabilities, logs))
             mean = probabilities.to(weight.dtype) @ weight
             gradients.append((weight[chosen] - mean) / temperature)
         ctx.save_for_backward(torch.cat(gradients).to(hidden.dtype))
