@@ -10,7 +10,6 @@ the process, and the shares of sampling and of the rewards with their ranks in a
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -40,7 +39,6 @@ from training.stages.training_run import TrainingRun
 
 QUERIES, GROUP = 64, 8
 STOCK_QUERIES = 16
-HEAP = str(512 << 20)  # bytes; the largest temporaries, 256 rows of logits, are half of it
 
 
 class Measured(NamedTuple):
@@ -138,18 +136,22 @@ def trls_log_probabilities() -> None:
     put(GroupedTrainer, name, getattr(GRPOTrainer, name))
 
 
+def memory_given_back() -> None:
+    put(grpo, "keep_freed_memory", lambda: None)
+
+
 class Variant(NamedTuple):
-    """What is measured: ours, changed by a function, by settings or by the environment."""
+    """What is measured: ours, changed by a function or by settings."""
 
     change: Callable[[], None] = lambda: None
     settings: Mapping[str, Any] = MappingProxyType({})
-    environment: Mapping[str, str] = MappingProxyType({})
 
 
 VARIANTS = {
     "ours": Variant(),
     "TRL's own loop": Variant(
-        settings={"rollouts": "transformers", "prompts_per_step": STOCK_QUERIES, "micro_batch": 16}
+        memory_given_back,
+        settings={"rollouts": "transformers", "prompts_per_step": STOCK_QUERIES, "micro_batch": 16},
     ),
     "without bfloat16": Variant(in_float32),
     "without the merged copy": Variant(from_the_policy),
@@ -161,9 +163,7 @@ VARIANTS = {
     "log-softmax as a whole table": Variant(whole_table),
     "TRL's log-probabilities": Variant(trls_log_probabilities),
     "without KL: flat groups left out": Variant(settings={"beta": 0.0}),
-    "with a large heap": Variant(
-        environment={"MALLOC_MMAP_THRESHOLD_": HEAP, "MALLOC_TRIM_THRESHOLD_": HEAP}
-    ),
+    "freed memory goes back to the system": Variant(memory_given_back),
 }
 
 
@@ -216,8 +216,7 @@ def timed(method: Any, seconds: list[float]) -> Any:
 
 def in_own_process(name: str, steps: int) -> Measured:
     command = [sys.executable, "-m", "benchmarks.grpo", "--here", name, "--steps", str(steps)]
-    environment = {**os.environ, **VARIANTS[name].environment}
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -19,6 +19,7 @@ from training.settings import TrainSettings
 from training.stages.batch_rewards import BatchRewards, batch_rewards
 from training.stages.checkpoints import last_checkpoint
 from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
+from training.stages.memory import keep_freed_memory
 from training.stages.monitor import Monitor
 from training.stages.processes import processes
 from training.stages.rollouts import MergedPolicy
@@ -48,6 +49,7 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     from transformers import PrinterCallback, set_seed
 
     settings = run.settings
+    keep_freed_memory()
     folder = settings.work_folder / "grpo"
     checkpoint = last_checkpoint(folder) if settings.resume else None
     set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
