@@ -7,12 +7,13 @@ import sys
 import pytest
 
 COUNT = """
-import resource, sys, torch
+import resource, sys
+import numpy as np
 from training.stages.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def fill():
-    torch.empty(200 << 20, dtype=torch.uint8).fill_(1)
+    np.empty(200 << 20, np.uint8).fill(1)
 fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
