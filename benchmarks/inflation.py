@@ -74,7 +74,11 @@ def settings_of(run: Run, budget: Budget) -> TrainSettings:
     return TrainSettings(
         work=budget.work / f"{start}-{run.reward}-{run.beta:g}-{steps}-{validated}-{rate:g}",
         tasks=["multilingual"],
+        objective="rank",
         rewards={run.reward: 1.0},
+        rank_among="all",
+        scale_advantages="group",
+        learning_rate_schedule="constant",
         beta=run.beta,
         steps=steps,
         prompts_per_step=6,

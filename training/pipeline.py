@@ -1,6 +1,7 @@
 """`grape train`, from data to adapter: data, warm start, GRPO, adapter, test."""
 
 import json
+from pathlib import Path
 
 from models.common.errors import InputError
 from models.common.progress import say
@@ -82,10 +83,16 @@ def run_stages(run: TrainingRun) -> Trained:
     if run.settings.steps:
         from training.stages.grpo import train_grpo
 
-        monitor = train_grpo(run, start.adapter if start else None)
+        monitor = train_grpo(run, start.adapter if start else _started_from(run))
         return Trained(run.settings.work_folder / "best", examples, monitor.curve)
     assert start, "the settings refuse a run without any stage"
     return Trained(start.adapter, examples)
+
+
+def _started_from(run: TrainingRun) -> Path | None:
+    """The adapter of ``start_from``, which GRPO continues from without a warm start."""
+    folder = run.settings.start_from
+    return open_adapter(folder, run.base.revision).folder if folder else None
 
 
 def test_adapter(run: TrainingRun, trained: Trained, rows: list[Row]) -> str:

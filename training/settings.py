@@ -10,7 +10,9 @@ from pydantic_settings import SettingsConfigDict
 from models.rewriter.tasks import TaskName
 from training.retriever_settings import RetrieverSettings
 
-Rollouts = Literal["auto", "transformers", "vllm-colocate", "vllm-server"]
+Objective = Literal["mixture", "rank", "relative", "pass_at_k"]
+Rollouts = Literal["auto", "grouped", "transformers", "vllm-colocate", "vllm-server"]
+Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 
 
 class TrainSettings(RetrieverSettings):
@@ -51,7 +53,9 @@ class TrainSettings(RetrieverSettings):
         "trained",
     )
     start_from: Path | None = Field(
-        None, description="adapter folder to continue SFT from, instead of new weights"
+        None,
+        description="adapter folder to continue from, instead of new weights; without warm_start "
+        "GRPO continues from it",
     )
     warm_start_queries: dict[TaskName, int] = Field(
         {"multilingual": 3600, "long": 256, "composed": 1000},
@@ -86,18 +90,54 @@ class TrainSettings(RetrieverSettings):
     micro_batch: int = Field(
         16, ge=1, description="rewrites in one backward pass; lower it to save memory"
     )
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of GRPO")
-    beta: float = Field(0.02, ge=0, description="weight of the KL term to the model before GRPO")
-    temperature: float = Field(1.0, gt=0, description="sampling temperature of the rollouts")
-    max_grad_norm: float = Field(0.5, gt=0, description="gradient clipping norm")
+    objective: Objective = Field(
+        "mixture",
+        description="what a group is trained for: the likelihood of its mixture, its rewards "
+        "(rank), their order (relative), or the best reward of pass_k rewrites",
+    )
+    pass_k: int = Field(4, ge=1, description="k of the objective pass_at_k")
+    learn_from: int | None = Field(
+        None,
+        ge=2,
+        description="rewrites of a group that GRPO learns from, those that differ most; by default "
+        "all",
+    )
+    tau: float | None = Field(
+        None,
+        gt=0,
+        description="temperature of the mixture; by default that of serving without a fit",
+    )
+    rank_among: Literal["training", "all"] = Field(
+        "training",
+        description="pictures that GRPO ranks a target among: all, or all but the targets of "
+        "held-out rows. Above exact_up_to pictures always all",
+    )
     rewards: dict[str, float] = Field(
         {"rank_log": 1.0, "format": 0.2},
         min_length=1,
-        description="weights of the rewards, by name",
+        description="weights of the rewards, by name; the objective mixture only logs them",
+    )
+    scale_advantages: Literal["none", "group", "batch"] = Field(
+        "none", description="whose standard deviation the advantages are divided by"
+    )
+    loss: Loss = Field("dapo", description="TRL's loss_type")
+    learning_rate: float = Field(6e-5, gt=0, description="peak learning rate of GRPO")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="the learning rate after the first two steps, which warm it up"
+    )
+    beta: float = Field(0.05, ge=0, description="weight of the KL term to the model before GRPO")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of the rollouts")
+    max_grad_norm: float = Field(0.5, gt=0, description="gradient clipping norm")
+    average_weights_from: int | None = Field(
+        None,
+        ge=1,
+        description="step from which validated adapters are averaged; the mean is one more "
+        "candidate for the best",
     )
     rollouts: Rollouts = Field(
         "auto",
-        description="engine of the rollouts; auto: vllm-colocate on a GPU, otherwise transformers",
+        description="engine of the rollouts; auto: vllm-colocate on a GPU with vLLM, otherwise "
+        "grouped",
     )
     vllm_server: str | None = Field(
         None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
@@ -112,7 +152,9 @@ class TrainSettings(RetrieverSettings):
     )
     validation_every: int = Field(5, ge=1, description="steps between two validations")
     patience: int = Field(
-        4, ge=1, description="validations without improvement before training stops"
+        4,
+        ge=1,
+        description="validations without a better held-out log-likelihood before training stops",
     )
     save_every: int = Field(5, ge=1, description="steps between two checkpoints")
     test_queries: dict[TaskName, int] = Field(
@@ -143,8 +185,12 @@ class TrainSettings(RetrieverSettings):
             )
         if not self.warm_start and not self.steps:
             raise ValueError("neither warm_start nor steps: there is nothing to train")
-        if self.start_from and not self.warm_start:
-            raise ValueError("start_from needs warm_start: SFT continues from that adapter")
+        if self.objective == "pass_at_k" and self.pass_k > self.group_size:
+            raise ValueError(f"pass_k {self.pass_k} must not exceed group_size {self.group_size}")
+        if self.learn_from and self.learn_from > self.group_size:
+            raise ValueError(
+                f"learn_from {self.learn_from} must not exceed group_size {self.group_size}"
+            )
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self

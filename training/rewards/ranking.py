@@ -4,7 +4,7 @@ This is the only place where training touches the corpus. The rank is computed o
 batch of a step, by a chunked matrix product whose memory does not grow with the corpus.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 _CHUNK_SCORES = 1 << 20
 # Scores of two copies of a picture differ in the last bits. Such a tie counts against the target.
 TIE = 1e-6
-TEMPERATURE = 0.01  # of the softmax over the corpus; about the temperature that CLIP learns
+TEMPERATURE = 0.01  # of the softmax, by default; about the temperature that CLIP learns
 _MOST_LOG_ODDS = 80.0  # exp() of slightly more overflows float32
 
 
@@ -65,12 +65,16 @@ class Ranker(Protocol):
             targets: for each text the positions of its right pictures, at least one.
         """
 
+    def with_temperature(self, temperature: float) -> "Ranker":
+        """The same corpus, with another temperature of the softmax."""
+
 
 @dataclass(frozen=True)
 class Corpus:
     """The vectors of all pictures, on the device that multiplies them."""
 
     vectors: Tensor  # float32 [n, dim]
+    temperature: float = TEMPERATURE  # of the softmax
 
     @classmethod
     def of(cls, vectors: Vectors, device: str = "cpu") -> "Corpus":
@@ -78,6 +82,14 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def with_temperature(self, temperature: float) -> "Corpus":
+        return Corpus(self.vectors, temperature)
+
+    def part(self, positions: Sequence[int]) -> "Part":
+        """The corpus of some of the pictures."""
+        places = {position: place for place, position in enumerate(positions)}
+        return Part(Corpus(self.vectors[list(positions)], self.temperature), places)
 
     @cached_property
     def _sum(self) -> Tensor:
@@ -105,11 +117,27 @@ class Corpus:
         counts = torch.tensor([len(right) for right in targets], device=device)
         right = torch.arange(excluded.shape[1], device=device) < counts.unsqueeze(1)
         scores = torch.einsum("qd,qtd->qt", queries, self.vectors[excluded])
-        accumulator = RankAccumulator(scores.masked_fill(~right, -torch.inf).amax(1))
+        best = scores.masked_fill(~right, -torch.inf).amax(1)
+        accumulator = RankAccumulator(best, self.temperature)
         accumulator.add(queries, self.vectors, excluded, real)
         others = (len(self) - real.sum(1)).clamp(min=1)
         random = (queries @ self._sum - (scores * real).sum(1)) / others
         return accumulator.ranking(random, len(self))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some pictures of a corpus. They keep their positions; the others are left out."""
+
+    corpus: Corpus  # of these pictures alone
+    places: Mapping[int, int]  # position in the whole corpus -> in this one
+
+    def with_temperature(self, temperature: float) -> "Part":
+        return Part(self.corpus.with_temperature(temperature), self.places)
+
+    def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
+        """As :meth:`Ranker.rank`, among these pictures, with their number as the corpus size."""
+        return self.corpus.rank(texts, [[self.places[p] for p in right] for right in targets])
 
 
 class RankAccumulator:
@@ -117,10 +145,12 @@ class RankAccumulator:
 
     Args:
         best: for each text the score of its best target.
+        temperature: of the softmax.
     """
 
-    def __init__(self, best: Tensor) -> None:
+    def __init__(self, best: Tensor, temperature: float = TEMPERATURE) -> None:
         self.best = best
+        self._temperature = temperature
         self.above = torch.zeros_like(best, dtype=torch.float64)
         self.hardest = torch.full_like(best, -1.0)
         # Of all pictures outside the targets against the best target, in the softmax.
@@ -147,7 +177,8 @@ class RankAccumulator:
             better = torch.count_nonzero(scores >= self.best.unsqueeze(1) - TIE, dim=1)
             self.above += weight * better
             self.hardest = torch.maximum(self.hardest, scores.amax(1))
-            scores.sub_(self.best.unsqueeze(1)).div_(TEMPERATURE).clamp_(max=_MOST_LOG_ODDS).exp_()
+            scores.sub_(self.best.unsqueeze(1)).div_(self._temperature)
+            scores.clamp_(max=_MOST_LOG_ODDS).exp_()
             self.odds += weight * scores.sum(1, dtype=torch.float64)
 
     def ranking(self, random: Tensor, corpus_size: int) -> Ranking:

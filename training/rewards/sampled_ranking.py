@@ -1,5 +1,6 @@
 """Ranks in a very large corpus, estimated from hard negatives and a random sample."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Vectors
-from training.rewards.ranking import RankAccumulator, Ranking, pad
+from training.rewards.ranking import TEMPERATURE, RankAccumulator, Ranking, pad
 
 
 class Pool:
@@ -29,8 +30,14 @@ class Pool:
         self._vectors = index.vectors()
         self._hard = hard
         self._random = random
+        self._temperature = TEMPERATURE
         self._rng = np.random.default_rng(seed)
         self._neighbours: dict[int, list[int]] = {}
+
+    def with_temperature(self, temperature: float) -> "Pool":
+        other = copy.copy(self)
+        other._temperature = temperature
+        return other
 
     @torch.inference_mode()
     def rank(self, texts: Vectors, targets: Sequence[Sequence[int]]) -> Ranking:
@@ -41,7 +48,8 @@ class Pool:
         local, real = pad([[place[p] for p in positions] for positions in targets], queries.device)
         near_vectors = torch.from_numpy(self._vectors[near])
         scores = torch.einsum("qd,qtd->qt", queries, near_vectors[local])
-        accumulator = RankAccumulator(scores.masked_fill(~real, -torch.inf).amax(1))
+        best = scores.masked_fill(~real, -torch.inf).amax(1)
+        accumulator = RankAccumulator(best, self._temperature)
         accumulator.add(queries, near_vectors, local, real)
 
         rest = np.setdiff1d(np.arange(len(self._index)), near, assume_unique=True)

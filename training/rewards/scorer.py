@@ -1,7 +1,7 @@
 """From a model's answers to rankings, by the parser, encoder and corpus that serving uses."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, open_index
@@ -36,6 +36,21 @@ def load_retriever(settings: RetrieverSettings) -> Retriever:
     else:
         corpus = Pool(index, settings.pool_hard, settings.pool_random, settings.seed)
     return Retriever(encoder, index, corpus)
+
+
+def of_mixture(retriever: Retriever, tau: float, left_out: Collection[str] = ()) -> Retriever:
+    """The retriever as a mixture of rewrites sees it.
+
+    Args:
+        tau: temperature of the softmax over the pictures.
+        left_out: ids of pictures that nothing is ranked against. A corpus that a pool represents
+            keeps them.
+    """
+    corpus = retriever.corpus.with_temperature(tau)
+    if left_out and isinstance(corpus, Corpus):
+        gone = {retriever.index.position(picture) for picture in left_out}
+        corpus = corpus.part([place for place in range(len(corpus)) if place not in gone])
+    return replace(retriever, corpus=corpus)
 
 
 class Scorer:

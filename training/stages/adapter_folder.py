@@ -24,9 +24,9 @@ from models.rewriter.tasks import Task
 from training.data.rows import Row
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
-from training.stages.monitor import Validation
 from training.stages.sft import LOSSES
 from training.stages.training_run import TrainingRun
+from training.stages.validation import REWRITES, Validation
 
 _CANARIES = 8  # of each task
 _PACKAGES = ("torch", "transformers", "peft", "trl", "open_clip_torch", "faiss-cpu")
@@ -107,7 +107,7 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
         encoder=index.encoder.name.rsplit("/", 1)[-1],
         encoder_weights_sha256=index.encoder.weights_sha256,
         corpus_sha256=index.ids_sha256,
-        reward=dict(run.settings.rewards),
+        reward=_reward(run.settings),
         seed=run.settings.seed,
         started_from=_started_from(run.settings, run.base),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -115,6 +115,13 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
         metrics_after={},
         canaries=canaries,
     )
+
+
+def _reward(settings: TrainSettings) -> dict[str, float]:
+    """What GRPO maximised; the objective of the mixture uses no reward."""
+    if settings.objective == "mixture" and settings.steps:
+        return {"mixture": 1.0}
+    return dict(settings.rewards)
 
 
 def _canaries(
@@ -204,16 +211,18 @@ def _validation_table(curve: Sequence[Validation]) -> str:
     if not curve:
         return ""
     rows = [
-        f"| {s.step} | {s.r_at_1:.3f} | {s.r_at_10:.3f} | {s.mean_rank:.0f} | {s.target:.3f} | "
+        f"| {s.step}{f', mean of {s.averaged}' if s.averaged > 1 else ''} | {s.log_likelihood:.3f} "
+        f"| {s.r_at_1:.3f} | {s.r_at_10:.3f} | {s.mean_rank:.0f} | {s.target:.3f} | "
         f"{s.random:.3f} | {s.gap:.3f} |"
         for s in curve
     ]
     return "\n".join(
         [
-            "**Validation**, greedy rewrites of a fixed sample",
+            f"**Validation**, fixed sample: log-likelihood of the target in the mixture of "
+            f"{REWRITES} rewrites; the rest is of the greedy rewrite",
             "",
-            "| step | R@1 | R@10 | mean rank | to target | to random | gap |",
-            "|---:|---:|---:|---:|---:|---:|---:|",
+            "| step | log-likelihood | R@1 | R@10 | mean rank | to target | to random | gap |",
+            "|---:|---:|---:|---:|---:|---:|---:|---:|",
             *rows,
         ]
     )

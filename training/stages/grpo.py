@@ -1,65 +1,39 @@
-"""GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the whole corpus."""
+"""GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the corpus."""
 
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model
 
 from models.common.errors import InputError
-from models.rewriter.tasks import Task
+from models.common.progress import say
+from models.search.mixture import Mixture
 from training.data.rows import Row
-from training.rewards.rewards import REWARDS, Reward
-from training.rewards.scorer import Scorer, recall_at, searched
+from training.rewards.ranking import TEMPERATURE
+from training.rewards.scorer import Scorer, of_mixture
 from training.settings import TrainSettings
+from training.stages.batch_rewards import BatchRewards, batch_rewards
 from training.stages.checkpoints import last_checkpoint
-from training.stages.language_model import (
-    LanguageModel,
-    Tokenizer,
-    greedy_answers,
-    lora,
-    newline_id,
-)
-from training.stages.monitor import Monitor, Validation
+from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
+from training.stages.memory import keep_freed_memory
+from training.stages.monitor import Monitor
 from training.stages.processes import processes
+from training.stages.rollouts import MergedPolicy
 from training.stages.training_run import TrainingRun
+from training.stages.validation import Validator
 
 
-class BatchReward:
-    """A reward as TRL calls it. The rewards of a step share a scorer, which ranks the batch once.
+@dataclass(frozen=True)
+class Policy:
+    """What is trained."""
 
-    Args:
-        logs_ranking: whether this reward logs the ranking, which one of a step's rewards does.
-    """
-
-    def __init__(self, reward: Reward, scorer: Scorer, logs_ranking: bool) -> None:
-        self.__name__ = reward.name
-        self._reward = reward
-        self._scorer = scorer
-        self._logs_ranking = logs_ranking
-
-    def __call__(
-        self,
-        completions: list[str],
-        query: list[str],
-        targets: list[list[str]],
-        log_metric: Callable[[str, float], None],
-        **_: Any,
-    ) -> list[float]:
-        began = time.perf_counter()
-        rollout = self._scorer.rollout(completions, query, targets)
-        values = [float(value) for value in self._reward(rollout)]
-        log_metric(f"seconds/{self.__name__}", time.perf_counter() - began)
-        if self._logs_ranking:
-            ranking = rollout.rewritten
-            log_metric("rank/mean", float(ranking.rank.mean()))
-            log_metric("rank/r_at_10", recall_at(10, ranking))
-            log_metric("similarity/target", float(ranking.positive.mean()))
-            log_metric("similarity/random", float(ranking.random.mean()))
-            log_metric("similarity/gap", float((ranking.positive - ranking.random).mean()))
-        return values
+    model: Any  # the base model with a trainable adapter
+    stops: list[int]  # ids of the tokens that end a rewrite
+    sampler: MergedPolicy | None  # if the trainer is the grouped one
 
 
 def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
@@ -73,60 +47,90 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
         InputError: the processes cannot share a step evenly.
     """
     from transformers import PrinterCallback, set_seed
-    from trl import GRPOTrainer
 
     settings = run.settings
+    keep_freed_memory()
     folder = settings.work_folder / "grpo"
     checkpoint = last_checkpoint(folder) if settings.resume else None
     set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
     tokenizer = run.base.tokenizer()
     # If KL is measured to a copy of the adapter, transformers restores only that copy from a
     # checkpoint. So the policy is loaded from the checkpoint here.
-    policy, stops = _policy(run, tokenizer, checkpoint or start)
-    monitor = _monitor(run, tokenizer)
-    trainer = GRPOTrainer(
-        model=policy,
+    policy = _policy(run, tokenizer, checkpoint or start)
+    monitor = _monitor(run, tokenizer, policy)
+    rewards = batch_rewards(settings, _training_scorer(run))
+    trainer = _trainer_class(policy)(
+        model=policy.model,
         processing_class=tokenizer,
-        reward_funcs=_rewards(run),
+        reward_funcs=rewards.functions,
         train_dataset=_dataset(run),
         callbacks=[monitor],
-        args=_config(run, folder, stops),
+        args=_config(run, folder, policy, rewards),
     )
     trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.accelerator.wait_for_everyone()
+    monitor.validate_average(policy.model)
     return monitor
 
 
-def _policy(
-    run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None
-) -> tuple[Any, list[int]]:
-    """The base model with a trainable adapter, and the ids of the tokens that end a rewrite."""
-    model = run.base.load()
+def _policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) -> Policy:
+    from training.stages.grouped_trainer import cannot_group
+
+    grouped = _engine(run) == "grouped"
+    base = run.base.load(quick_dtype() if grouped else None)
     # A rewrite ends at the first newline; otherwise every rollout would use its full length.
-    stops = [newline_id(tokenizer), *_as_list(model.generation_config.eos_token_id)]
-    model.generation_config.eos_token_id = stops
+    stops = [newline_id(tokenizer), *_as_list(base.generation_config.eos_token_id)]
+    base.generation_config.eos_token_id = stops
     if adapter is None:
-        return get_peft_model(model, lora(run.settings)), stops
-    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True), stops
+        model: Any = get_peft_model(base, lora(run.settings))
+    else:
+        model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+    if grouped and (reason := cannot_group(model)):
+        say(f"{run.base.name} is trained by TRL's own, slower loop: {reason}.")
+        return Policy(model if run.base.on_gpu else model.float(), stops, None)
+    return Policy(model, stops, MergedPolicy(model) if grouped else None)
 
 
-def _monitor(run: TrainingRun, tokenizer: Tokenizer) -> Monitor:
-    settings, rows = run.settings, run.validation_rows()
-    return Monitor(
-        settings.work_folder,
-        lambda model: validate(model, tokenizer, run.tasks, rows, run.scorer),
-        settings.validation_every,
-        settings.patience,
-    )
+def _engine(run: TrainingRun) -> str:
+    """The engine of the rollouts."""
+    if run.settings.rollouts != "auto":
+        return run.settings.rollouts
+    return "vllm-colocate" if run.base.on_gpu and find_spec("vllm") else "grouped"
 
 
-def _rewards(run: TrainingRun) -> list[BatchReward]:
-    return [
-        BatchReward(REWARDS[name], run.scorer, logs_ranking=position == 0)
-        for position, name in enumerate(run.settings.rewards)
-    ]
+def _trainer_class(policy: Policy) -> Callable[..., Any]:
+    from functools import partial
+
+    from trl import GRPOTrainer
+
+    from training.stages.grouped_trainer import GroupedTrainer
+
+    return partial(GroupedTrainer, policy.sampler) if policy.sampler else GRPOTrainer
+
+
+def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:
+    scorer = Scorer(of_mixture(run.scorer.retriever, _tau(run)))
+    validator = Validator(run.validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
+    sampler = policy.sampler
+    return Monitor(run.settings, lambda model: validator(sampler.current() if sampler else model))
+
+
+def _training_scorer(run: TrainingRun) -> Scorer:
+    """Ranks rollouts."""
+    settings, left_out = run.settings, set[str]()
+    if settings.rank_among == "training":
+        targets = {held: {t for row in run.rows if (row.split != "train") == held
+                          for t in row.targets} for held in (True, False)}  # fmt: skip
+        left_out = targets[True] - targets[False]
+    tau = _tau(run) if settings.objective == "mixture" else TEMPERATURE
+    return Scorer(of_mixture(run.scorer.retriever, tau, left_out))
+
+
+def _tau(run: TrainingRun) -> float:
+    """As served without a fit."""
+    return run.settings.tau or Mixture().temperature(run.scorer.retriever.encoder.temperature)
 
 
 def _dataset(run: TrainingRun) -> Any:
@@ -147,11 +151,12 @@ def _dataset(run: TrainingRun) -> Any:
     )
 
 
-def _config(run: TrainingRun, folder: Path, stops: list[int]) -> Any:
+def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchRewards) -> Any:
     """TRL's GRPOConfig."""
     from trl import GRPOConfig
 
     settings, on_gpu = run.settings, run.base.on_gpu
+    schedules = {"constant": "constant_with_warmup", "cosine": "cosine"}
     return GRPOConfig(
         output_dir=str(folder),
         max_steps=settings.steps,
@@ -161,11 +166,13 @@ def _config(run: TrainingRun, folder: Path, stops: list[int]) -> Any:
         max_completion_length=max(task.max_tokens for task in run.tasks.values()),
         temperature=settings.temperature,
         beta=settings.beta,
+        loss_type=settings.loss,
+        scale_rewards=settings.scale_advantages,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type=schedules[settings.learning_rate_schedule],
         warmup_steps=2,
         max_grad_norm=settings.max_grad_norm,
-        reward_weights=list(settings.rewards.values()),
+        reward_weights=rewards.weights,
         logging_steps=1,
         save_steps=settings.save_every,
         save_total_limit=2,
@@ -176,35 +183,31 @@ def _config(run: TrainingRun, folder: Path, stops: list[int]) -> Any:
         use_cpu=not on_gpu,
         report_to=["tensorboard"],
         disable_tqdm=True,
-        **_rollout_arguments(settings, run.base, stops),
+        **_vllm_arguments(run, policy),
     )
 
 
 def _passes(settings: TrainSettings) -> int:
     """Backward passes of each process in a step."""
     passes = settings.prompts_per_step * settings.group_size // settings.micro_batch
-    if passes % processes():
+    if passes % processes() or settings.prompts_per_step % processes():
         raise InputError(
-            f"{processes()} processes cannot share a step of {passes} backward passes: "
-            "lower --micro-batch or raise --prompts-per-step."
+            f"{processes()} processes cannot share a step of {settings.prompts_per_step} queries "
+            f"and {passes} backward passes: change --prompts-per-step or lower --micro-batch."
         )
     return passes // processes()
 
 
-def _rollout_arguments(
-    settings: TrainSettings, base: LanguageModel, stops: list[int]
-) -> dict[str, Any]:
-    how = settings.rollouts
-    if how == "auto":
-        how = "vllm-colocate" if base.on_gpu else "transformers"
-    if how == "transformers":
+def _vllm_arguments(run: TrainingRun, policy: Policy) -> dict[str, Any]:
+    engine, settings = _engine(run), run.settings
+    if not engine.startswith("vllm"):
         return {"use_vllm": False}
     return {
         "use_vllm": True,
-        "vllm_mode": how.removeprefix("vllm-"),
+        "vllm_mode": engine.removeprefix("vllm-"),
         "vllm_server_base_url": settings.vllm_server,
         "vllm_gpu_memory_utilization": settings.vllm_gpu_memory,
-        "generation_kwargs": {"stop_token_ids": stops},
+        "generation_kwargs": {"stop_token_ids": policy.stops},
     }
 
 
@@ -224,34 +227,6 @@ def by_task(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
     whole = [batch for batch in batches if len(batch) == size] or batches
     rng.shuffle(whole)
     return [row for batch in whole for row in batch]
-
-
-def validate(
-    model: PeftModel,
-    tokenizer: Tokenizer,
-    tasks: Mapping[str, Task],
-    rows: Sequence[Row],
-    scorer: Scorer,
-) -> Validation:
-    """Greedy rewrites of the fixed sample, ranked in the whole corpus."""
-    answers = [""] * len(rows)
-    for name, task in tasks.items():
-        places = [place for place, row in enumerate(rows) if row.task == name]
-        prompts = [task.prompt(rows[place].asked) for place in places]
-        written = greedy_answers(model, tokenizer, prompts, task.max_tokens)
-        for place, answer in zip(places, written, strict=True):
-            answers[place] = answer
-    texts = searched(answers, [row.query for row in rows])
-    ranking = scorer.rank(texts, [row.targets for row in rows])
-    return Validation(
-        step=0,
-        r_at_1=recall_at(1, ranking),
-        r_at_10=recall_at(10, ranking),
-        mean_rank=float(ranking.rank.mean()),
-        target=float(ranking.positive.mean()),
-        random=float(ranking.random.mean()),
-        gap=float((ranking.positive - ranking.random).mean()),
-    )
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

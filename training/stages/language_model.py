@@ -52,14 +52,14 @@ class LanguageModel:
         """The hash of the checkpoint's weights."""
         return checkpoint_revision(Path(self.path))
 
-    def load(self) -> PreTrainedModel:
-        """The weights: float32 on a CPU, bfloat16 on a GPU.
+    def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """The weights; by default float32 on a CPU, bfloat16 on a GPU.
 
         Raises:
             InputError: transformers cannot load the model.
         """
         quiet()
-        dtype = torch.bfloat16 if self.on_gpu else torch.float32
+        dtype = dtype or (torch.bfloat16 if self.on_gpu else torch.float32)
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 self.path, dtype=dtype, attn_implementation="sdpa"
@@ -76,6 +76,13 @@ class LanguageModel:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+
+def quick_dtype() -> torch.dtype:
+    """bfloat16 where this machine multiplies it faster than float32."""
+    able = torch.cpu.get_capabilities()
+    native = torch.cuda.is_available() or able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
 def newline_id(tokenizer: Tokenizer) -> int:

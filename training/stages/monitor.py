@@ -4,44 +4,32 @@ import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.common.progress import say
+from models.rewriter.adapter import WEIGHTS
+from training.settings import TrainSettings
 from training.stages.processes import is_first
+from training.stages.validation import Validation
 
 _LINE = {  # our name in the progress line: TRL's name
     "reward": "reward",
     "rank": "rank/mean",
     "R@10": "rank/r_at_10",
+    "log likelihood": "likelihood/train",
     "flat": "frac_reward_zero_std",
     "tokens": "completions/mean_length",
     "kl": "kl",
+    "entropy": "entropy",
     "to target": "similarity/target",
     "to random": "similarity/random",
     "gap": "similarity/gap",
     "time in rewards": "reward_time_share",
 }
-
-
-class Validation(NamedTuple):
-    """One evaluation on the fixed validation sample."""
-
-    step: int
-    r_at_1: float
-    r_at_10: float
-    mean_rank: float
-    target: float  # mean cosine to the target, to random pictures, and their difference
-    random: float
-    gap: float
-
-    @property
-    def quality(self) -> tuple[float, float]:
-        """What the best adapter is chosen by: R@10, then the mean rank."""
-        return self.r_at_10, -self.mean_rank
 
 
 class Progress(TrainerCallback):
@@ -75,27 +63,23 @@ class Progress(TrainerCallback):
 class Monitor(TrainerCallback):
     """Validates every few steps, keeps the best adapter, and stops a run that no longer improves.
 
-    The results are kept in ``validation.jsonl``, from which a resumed run continues.
+    The best one has the greatest held-out log-likelihood. The results are kept in
+    ``validation.jsonl``, from which a resumed run continues.
 
     Args:
-        work: the work folder.
+        settings: when to validate, when to stop, and what to average.
         validate: evaluates a model on the validation sample.
-        every: steps between two validations.
-        patience: validations without a new best before the run stops.
     """
 
     def __init__(
-        self,
-        work: Path,
-        validate: Callable[[PeftModel], Validation],
-        every: int,
-        patience: int,
+        self, settings: TrainSettings, validate: Callable[[PeftModel], Validation]
     ) -> None:
+        work = settings.work_folder
         self._file = work / "validation.jsonl"
         self._best = work / "best"
+        self._averaged = work / "averaged"
+        self._settings = settings
         self._validate = validate
-        self._every = every
-        self._patience = patience
         self.curve: list[Validation] = []
         self.steps: list[dict[str, float]] = []
         self.log: Callable[[dict[str, float]], None] | None = (
@@ -109,7 +93,7 @@ class Monitor(TrainerCallback):
             lines = self._file.read_text().splitlines()
             self.curve = [Validation(**json.loads(line)) for line in lines]
             # The steps after the checkpoint will be validated again.
-            self.curve = [seen for seen in self.curve if seen.step <= state.global_step]
+            self.curve = [s for s in self.curve if s.step <= state.global_step and s.averaged == 1]
         if not self.curve:
             self._run_validation(state.global_step, kwargs["model"])
 
@@ -139,29 +123,51 @@ class Monitor(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            self._run_validation(state.global_step, kwargs["model"])
-            best = max(range(len(self.curve)), key=lambda i: self.curve[i].quality)
-            if len(self.curve) - 1 - best >= self._patience:
-                say(
-                    f"No improvement in {self._patience} validations: stopping at step "
-                    f"{state.global_step}."
-                )
-                control.should_training_stop = True
+        step, patience = state.global_step, self._settings.patience
+        if step % self._settings.validation_every and step != state.max_steps:
+            return
+        self._run_validation(step, kwargs["model"])
+        first = self._settings.average_weights_from
+        if first is not None and step >= first and is_first():
+            kwargs["model"].save_pretrained(
+                str(self._averaged / str(step)), selected_adapters=["default"]
+            )
+        best = max(range(len(self.curve)), key=lambda i: self.curve[i].log_likelihood)
+        if len(self.curve) - 1 - best >= patience:
+            say(f"No improvement in {patience} validations: stopping at step {step}.")
+            control.should_training_stop = True
 
-    def _run_validation(self, step: int, model: PeftModel) -> None:
-        best_so_far = max((seen.quality for seen in self.curve), default=(-math.inf, 0.0))
-        seen = self._validate(model)._replace(step=step)
+    def validate_average(self, model: PeftModel) -> None:
+        """Validates the mean of the adapters that were kept for it, as one more candidate.
+
+        The model has these weights afterwards.
+        """
+        first, steps = self._settings.average_weights_from, [seen.step for seen in self.curve]
+        kept = [self._averaged / str(s) for s in steps if first is not None and s >= max(first, 1)]
+        if len(kept) < 2:
+            return
+        adapters = [load_file(folder / WEIGHTS) for folder in kept]
+        mean = {name: sum(a[name] for a in adapters) / len(adapters) for name in adapters[0]}
+        set_peft_model_state_dict(model, mean)
+        self._run_validation(steps[-1], model, averaged=len(adapters))
+
+    def _run_validation(self, step: int, model: PeftModel, averaged: int = 1) -> None:
+        best_so_far = max((seen.log_likelihood for seen in self.curve), default=-math.inf)
+        seen = self._validate(model)._replace(step=step, averaged=averaged)
         self.curve.append(seen)
-        if seen.quality > best_so_far and is_first():
+        if seen.log_likelihood > best_so_far and is_first():
             model.save_pretrained(str(self._best), selected_adapters=["default"])
-        if not is_first():
-            return  # every process validates, so that all stop at the same step; one writes
-        self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
+        # Every process validates and logs: all stop at the same step, and to log ends the step's
+        # own log, for which the processes meet. One writes.
         if self.log:
             self.log({f"validation/{k}": v for k, v in seen._asdict().items() if k != "step"})
+        if not is_first():
+            return
+        self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))
+        of = f", mean of {averaged} adapters" if averaged > 1 else ""
         say(
-            f"validation at step {step}: R@1 {seen.r_at_1:.3f}, R@10 {seen.r_at_10:.3f}, mean rank "
-            f"{seen.mean_rank:.0f}, similarity to target {seen.target:.3f}, to random "
+            f"validation at step {step}{of}: log likelihood {seen.log_likelihood:.3f}, R@1 "
+            f"{seen.r_at_1:.3f}, R@10 {seen.r_at_10:.3f}, mean rank {seen.mean_rank:.0f}, "
+            f"similarity to target {seen.target:.3f}, to random "
             f"{seen.random:.3f}, gap {seen.gap:.3f}"
         )

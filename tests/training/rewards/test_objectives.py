@@ -1,0 +1,53 @@
+"""Objectives: their credits by hand, and against every subset."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from training.rewards.objectives import (
+    mixture_credit,
+    most_varied,
+    pass_at_k_credit,
+    relative_credit,
+)
+
+
+def test_mixture_credit_is_the_share_in_the_likelihood() -> None:
+    credit = mixture_credit(np.array([[0.5, 0.25, 0.25, 0.0]]), floor=0.0)
+    assert credit.tolist() == [[0.5, 0.25, 0.25, 0.0]]
+
+
+def test_a_group_that_never_finds_its_target_gets_little_credit() -> None:
+    found, lost = mixture_credit(np.array([[0.4, 0.0], [1e-5, 0.0]]), floor=1e-3)
+    assert found[0] > 0.99
+    assert lost[0] < 0.01
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+def test_pass_at_k_credit_is_that_of_all_subsets(k: int) -> None:
+    rewards = np.random.default_rng(0).normal(size=(3, 5))
+    credit = pass_at_k_credit(rewards, k)
+    for row, given in zip(rewards, credit, strict=True):
+        for i in range(5):
+            subsets = list(combinations(range(5), k))
+            having = [row[list(s)].max() for s in subsets if i in s]
+            others = [row[list(s)].max() for s in subsets if i not in s]
+            without = np.mean(others) if others else 0.0
+            assert given[i] == pytest.approx((np.mean(having) - without) * k / 5)
+
+
+def test_relative_credit_is_the_place_in_the_group() -> None:
+    credit = relative_credit(np.array([[0.1, 5.0, 0.2, 0.1], [3.0, 3.0, 3.0, 3.0]]))
+    assert credit.tolist() == [[1 / 6, 1.0, 2 / 3, 1 / 6], [0.5, 0.5, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_the_most_varied_rewrites_are_those_of_all_subsets(count: int) -> None:
+    credit = np.random.default_rng(1).normal(size=(20, 6)) ** 3
+    for row, given in zip(credit, most_varied(credit, count), strict=True):
+        best = max(combinations(range(6), count), key=lambda chosen: row[list(chosen)].var())
+        advantage = given - given.mean()
+        expected = np.zeros(6)
+        expected[list(best)] = row[list(best)] - row[list(best)].mean()
+        assert advantage == pytest.approx(expected)
