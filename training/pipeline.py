@@ -55,15 +55,17 @@ def train(settings: TrainSettings) -> None:
 def open_run(settings: TrainSettings) -> TrainingRun:
     """Opens the data, the index and the base model, and checks that they fit together."""
     rows = load_rows(settings.data)
+    grpo_data = {name: load_rows(name) for name in settings.grpo_data}
     retriever = load_retriever(settings)
-    check_targets(rows, retriever.index)
-    check_leakage(rows)
+    every = [*rows, *(row for more in grpo_data.values() for row in more)]
+    check_targets(every, retriever.index)
+    check_leakage(every)
     tasks: dict[str, Task] = {
         name: TASKS[name].short if settings.prompt == "short" else TASKS[name]
         for name in settings.tasks
     }
     base = LanguageModel.named(settings.llm)
-    return TrainingRun(settings, base, tasks, rows, Scorer(retriever))
+    return TrainingRun(settings, base, tasks, rows, Scorer(retriever), grpo_data)
 
 
 def possible_gain(run: TrainingRun) -> str:

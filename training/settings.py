@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -83,6 +83,11 @@ class TrainSettings(RetrieverSettings):
     )
 
     steps: int = Field(20, ge=0, description="GRPO steps; 0 ends after the warm start")
+    grpo_data: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="data sets that GRPO learns from instead of `data`, with their shares of the "
+        "steps",
+    )
     prompts_per_step: int = Field(32, ge=1, description="queries in a GRPO step")
     group_size: int = Field(
         8, ge=2, description="rewrites of each query, which are compared with each other"
@@ -148,7 +153,7 @@ class TrainSettings(RetrieverSettings):
 
     validation_queries: dict[TaskName, int] = Field(
         {"multilingual": 130, "long": 40, "composed": 100},
-        description="validation queries, by task; a fixed sample",
+        description="validation queries of each data set, by task; a fixed sample",
     )
     validation_every: int = Field(5, ge=1, description="steps between two validations")
     patience: int = Field(

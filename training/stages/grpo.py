@@ -1,7 +1,6 @@
 """GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the corpus."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +11,12 @@ from peft import PeftModel, get_peft_model
 from models.common.errors import InputError
 from models.common.progress import say
 from models.search.mixture import Mixture
-from training.data.rows import Row
 from training.rewards.ranking import TEMPERATURE
 from training.rewards.scorer import Scorer, of_mixture
 from training.settings import TrainSettings
 from training.stages.batch_rewards import BatchRewards, batch_rewards
 from training.stages.checkpoints import last_checkpoint
+from training.stages.grpo_queries import steps_of_queries
 from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
 from training.stages.memory import keep_freed_memory
 from training.stages.monitor import Monitor
@@ -112,7 +111,7 @@ def _trainer_class(policy: Policy) -> Callable[..., Any]:
 
 def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:
     scorer = Scorer(of_mixture(run.scorer.retriever, _tau(run)))
-    validator = Validator(run.validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
+    validator = Validator(run.grpo_validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
     sampler = policy.sampler
     return Monitor(run.settings, lambda model: validator(sampler.current() if sampler else model))
 
@@ -121,7 +120,7 @@ def _training_scorer(run: TrainingRun) -> Scorer:
     """Ranks rollouts."""
     settings, left_out = run.settings, set[str]()
     if settings.rank_among == "training":
-        targets = {held: {t for row in run.rows if (row.split != "train") == held
+        targets = {held: {t for row in run.all_rows() if (row.split != "train") == held
                           for t in row.targets} for held in (True, False)}  # fmt: skip
         left_out = targets[True] - targets[False]
     tau = _tau(run) if settings.objective == "mixture" else TEMPERATURE
@@ -138,7 +137,10 @@ def _dataset(run: TrainingRun) -> Any:
     import datasets
 
     settings = run.settings
-    rows = by_task(run.training_rows(), settings.prompts_per_step, settings.seed)
+    shares = settings.grpo_data or {settings.data: 1.0}
+    rows = steps_of_queries(
+        run.grpo_rows(), shares, settings.prompts_per_step, settings.steps, settings.seed
+    )
     return datasets.Dataset.from_list(
         [
             {
@@ -177,7 +179,7 @@ def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchReward
         save_steps=settings.save_every,
         save_total_limit=2,
         seed=settings.seed,
-        shuffle_dataset=False,  # by_task has shuffled it
+        shuffle_dataset=False,  # steps_of_queries has shuffled it
         gradient_checkpointing=False,
         bf16=on_gpu,
         use_cpu=not on_gpu,
@@ -209,24 +211,6 @@ def _vllm_arguments(run: TrainingRun, policy: Policy) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": settings.vllm_gpu_memory,
         "generation_kwargs": {"stop_token_ids": policy.stops},
     }
-
-
-def by_task(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
-    """Rows in random batches of ``size``, each of a single task.
-
-    A step is padded to its longest prompt: one description among names made it four times as long.
-    """
-    rng = random.Random(seed)
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.task, []).append(row)
-    batches = []
-    for group in groups.values():
-        rng.shuffle(group)
-        batches += [group[start : start + size] for start in range(0, len(group), size)]
-    whole = [batch for batch in batches if len(batch) == size] or batches
-    rng.shuffle(whole)
-    return [row for batch in whole for row in batch]
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

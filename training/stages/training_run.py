@@ -1,7 +1,7 @@
 """TrainingRun: what every stage of `grape train` works with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.rewriter.tasks import Task
@@ -21,17 +21,35 @@ class TrainingRun:
     tasks: Mapping[str, Task]  # with the prompts that the adapter is trained and served on
     rows: Sequence[Row]  # of all splits
     scorer: Scorer
+    grpo_data: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # rows by data set
 
-    def training_rows(self) -> list[Row]:
-        """All rows of the split 'train', shuffled."""
-        settings = self.settings
-        return choose(self.rows, "train", dict.fromkeys(settings.tasks), settings.seed)
+    def all_rows(self) -> list[Row]:
+        """Rows of all data sets and splits."""
+        return [*self.rows, *(row for rows in self.grpo_data.values() for row in rows)]
 
     def validation_rows(self) -> list[Row]:
-        """The fixed sample that GRPO is validated on."""
+        """A fixed sample of ``data``."""
+        return self._validation_rows(self.rows)
+
+    def grpo_rows(self) -> dict[str, list[Row]]:
+        """All training rows that GRPO learns from, by data set."""
+        every: dict[str, int | None] = dict.fromkeys(self.settings.tasks)
+        return {
+            name: choose(rows, "train", every, self.settings.seed)
+            for name, rows in self._learnt_from().items()
+        }
+
+    def grpo_validation_rows(self) -> list[Row]:
+        """The fixed sample that GRPO is validated on: as many rows of each of its data sets."""
+        return [r for rows in self._learnt_from().values() for r in self._validation_rows(rows)]
+
+    def _learnt_from(self) -> Mapping[str, Sequence[Row]]:
+        return self.grpo_data or {self.settings.data: self.rows}
+
+    def _validation_rows(self, rows: Sequence[Row]) -> list[Row]:
         settings = self.settings
         counts = settings.of_tasks(settings.validation_queries)
-        return choose(self.rows, "validation", counts, settings.seed)
+        return choose(rows, "validation", counts, settings.seed)
 
     def test_rows(self) -> list[Row]:
         """The fixed sample that the finished adapter is tested on; empty if there is no test."""

@@ -17,7 +17,6 @@ from training.rewards.ranking import Corpus
 from training.rewards.scorer import Retriever, Scorer
 from training.settings import TrainSettings
 from training.stages import dry_run
-from training.stages.grpo import by_task
 from training.stages.sampling import NO_SAMPLES, Samples, SamplingRequest, sample_rewrites
 from training.stages.warm_start import choose_sft_examples
 
@@ -75,17 +74,6 @@ def test_the_dry_run_reports_the_possible_gain(scorer: Scorer) -> None:
     assert "100% (they teach nothing)" in report
     assert "oracle" not in report
     assert "there is little to learn" in report.splitlines()[-1]
-
-
-def test_a_batch_holds_one_task() -> None:
-    rows = [Row(query=str(n), targets=("x",), task="long" if n % 5 else "multilingual")
-            for n in range(100)]  # fmt: skip
-    mixed = by_task(rows, 8, seed=0)
-    assert len(mixed) == 80 + 16  # ten batches of one task, two and a half of the other
-    for start in range(0, len(mixed), 8):
-        assert len({row.task for row in mixed[start : start + 8]}) == 1
-    assert mixed != sorted(mixed, key=lambda row: int(row.query))
-    assert mixed == by_task(rows, 8, seed=0)
 
 
 class Counting:
