@@ -21,6 +21,7 @@ from models.rewriter.protocol import (
     RewriterDown,
     Sampling,
 )
+from models.rewriter.tasks import STOP
 from models.rewriter.vllm_branches import BranchSearch
 from models.rewriter.vllm_engine import VLLMOptions, import_engine_ahead, is_on_cpu, start_engine
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
@@ -70,6 +71,7 @@ class VLLMRewriter:
         attach = self._lora is not None or options.attachable > 0
         self._engine = start_engine(options, attach)
         self._sees_pictures = takes_pictures(self._engine)
+        self._line_ends = line_ends(self._engine.get_tokenizer())
 
     async def attached(self, adapter: Adapter) -> "VLLMRewriter":
         """The same engine with another adapter. Both answer, each with its own adapter.
@@ -139,7 +141,7 @@ class VLLMRewriter:
         self, prompt: Prompt, sampling: Sampling, engine_input: Any, on_text: OnText | None
     ) -> Completions:
         """Drawn answers, or the greedy one."""
-        shared = sampling.parameters(prompt)
+        shared = self._parameters(sampling, prompt)
         greedy = sampling.temperature == 0
         # Several samples would be streamed separately.
         streams = on_text if shared["n"] == 1 else None
@@ -160,12 +162,15 @@ class VLLMRewriter:
         search = f"{self._prefix}-{next(self._request_ids)}"
         shares_prompt = self._engine.vllm_config.kv_transfer_config is not None
 
-        def stream(tokens: Sequence[int], alternatives: int) -> AsyncIterator["RequestOutput"]:
+        def stream(
+            tokens: Sequence[int], alternatives: int, with_text: bool
+        ) -> AsyncIterator["RequestOutput"]:
             (rendered,) = self._engine.renderer.render_cmpl(
                 [{"prompt_token_ids": [*prompt_ids, *tokens]}]
             )
-            parameters = Sampling().parameters(prompt) | {
+            parameters = self._parameters(Sampling(), prompt) | {
                 "logprobs": alternatives,
+                "detokenize": with_text,
                 "max_tokens": max(1, prompt.form.max_tokens - len(tokens)),
             }
             if shares_prompt:
@@ -176,10 +181,18 @@ class VLLMRewriter:
         return BranchSearch(
             stream,
             lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-            frozenset(tokenizer.all_special_ids),
+            frozenset([*tokenizer.all_special_ids, *self._line_ends]),
             # Branches that are given up later cost no other request its time.
             eager=not self._engine.output_processor.has_unfinished_requests(),
         )
+
+    def _parameters(self, sampling: Sampling, prompt: Prompt) -> dict[str, Any]:
+        """The engine's parameters. It stops by tokens.
+
+        A string is looked for in the text, which is written in this process: until it is found and
+        the engine has heard of it, the engine has computed another token of each answer.
+        """
+        return sampling.parameters(prompt) | {"stop": None, "stop_token_ids": self._line_ends}
 
     def _answers(
         self, engine_input: Any, parameters: dict[str, Any], streams: bool
@@ -217,6 +230,17 @@ class VLLMRewriter:
         await asyncio.to_thread(self._engine.shutdown)
         # Its finalizer fails if it runs when the interpreter exits.
         del self._engine
+
+
+def line_ends(tokenizer: Any) -> list[int]:
+    """The ids of all tokens with a line break, at which a rewrite ends."""
+    # As vocabularies write it: as it is, as a byte of BPE, as a byte for want of a token.
+    maybe = sorted(
+        token
+        for text, token in tokenizer.get_vocab().items()
+        if STOP in text or "\u010a" in text or text == "<0x0A>"
+    )
+    return [token for token in maybe if STOP in tokenizer.decode([token])]
 
 
 def _probability(logprob: float | None) -> float | None:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models.rewriter.protocol import Completion, Completions, OnText, Sampling
-from models.rewriter.tasks import STOP
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
     from vllm.logprobs import Logprob
 
-Stream = Callable[[Sequence[int], int], AsyncIterator["RequestOutput"]]
+# Arguments: the tokens to go on from, alternatives to name at each token, whether to write text.
+Stream = Callable[[Sequence[int], int, bool], AsyncIterator["RequestOutput"]]
 
 
 class Branch(NamedTuple):
@@ -68,9 +68,9 @@ class BranchSearch:
     """The search for one prompt's rewrites.
 
     Args:
-        stream: asks the engine to go on after these tokens, with so many alternatives a word.
+        stream: asks the engine to go on.
         decode: token ids to text.
-        ends: ids of the tokens that end an answer, besides those with a line break.
+        ends: ids of the tokens that end an answer.
         eager: whether branches are followed before they are certain. The rewrites are the same, and
             sooner found; branches that were displaced in the end were written for nothing.
     """
@@ -119,7 +119,7 @@ class BranchSearch:
         """The greedy answer; starts to follow branches while it is written."""
         alternatives = Alternatives(sampling.n - 1, sampling.coverage)
         logprob, words = 0.0, 0
-        async for output in self.stream((), sampling.n):
+        async for output in self.stream((), sampling.n, on_text is not None):
             answer = output.outputs[0]
             tokens, tops = list(answer.token_ids), answer.logprobs or []
             for place in range(words, len(tokens)):
@@ -144,7 +144,7 @@ class BranchSearch:
         """
         *before, chosen = greedy
         for token, considered in top.items():
-            ended = token in self.ends or STOP in (considered.decoded_token or "")
+            ended = token in self.ends
             probability = math.exp(logprob + considered.logprob)
             if token != chosen and probability and (before or not ended):
                 yield Branch(probability, (*before, token), ended)
@@ -153,7 +153,7 @@ class BranchSearch:
         """A branch, finished greedily."""
         tokens, logprob = list(branch.tokens), math.log(branch.probability)
         if not branch.ended:
-            async for output in self.stream(branch.tokens, 0):
+            async for output in self.stream(branch.tokens, 0, False):
                 tokens += output.outputs[0].token_ids
                 logprob += output.outputs[0].cumulative_logprob or 0.0
         return Completion(self.decode(tokens), math.exp(logprob))

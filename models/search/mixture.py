@@ -46,7 +46,8 @@ class Mixture(BaseModel):
 
     tau: float | None = Field(None, gt=0, description="None: twice the encoder's temperature")
     typed: dict[Kind, Share] = Field(_TYPED, description="weight of the query as typed")
-    reference: Share = Field(0.2, description="... of a composed query's picture")
+    reference: Share = Field(0.05, description="... of a composed query's picture")
+    change: Share = Field(0.2, description="... of the words that change it, in place of it")
     confident: Share = Field(0.5, description="score from which a first hit is likelier right")
     encoder_weights_sha256: str | None = None  # that it was fitted with
     fitted_on: str = ""

@@ -193,15 +193,15 @@ def _plan_change(
     # What a rewrite of the caption may have missed is searched besides: English words that the
     # encoder knows as they are, otherwise the picture.
     words = change_in_english(query.text)
-    alternate = Search("picture", (query.reference.vector,))
+    alternate, weight = Search("picture", (query.reference.vector,)), mixture.reference
     if words:
         as_words = as_typed(Query(words), setting.encoder)._replace(name="words")
         if not (yield from gate_decision(words, as_words, setting)).rewrite:
-            alternate = as_words
+            alternate, weight = as_words, mixture.change
         rewriting = _with_change(rewriting, caption or "", words)
     if options.fusion == "interleave":
         return _planned(typed, rewriting, Fusing("interleave", tau), alternate)
-    return _mixture(typed, rewriting, tau, [Component(alternate, mixture.reference)])
+    return _mixture(typed, rewriting, tau, [Component(alternate, weight)])
 
 
 def _with_change(rewriting: Rewriting, caption: str, words: str) -> Rewriting:

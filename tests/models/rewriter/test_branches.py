@@ -61,7 +61,9 @@ class TableModel:
     def logprob(self, answer: Tokens, start: int = 0) -> float:
         return sum(self.logprobs(answer[:at])[answer[at]] for at in range(start, len(answer)))
 
-    async def stream(self, beginning: Sequence[int], alternatives: int) -> AsyncIterator[Any]:
+    async def stream(
+        self, beginning: Sequence[int], alternatives: int, with_text: bool
+    ) -> AsyncIterator[Any]:
         number = len(self.asked)
         self.asked.append(tuple(beginning))
         words = self.greedy(tuple(beginning))
@@ -74,26 +76,26 @@ class TableModel:
                 told = min(len(words), told + self._chunks[chunk % len(self._chunks)])
                 chunk += 1
                 if told == len(words) or not beginning:
-                    yield self._output(tuple(beginning), words[:told], alternatives, told)
+                    yield self._output(tuple(beginning), words[:told], alternatives, with_text)
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
 
-    def _output(self, beginning: Tokens, words: Tokens, alternatives: int, told: int) -> Any:
+    def _output(self, beginning: Tokens, words: Tokens, alternatives: int, with_text: bool) -> Any:
         tops = []
         for at in range(len(words)):
             logprobs = self.logprobs((*beginning, *words[:at]))
             best = np.argsort(logprobs)[::-1][: max(alternatives, 1)].tolist()
             tops.append(
                 {
-                    word: SimpleNamespace(logprob=logprobs[word], rank=rank, decoded_token="w")
+                    word: SimpleNamespace(logprob=logprobs[word], rank=rank)
                     for rank, word in enumerate(best, start=1)
                 }
             )
         whole = (*beginning, *words)
         answer = SimpleNamespace(
             token_ids=list(words),
-            text=text_of(words),
+            text=text_of(words) if with_text else "",
             logprobs=tops if alternatives else None,
             cumulative_logprob=self.logprob(whole, len(beginning)),
         )
@@ -260,10 +262,12 @@ async def test_who_leaves_stops_every_branch() -> None:
 
 async def test_a_model_that_dies_fails_the_whole_answer() -> None:
     class Dies(TableModel):
-        async def stream(self, beginning: Sequence[int], alternatives: int) -> AsyncIterator[Any]:
+        async def stream(
+            self, beginning: Sequence[int], alternatives: int, with_text: bool
+        ) -> AsyncIterator[Any]:
             if beginning:
                 raise RuntimeError("the engine has died")
-            async for output in super().stream(beginning, alternatives):
+            async for output in super().stream(beginning, alternatives, with_text):
                 yield output
 
     with pytest.raises(RuntimeError, match="has died"):

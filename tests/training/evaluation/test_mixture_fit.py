@@ -20,7 +20,7 @@ from tests.support.vectors import unit_vectors
 from training.data.rows import Row
 from training.evaluation import mixture_fit
 from training.evaluation.bench import Bench, Fitted, Measured
-from training.evaluation.mixture_fit import REFERENCE, best_mixture
+from training.evaluation.mixture_fit import CHANGE, best_mixture
 from training.evaluation.retrieval import Question, retrieve
 from training.evaluation.run import Evaluation
 from training.evaluation.settings import EvalSettings
@@ -104,7 +104,8 @@ def test_what_the_data_cannot_tell_stays_as_it_is_served() -> None:
     fitted = best_mixture(changes.measure, changes.kinds, served)
     assert (fitted.tau, fitted.typed) == (0.07, served.typed)
     assert fitted.reference > 0.2
-    assert changes.measured == len(REFERENCE)
+    assert changes.measured == 2 * len(CHANGE)
+    assert fitted.change == served.change  # no query has words of its own
     assert mixture_fit._fitted_on("changes", changes.kinds, served) == "names; changes"
     assert mixture_fit._fitted_on("both", [None, "known"], served) == "both"
     assert mixture_fit._fitted_on("names", ["known"], served) == "names"
