@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
@@ -47,6 +48,14 @@ async def test_a_group_is_searched_with_its_mean(
     best = found.found[0].best(50)
     assert [h.score for h in best] == pytest.approx([h.score for h in expected], abs=1e-5)
     assert found.found[1].best(1)[0].position == 9
+
+
+async def test_a_search_leaves_the_other_cores_alone(retriever: BatchedRetriever) -> None:
+    """Threads that wait for work at full speed slow the language model down."""
+    await retriever.retrieve([["thing number 3"]])
+    threads = [part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"]
+    assert threads
+    assert set(threads) == {1}
 
 
 async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -> None:
