@@ -204,7 +204,8 @@ class VLLMRewriter:
         kind = RequestOutputKind.CUMULATIVE if streams else RequestOutputKind.FINAL_ONLY
         return self._engine.generate(
             engine_input,
-            SamplingParams(**parameters, output_kind=kind),
+            # They belong to this request alone, so the engine need not copy them.
+            SamplingParams(**parameters, output_kind=kind, skip_clone=True),
             f"{self._prefix}-{next(self._request_ids)}",
             lora_request=self._lora,
         )
