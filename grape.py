@@ -6,6 +6,8 @@ Nothing heavy is imported here, so that help and typing mistakes are answered at
 """
 
 import importlib
+import io
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,13 +45,19 @@ def __getattr__(name: str) -> object:
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding without these letters is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = run(sys.argv[1:])
+        try:
+            code: object = run(sys.argv[1:])
+        except SystemExit as ended:  # argparse, after it has printed help
+            code = ended.code
         sys.stdout.flush()
-    except BrokenPipeError:  # `grape --help | head -1`
-        sys.stderr.close()  # Python would complain there that it cannot write
+    except BrokenPipeError:  # `grape search ... | head -1`
+        # Python writes what is left once more at the end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 def run(arguments: list[str]) -> int:
@@ -77,6 +85,7 @@ def run(arguments: list[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> int:
     from models.common.errors import INTERRUPTED, GrapeError, InputError
+    from models.common.progress import say
 
     package, class_name, _ = COMMANDS[name]
     try:
@@ -90,16 +99,20 @@ def _run(name: str, arguments: list[str]) -> int:
         raise
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if "--debug" in arguments or missing in ("", "models", "service", "training"):
+        if _debugs(arguments) or missing in ("", "models", "service", "training"):
             raise
         print(f"grape {name}: {_not_installed(name, missing)}", file=sys.stderr)
         return 1
     except (GrapeError, OSError) as error:
-        if "--debug" in arguments:
+        if _debugs(arguments):
             raise
-        print(f"grape {name}: {error}", file=sys.stderr)
+        say(f"grape {name}: {error}")
         return 2 if isinstance(error, InputError) else 1
     return 0
+
+
+def _debugs(arguments: list[str]) -> bool:
+    return "--debug" in arguments[: arguments.index("--") if "--" in arguments else None]
 
 
 def _not_installed(name: str, package: str) -> str:

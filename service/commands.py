@@ -4,9 +4,8 @@ import asyncio
 import base64
 import contextlib
 import inspect
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,8 +15,12 @@ from pydantic_settings import CLI_SUPPRESS, CliPositionalArg
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from models.common.text_output import as_json, one_line
 from models.search.options import RewriteCount
 from service.settings import Settings
+from service.shell import as_lines, print_hits, read_lines, unasked
+
+BATCH = 64  # queries in a request; fewer if the server refuses them
 
 
 class Serve(Settings):
@@ -68,28 +71,31 @@ class Search(_Client):
     k: int = Field(10, ge=1, le=1000, description="maximum number of hits")
 
     def cli_cmd(self) -> None:
-        if not self.query and not self.image:
+        query = _checked(self.query)
+        if query is None and self.image is None:
             raise InputError("there is nothing to look for: give a query or an --image.")
-        body = {name: getattr(self, name) for name in ("query", "k", "rewrite", "fusion", "n")}
+        body = {"query": query, "k": self.k, "rewrite": self.rewrite}
+        body |= {"fusion": self.fusion, "n": self.n}
         if self.image:
             body["image"] = _read_base64(self.image)
         answer = _ask("/search", body, self)
         if self.as_json:
-            print(json.dumps(answer, ensure_ascii=False))
+            print(as_json(answer))
         else:
-            _print_hits(answer)
+            print_hits(answer)
 
 
 class Rewrite(_Client):
     """Rewrites a query, or each line of standard input. Prints one rewrite a line.
 
-    All settings of `grape serve` are accepted as well; see `grape serve --help`.
+    A line read is a line written: a blank one stays blank, and several rewrites of a line are
+    separated by tabs. All settings of `grape serve` are accepted as well; see `grape serve --help`.
     """
 
     shown = _Client.shown | {"n"}
 
     query: CliPositionalArg[str | None] = Field(
-        None, description="a query; without one, standard input is read"
+        None, description="a query; without one, or with '-', standard input is read"
     )
     task: Literal["auto", "multilingual", "long"] = Field("auto", description="kind of query")
     n: RewriteCount = Field(1, description="rewrites of each query, or 'auto'")
@@ -98,21 +104,42 @@ class Rewrite(_Client):
     )
 
     def cli_cmd(self) -> None:
-        queries = [self.query] if self.query else _lines(sys.stdin)
+        if (query := _checked(self.query)) is not None:
+            (result,) = self._results([query])
+            print(as_json(result) if self.as_json else "\n".join(as_lines(result, self.n)))
+            return
+        lines = read_lines(sys.stdin.buffer)
+        results = self._results([line for line in lines if line])
+        for line in lines:
+            result = next(results) if line else unasked("", "kept", "a blank line")
+            print(as_json(result) if self.as_json else "\t".join(as_lines(result, self.n)))
+
+    def _results(self, queries: list[str]) -> Iterator[dict[str, Any]]:
+        """The result of each query."""
         options = {"task": self.task, "n": self.n, "temperature": self.temperature}
         # In this process, the model is loaded once and takes all queries.
-        rewrites = 1 if self.n == "auto" else self.n
-        at_once = max(1, self.max_queries // rewrites) if self.url else len(queries)
+        at_once = BATCH if self.url else max(len(queries), 1)
         for start in range(0, len(queries), at_once):
-            body = {"query": queries[start : start + at_once], **options}
-            for result in _ask("/rewrite", body, self)["results"]:
+            for result in self._answers(queries[start : start + at_once], options):
                 if result["status"] == "fallback":
                     say(f"not rewritten: {result['reason']}")
-                if self.as_json:
-                    print(json.dumps(result, ensure_ascii=False))
-                else:
-                    for rewrite in result["rewrites"]:
-                        print(rewrite["text"])
+                yield result
+
+    def _answers(self, queries: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
+        """The results of some queries. Half as many are sent if the server refuses them."""
+        try:
+            answer = _ask("/rewrite", {"query": queries, **options}, self)
+        except InputError as error:
+            refused = getattr(error.__cause__, "status", None) in (413, 422)
+            if not refused or self.query is not None:
+                raise
+            if len(queries) == 1:  # the other lines are rewritten all the same
+                return [unasked(queries[0], "fallback", str(error))]
+            half = len(queries) // 2
+            first = self._answers(queries[:half], options)
+            return first + self._answers(queries[half:], options)
+        results: list[dict[str, Any]] = answer["results"]
+        return results
 
 
 class Mcp(CommandSettings):
@@ -246,7 +273,7 @@ def _exit_code_2_for_bad_input() -> Iterator[None]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from error
     if not any(lines):
@@ -261,39 +288,10 @@ def _read_base64(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _lines(stream: Iterable[str]) -> list[str]:
-    lines = [line.strip() for line in stream if line.strip()]
-    if not lines:
-        raise InputError("there is no query: give one, or pipe in lines.")
-    return lines
-
-
-def _print_hits(answer: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    rewrite = answer["rewrite"]
-    texts = dict(zip(rewrite["texts"], rewrite["probabilities"], strict=True))
-    if rewrite["status"] == "rewritten" and sys.stdout.isatty():
-        shown = [text if p is None else f"{text} ({p:.0%})" for text, p in texts.items()]
-        print(f"searched for: {', '.join(shown)}")
-    if rewrite["status"] == "fallback":
-        say(f"not rewritten: {rewrite['reason']}")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("rank", "score", "id", "file", "found by"):
-        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
-    for hit in answer["hits"]:
-        metadata = hit["metadata"]
-        name = " ".join(str(metadata[key]) for key in ("file", "name", "text") if key in metadata)
-        found_by = ", ".join(_searched_text(search, rewrite) for search in hit["found_by"])
-        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], name, found_by)
-    width = None if sys.stdout.isatty() else 200  # do not cut piped lines at 80
-    Console(width=width, markup=False, highlight=False).print(table)
-
-
-def _searched_text(search: str, rewrite: dict[str, Any]) -> str:
-    """What a search is called: the rewrite itself instead of its number."""
-    name, _, number = search.partition(" ")
-    if name == "rewrite" and rewrite["parts"] == 1:
-        return str(rewrite["texts"][int(number) - 1])
-    return search
+def _checked(query: str | None) -> str | None:
+    """The query that was typed; None if there is none."""
+    if query is not None and not query.strip():
+        raise InputError("the query is empty.")
+    if query is not None and not query.isprintable():
+        query = one_line(query)
+    return query

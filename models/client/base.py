@@ -1,16 +1,19 @@
 """What both clients share: the URL, the key, building requests and reading answers."""
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from models.client.arguments import checked_count, checked_queries, checked_query, image_sent
 from models.client.errors import ClientError
 from models.client.retry import RetryPolicy
 from models.client.wire import (
@@ -22,12 +25,16 @@ from models.client.wire import (
     SearchResult,
     SearchResults,
 )
+from models.common.proxies import UnusableProxy, unusable_proxy_told
 from models.search.options import Fusion, RewriteCount, RewriteMode
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 64  # rewrites in one request; the server's default `max_queries` allows no more queries
 
+TOO_LARGE = 413
+
 Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
@@ -39,7 +46,7 @@ class SearchParams(TypedDict, total=False):
     fusion: Fusion
     n: RewriteCount  # rewrites of each query; "auto": one if the model is sure, up to 16 if not
     compare: bool
-    image: str  # base64; a query then says how the result should differ from it
+    image: str | bytes | Path  # base64, or a file; a query then says what should be different
     image_id: str  # a picture of the index instead of ``image``
     with_reference: bool
 
@@ -48,7 +55,7 @@ class RewriteParams(TypedDict, total=False):
     """Parameters of a rewrite; the server chooses what is left out."""
 
     task: Literal["auto", "multilingual", "long", "composed"]
-    image: str  # base64, for the task ``composed``
+    image: str | bytes | Path  # base64, or a file, for the task ``composed``
     n: RewriteCount  # rewrites, the most probable first
     temperature: float  # 0 finds the most probable rewrites; above 0 they are drawn
 
@@ -76,38 +83,55 @@ class BaseClient:
 
     def __init__(self, url: str, policy: RetryPolicy) -> None:
         self.url = _checked(url)
+        checked_count("attempts", policy.attempts)
+        if not isinstance(policy.timeout_s, int | float):
+            raise ClientError("argument", f"timeout_s is a number, not {policy.timeout_s!r}.")
         self.policy = policy
 
     def _search(self, query: str | None, params: SearchParams) -> Call[SearchResult]:
         def read(response: httpx.Response) -> SearchResult:
             return self._with_absolute_urls(self._parsed(response, SearchResult))
 
-        return Call("POST", "/search", read, {"query": query, **params})
+        if query is not None:
+            query = checked_query(query, "search_many")
+        return Call("POST", "/search", read, {"query": query, **image_sent(params)})
 
     def _search_batches(
-        self, queries: Sequence[str], batch: int, params: SearchParams
-    ) -> Iterator[Call[list[SearchResult]]]:
+        self, queries: Iterable[str], batch: int, params: SearchParams
+    ) -> "Batches[SearchResult]":
         def read(response: httpx.Response) -> list[SearchResult]:
             results = self._parsed(response, SearchResults).results
             return [self._with_absolute_urls(result) for result in results]
 
-        for some in _batches(queries, batch, params.get("n", "auto")):
-            yield Call("POST", "/search", read, {"query": some, **params})
+        sent = image_sent(params)
+        return _batches(
+            checked_queries(queries, "search"),
+            _batch_size(batch, params.get("n")),
+            lambda some: Call("POST", "/search", read, {"query": some, **sent}),
+        )
 
     def _rewrite(self, query: str, params: RewriteParams) -> Call[RewriteResult]:
         def read(response: httpx.Response) -> RewriteResult:
-            return self._parsed(response, RewriteResponse).results[0]
+            results = self._parsed(response, RewriteResponse).results
+            if len(results) != 1:
+                raise self._not_grape(response)
+            return results[0]
 
-        return Call("POST", "/rewrite", read, {"query": query, **params})
+        query = checked_query(query, "rewrite_many")
+        return Call("POST", "/rewrite", read, {"query": query, **image_sent(params)})
 
     def _rewrite_batches(
-        self, queries: Sequence[str], batch: int, params: RewriteParams
-    ) -> Iterator[Call[list[RewriteResult]]]:
+        self, queries: Iterable[str], batch: int, params: RewriteParams
+    ) -> "Batches[RewriteResult]":
         def read(response: httpx.Response) -> list[RewriteResult]:
             return self._parsed(response, RewriteResponse).results
 
-        for some in _batches(queries, batch, params.get("n", "auto")):
-            yield Call("POST", "/rewrite", read, {"query": some, **params})
+        sent = image_sent(params)
+        return _batches(
+            checked_queries(queries, "rewrite"),
+            _batch_size(batch, params.get("n")),
+            lambda some: Call("POST", "/rewrite", read, {"query": some, **sent}),
+        )
 
     def _info(self) -> Call[Info]:
         return Call("GET", "/info", lambda response: self._parsed(response, Info))
@@ -119,6 +143,8 @@ class BaseClient:
         return Call("GET", "/readyz", read, accepted=(200, 503))
 
     def _picture(self, picture_id: str, size: int) -> Call[bytes]:
+        if not isinstance(picture_id, str):
+            raise ClientError("argument", f"An id is a str, not {type(picture_id).__name__}.")
         path = f"/images/{quote(picture_id)}?size={size}"
         return Call("GET", path, lambda response: response.content)
 
@@ -129,11 +155,17 @@ class BaseClient:
         timeout_s = max(deadline - time.monotonic(), 0.001)  # httpx rejects 0
         if call.body is None:
             return self._http.build_request(call.method, call.path, timeout=timeout_s)
-        # json.dumps escapes what UTF-8 cannot encode, such as one half of a surrogate pair.
+        try:
+            # This escapes what UTF-8 cannot encode, such as one half of a surrogate pair.
+            content = json.dumps(call.body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ClientError(
+                "argument", f"The parameters cannot be written as JSON: {error}."
+            ) from error
         return self._http.build_request(
             call.method,
             call.path,
-            content=json.dumps(call.body),
+            content=content,
             headers={"Content-Type": "application/json"},
             timeout=timeout_s,
         )
@@ -209,10 +241,20 @@ def key_headers(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+@contextlib.contextmanager
+def proxies_told() -> Iterator[None]:
+    """Raises `ClientError` if the environment names a proxy that cannot be used."""
+    try:
+        with unusable_proxy_told():
+            yield
+    except UnusableProxy as error:
+        raise ClientError("proxy", str(error)) from error
+
+
 def _checked(url: str) -> str:
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, TypeError):
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ClientError(
@@ -221,8 +263,35 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _batches(queries: Sequence[str], rewrites: int, n: RewriteCount) -> Iterator[list[str]]:
-    """As many queries at a time as take so many rewrites; with "auto" a query counts as one."""
-    size = rewrites if n == "auto" else max(1, rewrites // n)
-    for start in range(0, len(queries), size):
-        yield list(queries[start : start + size])
+# Yields requests, is sent their results, or the error, and returns all results.
+Batches = Generator[Call[list[Result]], list[Result], list[Result]]
+
+
+def _batch_size(rewrites: int, n: RewriteCount | None) -> int:
+    """The queries that take so many rewrites; with "auto" a query counts as one."""
+    checked_count("batch", rewrites)
+    return max(1, rewrites // n) if isinstance(n, int) and n > 0 else rewrites
+
+
+def _batches(
+    queries: list[str], size: int, call_for: Callable[[list[str]], Call[list[Result]]]
+) -> Batches[Result]:
+    """Sends ``size`` queries at a time, or as many as the server takes.
+
+    The server's limits and its own ``n`` are its settings: it answers 413 to too many.
+    """
+    results: list[Result] = []
+    while some := queries[len(results) : len(results) + size]:
+        try:
+            found = yield call_for(some)
+        except ClientError as error:
+            if error.status != TOO_LARGE or len(some) == 1:
+                raise
+            size = len(some) // 2
+            continue
+        if len(found) != len(some):
+            raise ClientError(
+                "not_grape", f"The server answered {len(found)} of {len(some)} queries."
+            )
+        results += found
+    return results

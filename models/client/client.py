@@ -3,7 +3,7 @@
 Needs neither a model nor torch. `models/client/base.py` builds the requests and reads the answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
@@ -13,15 +13,20 @@ from models.client.base import (
     BATCH,
     DEFAULT_URL,
     BaseClient,
+    Batches,
     Call,
     RewriteParams,
     SearchParams,
     key_headers,
+    proxies_told,
 )
+from models.client.errors import ClientError
 from models.client.retry import RetryPolicy
 from models.client.wire import Info, Readiness, RewriteResult, SearchResult
+from models.common.proxies import is_loopback
 
 Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Client(BaseClient):
@@ -54,9 +59,11 @@ class Client(BaseClient):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__(url, RetryPolicy(attempts, timeout_s))
-        self._http = httpx.Client(
-            base_url=self.url, transport=transport, headers=key_headers(api_key)
-        )
+        headers = key_headers(api_key)
+        with proxies_told():
+            if transport is None and is_loopback(self.url):
+                transport = httpx.HTTPTransport()
+            self._http = httpx.Client(base_url=self.url, transport=transport, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -77,30 +84,32 @@ class Client(BaseClient):
         return self._send(self._search(query, params))
 
     def search_many(
-        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
+        self, queries: Iterable[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
         """Searches for each query; results in the same order.
 
         Args:
-            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+            queries: a list, a generator or any other iterable.
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1. Fewer are
+                sent at a time if the server takes no more.
         """
-        calls = self._search_batches(queries, batch, params)
-        return [result for call in calls for result in self._send(call)]
+        return self._collect(self._search_batches(queries, batch, params))
 
     def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
         """Rewrites a query, even one in plain English. Each rewrite has its probability."""
         return self._send(self._rewrite(query, params))
 
     def rewrite_many(
-        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
+        self, queries: Iterable[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
         """Rewrites each query; results in the same order.
 
         Args:
-            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+            queries: a list, a generator or any other iterable.
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1. Fewer are
+                sent at a time if the server takes no more.
         """
-        calls = self._rewrite_batches(queries, batch, params)
-        return [result for call in calls for result in self._send(call)]
+        return self._collect(self._rewrite_batches(queries, batch, params))
 
     def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""
@@ -117,6 +126,20 @@ class Client(BaseClient):
     def ask(self, route: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Returns the JSON answer to ``POST route``, for what the other methods do not cover."""
         return self._send(self._ask(route, body))
+
+    def _collect(self, batches: Batches[Result]) -> list[Result]:
+        try:
+            call = next(batches)
+            while True:
+                try:
+                    found = self._send(call)
+                except ClientError as error:
+                    call = batches.throw(error)
+                else:
+                    call = batches.send(found)
+        except StopIteration as done:
+            results: list[Result] = done.value
+            return results
 
     def _send(self, call: Call[Answer], policy: RetryPolicy | None = None) -> Answer:
         policy = policy or self.policy
@@ -147,9 +170,11 @@ class AsyncClient(BaseClient):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(url, RetryPolicy(attempts, timeout_s))
-        self._http = httpx.AsyncClient(
-            base_url=self.url, transport=transport, headers=key_headers(api_key)
-        )
+        headers = key_headers(api_key)
+        with proxies_told():
+            if transport is None and is_loopback(self.url):
+                transport = httpx.AsyncHTTPTransport()
+            self._http = httpx.AsyncClient(base_url=self.url, transport=transport, headers=headers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,30 +197,32 @@ class AsyncClient(BaseClient):
         return await self._send(self._search(query, params))
 
     async def search_many(
-        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[SearchParams]
+        self, queries: Iterable[str], batch: int = BATCH, **params: Unpack[SearchParams]
     ) -> list[SearchResult]:
         """Searches for each query; results in the same order.
 
         Args:
-            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+            queries: a list, a generator or any other iterable.
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1. Fewer are
+                sent at a time if the server takes no more.
         """
-        calls = self._search_batches(queries, batch, params)
-        return [result for call in calls for result in await self._send(call)]
+        return await self._collect(self._search_batches(queries, batch, params))
 
     async def rewrite(self, query: str, **params: Unpack[RewriteParams]) -> RewriteResult:
         """Rewrites a query, even one in plain English. Each rewrite has its probability."""
         return await self._send(self._rewrite(query, params))
 
     async def rewrite_many(
-        self, queries: Sequence[str], batch: int = BATCH, **params: Unpack[RewriteParams]
+        self, queries: Iterable[str], batch: int = BATCH, **params: Unpack[RewriteParams]
     ) -> list[RewriteResult]:
         """Rewrites each query; results in the same order.
 
         Args:
-            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1.
+            queries: a list, a generator or any other iterable.
+            batch: rewrites in a request; a query with ``n`` counts ``n``, with "auto" 1. Fewer are
+                sent at a time if the server takes no more.
         """
-        calls = self._rewrite_batches(queries, batch, params)
-        return [result for call in calls for result in await self._send(call)]
+        return await self._collect(self._rewrite_batches(queries, batch, params))
 
     async def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""
@@ -212,6 +239,20 @@ class AsyncClient(BaseClient):
     async def ask(self, route: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Returns the JSON answer to ``POST route``, for what the other methods do not cover."""
         return await self._send(self._ask(route, body))
+
+    async def _collect(self, batches: Batches[Result]) -> list[Result]:
+        try:
+            call = next(batches)
+            while True:
+                try:
+                    found = await self._send(call)
+                except ClientError as error:
+                    call = batches.throw(error)
+                else:
+                    call = batches.send(found)
+        except StopIteration as done:
+            results: list[Result] = done.value
+            return results
 
     async def _send(self, call: Call[Answer], policy: RetryPolicy | None = None) -> Answer:
         policy = policy or self.policy

@@ -8,7 +8,8 @@ class ClientError(GrapeError):
 
     Attributes:
         error_type: what the server reported, one of `ErrorType`; or ``unreachable``, ``timeout``,
-            ``not_grape`` (the answer is not one of GRAPE's), ``address`` or ``key`` (malformed).
+            ``not_grape`` (the answer is not one of GRAPE's), ``address`` or ``key`` (malformed),
+            ``argument`` (of another type) or ``proxy`` (the environment's cannot be used).
         message: one sentence that says what is wrong and what to do next.
         request_id: the request's id in the server's log; None if the server returned none.
         status: the HTTP status; None if there was no response.
@@ -31,4 +32,5 @@ class ClientError(GrapeError):
     def is_bad_input(self) -> bool:
         """Whether the same request would fail again: the input has to change."""
         refused = self.status is not None and 400 <= self.status < 500
-        return self.error_type in ("address", "key") or (refused and self.status != 429)
+        wrong = self.error_type in ("address", "key", "argument", "proxy")
+        return wrong or (refused and self.status != 429)

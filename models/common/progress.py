@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from models.common.text_output import harmless_lines
+
 Item = TypeVar("Item")
 
 _PLAIN_EVERY_S = 5.0
@@ -12,7 +14,7 @@ _PLAIN_EVERY_S = 5.0
 
 def say(line: str) -> None:
     """Prints a line for the person who waits, on stderr so that output can be piped."""
-    print(line, file=sys.stderr, flush=True)
+    print(harmless_lines(line), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

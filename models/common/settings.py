@@ -1,8 +1,10 @@
 """What all commands of the `grape` program have in common."""
 
 import os
+import shlex
 from contextvars import ContextVar
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -17,6 +19,9 @@ from pydantic_settings import (
 )
 
 from models.common.errors import InputError
+from models.common.text_output import harmless
+
+_UNKNOWN = "unrecognized arguments: "  # by argparse
 
 # The --config file is read before the flags are parsed; run_command sets it.
 config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
@@ -32,6 +37,8 @@ class CommandSettings(BaseSettings):
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_exit_on_error=False,  # argparse would print every flag before the reason
+        cli_parse_none_str="-",  # not "None", which is a query
         protected_namespaces=(),
     )
 
@@ -69,7 +76,7 @@ def run_command(command: type[CommandSettings], name: str, arguments: list[str])
     except ValidationError as error:
         raise InputError(_first_reason(error, command)) from error
     except SettingsError as error:
-        raise InputError(str(error)) from error
+        raise InputError(_usage_reason(str(error), command, name, arguments)) from error
     finally:
         config_file.reset(before)
 
@@ -78,6 +85,8 @@ def _config_path(arguments: list[str]) -> Path | None:
     """The value of --config, or GRAPE_CONFIG: the file is read before the flags are parsed."""
     given = os.environ.get("GRAPE_CONFIG")
     for position, argument in enumerate(arguments):
+        if argument == "--":  # what follows is a query
+            break
         if argument.startswith("--config="):
             given = argument.removeprefix("--config=")
         elif argument == "--config" and position + 1 < len(arguments):
@@ -100,3 +109,34 @@ def _first_reason(error: ValidationError, command: type[CommandSettings]) -> str
     dashes = "-" if len(name) == 1 else "--"
     reason = first["msg"].removeprefix("Value error, ")
     return f"{dashes}{name.replace('_', '-')}: {reason}."
+
+
+def _usage_reason(
+    message: str, command: type[CommandSettings], name: str, arguments: list[str]
+) -> str:
+    """What to type instead, for arguments that cannot be parsed."""
+    message = message.removeprefix("error parsing CLI: ")
+    if not message.startswith(_UNKNOWN):
+        return (
+            f"{harmless(message.removeprefix('argument '))}; `grape {name} --help` lists the flags."
+        )
+    unknown = message.removeprefix(_UNKNOWN)
+    first = harmless(unknown.split(" ")[0])
+    flags = [f"{'-' if len(field) == 1 else '--'}{field}" for field in command.model_fields]
+    flags = [flag.replace("_", "-") for flag in flags] + ["--json"]
+    close = get_close_matches(first, flags, 1) if first.startswith("--") else []
+    if close:
+        return f"there is no flag {first}; did you mean {close[0]}?"
+    if "query" in command.model_fields:
+        typed = list(takewhile(lambda word: word.split("=")[0] not in flags, arguments))
+        query = " ".join(typed if first in typed else [*typed, unknown])
+        if first.startswith("-"):
+            return f"there is no flag {first}; to search for it: grape {name} -- {_quoted(query)}"
+        return f"a query of several words needs quotes: grape {name} {_quoted(query)}"
+    what = f"flag {first}" if first.startswith("-") else f"place for {_quoted(unknown)}"
+    return f"there is no {what}; `grape {name} --help` lists the arguments."
+
+
+def _quoted(words: str) -> str:
+    words = harmless(words)
+    return shlex.quote(words) if set(words) & set('"$`\\!') else f'"{words}"'

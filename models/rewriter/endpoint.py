@@ -2,9 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
+
+from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
+from models.rewriter.endpoint_stream import Heard, stream_until
 from models.rewriter.protocol import (
     Completion,
     Completions,
@@ -17,15 +20,20 @@ from models.rewriter.protocol import (
 from models.rewriter.tasks import STOP
 from models.rewriter.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
 
-Create = Callable[..., Awaitable[Any]]
 Word = tuple[str, float]  # with its log probability
 
-_FEWER_WORDS = 5
+_FEWER_WORDS = 5  # OpenAI's own API gives no more
 _TOP_K = 64
+_CHECK_S = 3.0
+_LISTS_NO_MODELS = (404, 405, 501)
+_BUSY = 429  # but up
+_NAMED = 5  # of the models that a server offers
 
 
 class EndpointRewriter:
     """Sends the same prompts as :class:`models.rewriter.vllm.VLLMRewriter`.
+
+    Remembers which parameters the server refuses, and whether it hides probabilities.
 
     Args:
         url: base URL, including ``/v1``.
@@ -33,11 +41,15 @@ class EndpointRewriter:
         api_key: sent as a bearer token.
         sees_pictures: whether the model reads images. No server reports this.
         image_pixels: largest size of an image to send, in pixels.
+        transport: an httpx transport, for tests.
+
+    Raises:
+        InputError: the URL or the key cannot be one, or the environment's proxy cannot be used.
     """
 
     adapter: str | None = None  # the server applies it under the name of the model
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         url: str,
         model: str,
@@ -45,15 +57,16 @@ class EndpointRewriter:
         *,
         sees_pictures: bool = False,
         image_pixels: int = IMAGE_PIXELS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        from openai import AsyncOpenAI
-
-        # No retries: the search has a deadline and a fallback of its own.
-        self._client = AsyncOpenAI(base_url=url, api_key=api_key or "none", max_retries=0)
-        self._url = url
+        self._server = EndpointServer(url, api_key, transport)
         self._model = model
         self._sees_pictures = sees_pictures
         self._image_pixels = image_pixels
+        self._hides_words = False
+        self._few_words = False
+        self._knows_top_k = True
+        self._streams_several = True
 
     @property
     def sees_pictures(self) -> bool:
@@ -66,117 +79,159 @@ class EndpointRewriter:
         on_text: OnText | None = None,
         within_s: float | None = None,
     ) -> Completions:
-        """Asks for all rewrites at once, so that nothing is finished before ``within_s``."""
-        from openai import APIConnectionError, OpenAIError
+        if sampling.finds_several and prompt.picture is None:
+            return await self._most_probable(prompt, sampling, within_s)
+        return await self._drawn(prompt, sampling, on_text, within_s)
 
-        try:
-            if sampling.finds_several and prompt.picture is None:
-                return await self._most_probable(prompt, sampling)
-            return await self._drawn(prompt, sampling, on_text)
-        except APIConnectionError as error:
-            raise RewriterDown(f"{self._url} cannot be reached.") from error
-        except OpenAIError as error:
-            raise RewriteFailed(f"{self._url} answered: {error}") from error
-        except ValueError as error:  # in a stream
-            raise RewriteFailed(f"{self._url} did not answer with JSON.") from error
-
-    async def _most_probable(self, prompt: Prompt, sampling: Sampling) -> Completions:
+    async def _most_probable(
+        self, prompt: Prompt, sampling: Sampling, within_s: float | None
+    ) -> Completions:
         """The most probable first words, each finished greedily; drawn if the server hides them."""
-        from openai import BadRequestError
-
-        parameters = {"model": self._model, **Sampling().parameters(prompt)}
         text = prompt.task.prompt(prompt.query)
-        create = self._client.completions.create
-        asked = {**parameters, "prompt": text, "max_tokens": 1, "logprobs": sampling.n}
-        try:
-            answer = await create(**asked)
-        except BadRequestError:  # OpenAI's own API gives five at most
-            answer = await create(**asked | {"logprobs": min(sampling.n, _FEWER_WORDS)})
-        words = _first_words(answer.choices[0].logprobs, sampling.coverage)
-        if not words:
-            return await self._drawn(prompt, sampling._replace(temperature=1.0), None)
+        parameters = {"model": self._model, **Sampling().parameters(prompt)}
+        words = [] if self._hides_words else await self._first_words(text, parameters, sampling)
+        if words and (found := await self._finished(text, words, parameters, within_s)):
+            return found
+        drawn = await self._drawn(prompt, sampling._replace(temperature=1.0), None, within_s)
+        if words != []:  # it refused to tell them, or to finish them
+            self._hides_words = True
+        return drawn
+
+    async def _finished(
+        self, text: str, words: list[Word], parameters: dict[str, Any], within_s: float | None
+    ) -> Completions | None:
+        """Each first word with its greedy end; None if the server does not take several prompts."""
         prompts = [text + word for word, _ in words]
-        finished = await create(**{**parameters, "prompt": prompts, "logprobs": 0})
-        choices = sorted(finished.choices, key=lambda choice: choice.index)
+        try:
+            ends, left = await self._several(
+                "/completions", {**parameters, "prompt": prompts, "logprobs": 0}, within_s
+            )
+        except Refused as error:
+            if not error.blames_parameters:
+                raise
+            return None
+        if len(ends) + left < len(words):
+            return None
         return Completions(
             [
-                Completion(word + _text(choice), math.exp(logprob + _logprob(choice)))
-                for (word, logprob), choice in zip(words, choices, strict=True)
-            ]
+                Completion(words[place][0] + end.text, math.exp(words[place][1] + end.logprob))
+                for place, end in ends.items()
+            ],
+            left,
         )
 
+    async def _first_words(
+        self, text: str, parameters: dict[str, Any], sampling: Sampling
+    ) -> list[Word] | None:
+        """The most probable first words; none if the server hides them, None if it refuses."""
+        fewer = min(sampling.n, _FEWER_WORDS)
+        for most in (fewer,) if self._few_words else dict.fromkeys((sampling.n, fewer)):
+            asked = {**parameters, "prompt": text, "max_tokens": 1, "logprobs": most}
+            try:
+                first, *_ = await self._server.complete("/completions", asked)
+            except Refused as error:
+                if not error.blames_parameters:
+                    raise
+                continue
+            self._few_words = most < sampling.n
+            self._hides_words = not (first.logprobs and first.logprobs.top_logprobs)
+            return _likely(first.logprobs, sampling.coverage)
+        return None
+
     async def _drawn(
-        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None, within_s: float | None
     ) -> Completions:
         """Drawn answers, or the greedy one."""
-        from openai import BadRequestError
-
-        create, parameters = await self._request(prompt, sampling)
-        if on_text and parameters["n"] == 1:
-            return Completions([Completion(await _stream(create, parameters, on_text))])
+        route, parameters = await self._request(prompt, sampling)
+        if parameters["n"] == 1 and on_text:
+            return Completions([Completion(await self._streamed(route, parameters, on_text))])
         # Most servers know top_k. It keeps words out that no good rewrite has.
-        few = {"extra_body": {"top_k": _TOP_K}} if sampling.temperature > 0 else {}
-        try:
-            answer = await create(**parameters, **few)
-        except BadRequestError:
-            if not few:
-                raise
-            answer = await create(**parameters)
-        return Completions([Completion(_text(choice)) for choice in answer.choices])
+        if sampling.temperature > 0 and self._knows_top_k:
+            try:
+                return await self._answers(route, parameters | {"top_k": _TOP_K}, within_s)
+            except Refused as error:
+                if not error.blames_parameters:
+                    raise
+            answers = await self._answers(route, parameters, within_s)
+            self._knows_top_k = False
+            return answers
+        return await self._answers(route, parameters, within_s)
 
-    async def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[Create, dict[str, Any]]:
-        """The API to call, with its parameters. Only the chat API takes an image."""
+    async def _answers(
+        self, route: str, body: dict[str, Any], within_s: float | None
+    ) -> Completions:
+        finished, left = await self._several(route, body, within_s)
+        return Completions([Completion(own.text) for own in finished.values()], left)
+
+    async def _several(
+        self, route: str, body: dict[str, Any], within_s: float | None
+    ) -> tuple[dict[int, Heard], int]:
+        """The completions by their place, and how many were given up after ``within_s``."""
+        prompts = body.get("prompt")
+        wanted = len(prompts) if isinstance(prompts, list) else body["n"]
+        if wanted > 1 and within_s is not None and self._streams_several:
+            try:
+                return await stream_until(self._server, route, body, wanted, within_s)
+            except Refused as error:
+                if not error.blames_parameters:
+                    raise
+            choices = await self._server.complete(route, body)
+            self._streams_several = False
+        else:
+            choices = await self._server.complete(route, body)
+        return {place: Heard.of(choice) for place, choice in enumerate(choices[:wanted])}, 0
+
+    async def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
+        """The route to ask, with its parameters. Only the chat API takes an image."""
         parameters = {"model": self._model, **sampling.parameters(prompt)}
         picture = prompt.picture
         if picture is None:
-            text = prompt.task.prompt(prompt.query)
-            return self._client.completions.create, {"prompt": text, **parameters}
+            return "/completions", {"prompt": prompt.task.prompt(prompt.query), **parameters}
         shown = await asyncio.to_thread(
             lambda: image_url(picture_to_show(picture, self._image_pixels))
         )
-        chat = messages(shown, prompt.query)
-        return self._client.chat.completions.create, {"messages": chat, **parameters}
+        return "/chat/completions", {"messages": messages(shown, prompt.query), **parameters}
+
+    async def _streamed(self, route: str, body: dict[str, Any], on_text: OnText) -> str:
+        text = ""
+
+        def on_part(choice: Choice) -> None:
+            nonlocal text
+            text += choice.said
+            on_text(text)
+
+        await self._server.stream(route, body, on_part)
+        return text
 
     async def check(self) -> None:
-        """Asks the server for its models, which every compatible server lists."""
-        from openai import OpenAIError
-
+        """Asks the server for its models. One that lists none is taken at its word."""
+        url = self._server.url
         try:
-            offered = [model.id async for model in self._client.models.list(timeout=3)]
-        except OpenAIError as error:
-            raise RewriterDown(f"{self._url} does not answer ({error}).") from error
+            async with asyncio.timeout(_CHECK_S):
+                offered = await self._server.models()
+        except Refused as error:
+            if error.status in (*_LISTS_NO_MODELS, _BUSY):
+                return
+            raise RewriterDown(str(error)) from error
+        except TimeoutError as error:
+            raise RewriterDown(f"{url} does not answer within {_CHECK_S:g} s.") from error
+        except RewriteFailed as error:
+            raise RewriterDown(str(error)) from error
         if self._model not in offered:
-            raise RewriterDown(
-                f"{self._url} does not offer {self._model!r} but {', '.join(offered) or 'nothing'}."
-            )
+            named = ", ".join(offered[:_NAMED]) or "nothing"
+            more = f" and {len(offered) - _NAMED} more" if len(offered) > _NAMED else ""
+            raise RewriterDown(f"{url} does not offer {self._model!r} but {named}{more}.")
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._server.close()
 
 
-async def _stream(create: Create, parameters: dict[str, Any], on_text: OnText) -> str:
-    text = ""
-    async for part in await create(**parameters, stream=True):
-        if part.choices:
-            text += _text(part.choices[0])
-            on_text(text)
-    return text
-
-
-def _text(choice: Any) -> str:
-    """Text of a completion, of a chat message, or of a streamed part of either."""
-    if hasattr(choice, "text"):
-        return choice.text or ""
-    message = choice.delta if hasattr(choice, "delta") else choice.message
-    return message.content or ""
-
-
-def _first_words(logprobs: Any, coverage: float) -> list[Word]:
-    """The most probable first words, until they have the coverage; none if the server hides them.
+def _likely(logprobs: Logprobs | None, coverage: float) -> list[Word]:
+    """The most probable first words, until they have the coverage.
 
     A word that ends the answer begins no rewrite.
     """
-    tops = getattr(logprobs, "top_logprobs", None) or [{}]
+    tops = (logprobs and logprobs.top_logprobs) or [None]
     words: list[Word] = []
     for word, logprob in sorted((tops[0] or {}).items(), key=lambda item: -item[1]):
         if sum(math.exp(before) for _, before in words) >= coverage:
@@ -184,9 +239,3 @@ def _first_words(logprobs: Any, coverage: float) -> list[Word]:
         if word.strip() and STOP not in word:
             words.append((word, logprob))
     return words
-
-
-def _logprob(choice: Any) -> float:
-    """Of everything that a completion says."""
-    known: list[float | None] = getattr(choice.logprobs, "token_logprobs", None) or []
-    return sum(logprob or 0.0 for logprob in known)

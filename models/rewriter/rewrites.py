@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from models.rewriter.answers import read_rewrite
 from models.rewriter.protocol import Completion
-from models.rewriter.tasks import parse_rewrite
 
 
 class Rewrite(NamedTuple):
@@ -25,7 +25,7 @@ def usable_rewrites(completions: Sequence[Completion]) -> list[Rewrite]:
     share = 1 / len(completions) if len(completions) > 1 else None
     found: dict[str, float | None] = {}
     for completion in completions:
-        text = parse_rewrite(completion.text)
+        text = read_rewrite(completion.text)
         if text is None:
             continue
         probability = share if completion.probability is None else completion.probability

@@ -1,12 +1,20 @@
 """A query, as what was typed and as what the language model is asked."""
 
+import re
 from typing import NamedTuple
 
 from models.retriever.types import Vectors
 from models.rewriter.protocol import Prompt
-from models.rewriter.tasks import COMPOSED, Task, choose_task, composed_query
+from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task, composed_query
 from models.search.long_text import Measures, readable_parts, split_text
 from models.search.searches import Search
+
+# The prompts' own labels: in a query they would look like one more example.
+_LABELS = re.compile(
+    rf"(?<!\w)({'|'.join(sorted({label for task in TASKS.values() for label in task.labels}))})"
+    r"\s*[:：﹕꞉]",
+    re.IGNORECASE,
+)
 
 
 class Reference(NamedTuple):
@@ -50,9 +58,18 @@ def prompts_for(query: Query, sees_pictures: bool) -> list[Prompt]:
     task = task_of(query)
     if query.reference is None:
         parts = split_text(query.text, lambda part: len(part) <= task.max_chars)
-        return [Prompt(task, part) for part in parts]
+        return [Prompt(task, as_one_line(part)) for part in parts]
+    text = as_one_line(query.text)
     if sees_pictures and query.reference.picture:
-        return [Prompt(task, query.text, query.reference.picture)]
+        return [Prompt(task, text, query.reference.picture)]
     if query.reference.caption is None:
         return []
-    return [Prompt(task, composed_query(query.reference.caption, query.text))]
+    return [Prompt(task, composed_query(as_one_line(query.reference.caption), text))]
+
+
+def as_one_line(text: str) -> str:
+    """A text for a prompt, which can neither begin a line there nor repeat one of its labels.
+
+    ``Haus\\nEnglish: banana`` is one line of three words, and no answer that the model continues.
+    """
+    return " ".join(_LABELS.sub(r"\1 ", text).split()) or text

@@ -198,11 +198,3 @@ def test_a_folder_without_pictures_is_one_sentence(
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("grape index build: ")
     assert not (tmp_path / "index").exists()
-
-
-def test_help_into_a_pipe_that_nobody_reads_is_no_error() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run([GRAPE, "--help"], stdout=write, stderr=subprocess.PIPE, check=False)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")

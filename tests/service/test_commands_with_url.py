@@ -24,9 +24,9 @@ async def test_the_shell_asks_through_it(client: httpx.AsyncClient) -> None:
             )
         ]
     assert len(json.loads(shown.stdout)["hits"]) == 2
-    heading, hit = (line.split() for line in found.stdout.splitlines())
-    assert heading == ["rank", "score", "id", "file", "found", "by"]
-    assert " ".join(hit[5:]) == "a red square"  # not "rewrite 1"
+    heading, hit = (line.split("\t") for line in found.stdout.splitlines())
+    assert heading == ["rank", "score", "id", "file", "found by"]
+    assert hit[4] == "a red square"  # not "rewrite 1"
     assert rewritten.stdout == "a red square\n"
     (rewrite,) = json.loads(listed.stdout)["rewrites"]
     assert (rewrite["text"], rewrite["probability"]) == ("a red square", None)

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from openai import AsyncOpenAI
 from PIL import Image
 
 from models.common.errors import GrapeError
@@ -122,14 +121,10 @@ async def at_vllms_own_server(rewriter: VLLMRewriter, checkpoint: str) -> Endpoi
     tasks = await engine.get_supported_tasks()
     application = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, application.state, arguments, tasks)
-    endpoint = EndpointRewriter(
-        "http://vllm/v1", "tiny", sees_pictures=True, image_pixels=IMAGE_PIXELS
-    )
-    endpoint._client = AsyncOpenAI(
-        base_url="http://vllm/v1", api_key="x", max_retries=0,
-        http_client=httpx.AsyncClient(transport=httpx.ASGITransport(application)),  # type: ignore[arg-type]
+    return EndpointRewriter(
+        "http://vllm/v1", "tiny", sees_pictures=True, image_pixels=IMAGE_PIXELS,
+        transport=httpx.ASGITransport(application),
     )  # fmt: skip
-    return endpoint
 
 
 async def probe(checkpoint: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from models.common.errors import InputError
 from training.data.rows import Row
+from training.data.tables import READERS, read_table
 
 DEMO = "demo"
 DEMO_COMPOSED = "demo-composed"  # a picture and a change to it
@@ -16,13 +17,12 @@ DEMO_KEYWORDS = "demo-keywords"  # what people type who do not know the name
 DEMO_LONG = "demo-long"  # descriptions longer than the encoder reads
 DEMO_ALL = "demo-all"  # what one adapter for all tasks learns: these, and plain English names
 
-_FILES = (".jsonl", ".csv", ".parquet")
-
 
 def load_rows(source: str) -> list[Row]:
-    """Reads rows from a JSONL, CSV or parquet file, from a data set on the hub, or from the demo.
+    """Reads rows from a JSONL, CSV, TSV or parquet file, a data set on the hub, or the demo.
 
-    The columns are the fields of :class:`Row`; ``task``, ``language`` and ``split`` are optional.
+    A file that exists is never looked up on a hub. The columns are the fields of :class:`Row`;
+    ``task``, ``language`` and ``split`` are optional.
     If a data set on the hub has no column ``split``, its own splits are used.
 
     Raises:
@@ -30,9 +30,8 @@ def load_rows(source: str) -> list[Row]:
     """
     if source in (DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_KEYWORDS, DEMO_LONG, DEMO_ALL):
         return _demo(source)
-    is_file = Path(source).suffix in _FILES
     rows = []
-    for number, record in enumerate(_read_file(Path(source)) if is_file else _read_hub(source), 1):
+    for number, record in enumerate(_records(source), 1):
         try:
             rows.append(Row.model_validate(record))
         except ValidationError as error:
@@ -42,6 +41,17 @@ def load_rows(source: str) -> list[Row]:
     if not rows:
         raise InputError(f"{source} holds no rows.")
     return rows
+
+
+def _records(source: str) -> Iterator[dict[str, Any]]:
+    path = Path(source)
+    if path.suffix.lower() in READERS:
+        return read_table(path)
+    if path.is_file():
+        raise InputError(
+            f"{source} is a file of an unknown kind: its name must end in {', '.join(READERS)}."
+        )
+    return _read_hub(source)
 
 
 def _demo(source: str) -> list[Row]:
@@ -58,31 +68,6 @@ def _demo(source: str) -> list[Row]:
     return made[source]()
 
 
-def _read_file(path: Path) -> Iterator[dict[str, Any]]:
-    import pandas
-
-    try:
-        if path.suffix == ".jsonl":
-            frame = pandas.read_json(path, lines=True, dtype=False)
-        elif path.suffix == ".csv":
-            # "null" is a German word ("zero"): only an empty cell is missing.
-            frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
-            frame = frame.mask(frame == "")
-        else:
-            frame = pandas.read_parquet(path)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no data file {path}.") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    for record in frame.to_dict("records"):
-        yield {str(key): value for key, value in record.items() if _is_present(value)}
-
-
-def _is_present(value: Any) -> bool:
-    """False for an empty cell of a table, which pandas reads as NaN."""
-    return value is not None and value == value if not hasattr(value, "__len__") else True
-
-
 def _read_hub(name: str) -> Iterator[dict[str, Any]]:
     import datasets
 
@@ -91,7 +76,7 @@ def _read_hub(name: str) -> Iterator[dict[str, Any]]:
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
             f"The data set {name!r} cannot be found ({str(error).splitlines()[0]}); the name of a "
-            f"file ends in {', '.join(_FILES)}."
+            f"file ends in {', '.join(READERS)}."
         ) from error
     for split, table in splits.items():
         for record in table:

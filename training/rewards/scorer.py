@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, open_index
 from models.retriever.types import Encoder
-from models.rewriter.tasks import parse_rewrite
+from models.rewriter.answers import read_rewrite
 from training.retriever_settings import RetrieverSettings
 from training.rewards.ranking import Corpus, Ranker, Ranking
 from training.rewards.rewards import Rollout
@@ -100,7 +100,7 @@ class Scorer:
 
 def searched(completions: Sequence[str], queries: Sequence[str]) -> list[str]:
     """What serving would search: the parsed rewrite, or the query if there is none."""
-    return [parse_rewrite(c) or q for c, q in zip(completions, queries, strict=True)]
+    return [read_rewrite(c) or q for c, q in zip(completions, queries, strict=True)]
 
 
 def recall_at(k: int, ranking: Ranking) -> float:

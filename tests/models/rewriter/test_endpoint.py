@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import AsyncOpenAI
 
 from models.rewriter.endpoint import EndpointRewriter
 from models.rewriter.protocol import Completion, Completions, Prompt, RewriteFailed, Sampling
@@ -56,11 +55,8 @@ class FakeOpenAI:
         }
 
     async def complete(self, sampling: Sampling) -> Completions:
-        rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x")
-        rewriter._client = AsyncOpenAI(
-            base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0,
-            http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)),  # type: ignore[arg-type]
-        )  # fmt: skip
+        transport = httpx.MockTransport(self)
+        rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x", transport=transport)
         return await rewriter.complete(PROMPT, sampling)
 
 

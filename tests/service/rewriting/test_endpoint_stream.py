@@ -2,7 +2,6 @@
 
 import httpx
 import pytest
-from openai import AsyncOpenAI
 
 from models.rewriter.endpoint import EndpointRewriter
 from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
@@ -22,11 +21,7 @@ async def test_a_stream_is_read_or_refused(lines: list[str], text: str | None) -
     body = "".join(f"data: {line}\n\n" for line in lines)
     headers = {"content-type": "text/event-stream"}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body, headers=headers))
-    rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x")
-    rewriter._client = AsyncOpenAI(
-        base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0,
-        http_client=httpx.AsyncClient(transport=transport),  # type: ignore[arg-type]
-    )  # fmt: skip
+    rewriter = EndpointRewriter("http://127.0.0.1:9/v1", "x", transport=transport)
     told: list[str] = []
     if text is None:
         with pytest.raises(RewriteFailed):

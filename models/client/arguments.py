@@ -1,0 +1,87 @@
+"""What callers pass to the client's methods: checked before anything is sent."""
+
+import base64
+from collections.abc import AsyncIterable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.client.errors import ClientError
+
+
+def checked_query(query: object, for_several: str) -> str:
+    """A single query.
+
+    Raises:
+        ClientError: it is no str; the sentence says what to do instead.
+    """
+    if isinstance(query, str):
+        return str(query)
+    if isinstance(query, bytes | bytearray):
+        hint = "decode it, as in query.decode()"
+    elif isinstance(query, Path):
+        hint = "for a picture, pass image=path instead"
+    elif isinstance(query, Iterable):
+        hint = f"{for_several} takes several queries"
+    else:
+        hint = "pass str(query) if that is what you mean"
+    raise ClientError("argument", f"A query is a str, not {type(query).__name__}: {hint}.")
+
+
+def checked_queries(queries: object, for_one: str) -> list[str]:
+    """Several queries, from a list, a generator or any other iterable.
+
+    Raises:
+        ClientError: it is not iterable, or a single query, or an item is no str.
+    """
+    name = type(queries).__name__
+    if isinstance(queries, str | bytes | bytearray | Path):
+        raise ClientError(
+            "argument", f"This takes several queries, not one {name}: use {for_one} for one query."
+        )
+    if isinstance(queries, AsyncIterable):
+        raise ClientError(
+            "argument", "Queries come one after another: make a list with `async for` first."
+        )
+    if isinstance(queries, Mapping) or not isinstance(queries, Iterable):
+        raise ClientError("argument", f"Queries are a list of str, not {name}.")
+    checked = []
+    for position, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise ClientError(
+                "argument", f"queries[{position}] is a str, not {type(query).__name__}."
+            )
+        checked.append(str(query))
+    return checked
+
+
+def checked_count(name: str, value: object) -> None:
+    """Checks that an argument is a whole number from 1.
+
+    Raises:
+        ClientError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ClientError("argument", f"{name} is a whole number from 1, not {value!r}.")
+
+
+def image_sent(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with a picture file as base64.
+
+    Raises:
+        ClientError: the file cannot be read.
+    """
+    image = params.get("image")
+    if isinstance(image, Path):
+        image = _file(image)
+    if isinstance(image, bytes | bytearray):
+        return {**params, "image": base64.b64encode(image).decode()}
+    return dict(params)
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(
+            "argument", f"{path} cannot be read: {error.strerror or error}."
+        ) from error
