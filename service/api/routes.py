@@ -110,7 +110,8 @@ def image(
 ) -> Response:
     """The picture, always as WebP: an SVG is rendered, never served as it is."""
     service: Service = request.app.state.service
-    return picture_response(service.retriever.index, picture_id, size, request)
+    shared = not service.settings.api_keys
+    return picture_response(service.retriever.index, picture_id, size, request, shared)
 
 
 @router.get("/", include_in_schema=False)
