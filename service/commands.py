@@ -24,9 +24,12 @@ class Serve(Settings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
     def cli_cmd(self) -> None:
+        from service.listen import listen
+
+        sockets = listen(self)  # fails before the slow imports
         from service.api.server import serve
 
-        serve(self)
+        serve(self, sockets)
 
 
 class _Client(Settings):

@@ -63,8 +63,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Reads the same request again, without what asked for another protocol."""
         method = self.parser.get_method()
         if method == b"CONNECT":  # the parser takes it for an upgrade
-            return self.send_400_response("This server is not a proxy.")
-        head = [method, b" ", self.url, b" HTTP/1.1\r\n"]
+            self.send_400_response("This server is not a proxy.")
+            return
+        version = self.parser.get_http_version().encode()
+        head = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
         for name, value in self.headers:
             if name == b"connection":
                 tokens = [token.strip() for token in value.split(b",")]
@@ -72,8 +74,13 @@ class HttpProtocol(HttpToolsProtocol):
             if name not in _UPGRADING:
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._head = 0
         self.data_received(b"".join([*head, b"\r\n", rest]))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._body is None:  # nobody reads the trailers behind a body
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -104,13 +111,15 @@ class HttpProtocol(HttpToolsProtocol):
         """Ends the connection unless its client keeps up."""
         allowed = HEAD_S if self._body is None else BODY_S + self._body / BODY_BYTES_PER_S
         left = self._started + allowed - self.loop.time()
-        if self.flow.read_paused:  # it is we who do not read
+        reading_ahead = self._body is None and self._answer_under_way()
+        if self.flow.read_paused or reading_ahead:  # it is not the client who is slow
             left = max(left, 1.0)
         if left > 0:
-            return self._check_in(left)
-        if self._body is None and not self._head:  # nothing was ever asked
-            return self.transport.close()
-        self._refuse(408, "The request did not arrive in time.")
+            self._check_in(left)
+        elif self._body is None and not self._head:  # nothing was ever asked
+            self.transport.close()
+        else:
+            self._refuse(408, "The request did not arrive in time.")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
@@ -118,10 +127,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, sentence: str) -> None:
         """Answers instead of the application, unless an answer is under way, and hangs up."""
         self._stop_timer()
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        if not self.transport.is_closing() and not (under_way and self.cycle.response_started):
+        started = self._answer_under_way() and self.cycle.response_started
+        if not started and not self.transport.is_closing():
             self.transport.write(_refusal(status, sentence))
         self.transport.close()
+
+    def _answer_under_way(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
 
 def _refusal(status: int, sentence: str) -> bytes:

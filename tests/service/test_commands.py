@@ -185,7 +185,7 @@ def test_a_port_in_use_is_reported() -> None:
         port = taken.getsockname()[1]
         done = grape("serve", "--port", str(port), "--llm", "none")
     assert done.returncode == 1
-    assert "address already in use" in done.stderr
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
 
 
 @pytest.mark.parametrize("content", [{}, {"a.txt": b"x"}])
