@@ -136,15 +136,22 @@ class RewriterHost:
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
         """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
-        if not self.ready or self._rewriter is None:
-            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         # The adapter may have been trained on the short prompt.
         prompt = prompt._replace(task=self._tasks.get(prompt.task.name, prompt.task))
+        if not self.ready or self._rewriter is None:
+            return await self._kept(prompt, sampling)
         self._busy += 1
         try:
             return await self._before_deadline(self._rewriter, prompt, sampling, on_text)
         finally:
             self._busy -= 1
+
+    async def _kept(self, prompt: Prompt, sampling: Sampling) -> Rewritten:
+        """What was written before the rewriter went down."""
+        kept = await self._cache.find(RewriteKey.of(self.adapter, prompt, sampling))
+        if kept is None:
+            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
+        return Rewritten(kept.rewrites, "", adapter=self.adapter)
 
     async def _before_deadline(
         self, rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None
