@@ -66,16 +66,16 @@ class RequireKey:
         if scope["type"] != "http":
             raise RuntimeError(f"GRAPE serves HTTP only, not {scope['type']}")
         request = Request(scope, receive)
-        if request.url.path == LOGIN and request.method == "POST":
+        if request.method == "POST" and request.url.path == LOGIN:
             return await (await self._log_in(request))(scope, receive, send)
+        if request.method == "POST" and request.url.path == LOGOUT:
+            return await self._log_out(request)(scope, receive, send)
         key = self._key(request)
         if key is None:
             return await _unauthorized(request)(scope, receive, send)
         request.state.key = key.name
         if key.scope != "admin" and request.url.path.startswith(ADMIN):
             return await _forbidden(request, key)(scope, receive, send)
-        if request.url.path == LOGOUT and request.method == "POST":
-            return await self._log_out(request)(scope, receive, send)
         return await self._app(scope, receive, send)
 
     def _key(self, request: Request) -> ApiKey | None:
@@ -150,8 +150,9 @@ def _is_from_our_page(request: Request) -> bool:
     """
     is_safe = request.method in SAFE_METHODS
     site = request.headers.get("sec-fetch-site")  # browsers set it, and no page can change it
-    if site and site not in ("same-origin", "none"):
-        return is_safe and request.headers.get("sec-fetch-mode") == "navigate"
+    if site:
+        opened = is_safe and request.headers.get("sec-fetch-mode") == "navigate"
+        return opened or site in ("same-origin", "none")
     origin = request.headers.get("origin")
     return is_safe or origin is None or _host_of(origin) == request.headers.get("host")
 
