@@ -15,6 +15,7 @@ def test_an_engine_that_dies_degrades_searches_and_comes_back(server: Server) ->
     query = "ein sehr alter Leuchtturm"  # nobody has asked for it before
     expected = server.search(query, rewrite="never")["hits"]
     server.search("caballo")
+    logged = len(server.log.read_text())
     server.engine().kill()
     seconds = server.wait_for(lambda: server.client.get("/readyz").status_code == 503, 5)
     assert seconds < 5
@@ -29,6 +30,8 @@ def test_an_engine_that_dies_degrades_searches_and_comes_back(server: Server) ->
     assert degraded["rewrite"]["status"] == "fallback"  # type: ignore[index]
     assert degraded["hits"] == expected
     server.wait_until_ready()
+    assert "engine has died" in server.log.read_text()[logged:]
+    assert "Traceback" not in server.log.read_text()[logged:]
     assert server.search(query)["rewrite"]["status"] == "rewritten"  # type: ignore[index]
 
 

@@ -176,6 +176,12 @@ def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None
     assert f"grape serve: There is no index in {tmp_path}" in done.stderr
 
 
+def test_a_missing_demo_names_the_command_that_prepares_it(tmp_path: Path) -> None:
+    done = grape("serve", "--port", "0", "--llm", "none", GRAPE_CACHE=str(tmp_path))
+    assert done.returncode == 2
+    assert "run `grape demo prepare`" in done.stderr
+
+
 def test_a_port_in_use_is_reported() -> None:
     import socket
 
