@@ -24,12 +24,9 @@ class Serve(Settings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
     def cli_cmd(self) -> None:
-        from service.listen import listen
+        from service.listen import listen_and_serve
 
-        sockets = listen(self)  # fails before the slow imports
-        from service.api.server import serve
-
-        serve(self, sockets)
+        listen_and_serve(self)
 
 
 class _Client(Settings):

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
+def listen_and_serve(settings: "Settings") -> None:
+    """Serves until interrupted. What keeps it from listening is said before the slow imports.
+
+    Raises:
+        GrapeError: see :func:`listen`.
+    """
+    sockets = listen(settings)
+    from service.api.server import serve
+
+    serve(settings, sockets)
+
+
 def listen(settings: "Settings") -> list[socket.socket]:
     """A socket for every address of the host, bound. The server listens once it runs.
 
