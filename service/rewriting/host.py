@@ -11,7 +11,7 @@ from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from service.garbage_collector import keep_what_is_loaded
+from service.garbage_collector import give_back_memory, keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey, Written
 from service.rewriting.proof import prove
@@ -103,12 +103,15 @@ class RewriterHost:
         if self._start is None:
             return
         failures = 0
+        has_begun = self.ready
         try:
             while True:
                 try:
                     if not self.ready:
                         await self.begin()
-                        keep_what_is_loaded()
+                        if not has_begun:  # again, it would pause every request
+                            keep_what_is_loaded()
+                        has_begun = True
                         log.info("The language model is ready.")
                     failures = 0
                     assert self._rewriter
@@ -121,6 +124,7 @@ class RewriterHost:
                     log.exception("the language model failed")
                 log.warning("Searches go on without rewriting: %s", self.reason)
                 await self.drop()
+                await asyncio.to_thread(give_back_memory)
                 await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
                 failures += 1
         finally:
