@@ -16,10 +16,10 @@ def keep_what_is_loaded() -> None:
 
 
 def give_back_memory() -> None:
-    """Frees what a dead engine has left behind, and returns it to the system.
+    """Frees what an engine's start or death has left behind, and returns it to the system.
 
-    It looks only at objects that are not kept, which takes milliseconds. glibc keeps freed memory
-    by itself, so that each death would add to the process.
+    It looks only at objects that are not kept, which are few. glibc keeps freed memory by itself:
+    half a gigabyte of it after a start.
     """
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc alone has it

@@ -112,6 +112,7 @@ class RewriterHost:
                         if not has_begun:  # again, it would pause every request
                             keep_what_is_loaded()
                         has_begun = True
+                        await asyncio.to_thread(give_back_memory)
                         log.info("The language model is ready.")
                     failures = 0
                     assert self._rewriter

@@ -30,4 +30,4 @@ def test_a_taken_port_is_one_sentence_and_leaves_nothing_open() -> None:
 def test_an_address_of_another_machine(host: str) -> None:
     key = "a-key-of-these-tests-0123456789"
     with pytest.raises(InputError, match="not an address of this machine"):
-        listen(Settings(host=host, api_keys=key))  # type: ignore[arg-type]
+        listen(Settings(host=host, api_keys=key))

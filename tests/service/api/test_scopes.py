@@ -118,12 +118,12 @@ def test_each_failure_doubles_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_and_scopes_are_read_from_the_setting() -> None:
     digest = "A" * 64
-    keys = Settings(api_keys=f"{PLAIN},shop:search:{SHOP},boss:admin:sha256:{digest}").api_keys  # type: ignore[arg-type]
+    keys = Settings(api_keys=f"{PLAIN},shop:search:{SHOP},boss:admin:sha256:{digest}").api_keys
     assert [key[:2] for key in keys] == [("key-1", "search"), ("shop", "search"), ("boss", "admin")]
     assert isinstance(keys[0], ApiKey)
     assert keys[2].sha256 == digest.lower()
     colons = "not-a-name:at-all:0123456789"  # a key may have colons
-    assert Settings(api_keys=colons).api_keys[0].name == "key-1"  # type: ignore[arg-type]
+    assert Settings(api_keys=colons).api_keys[0].name == "key-1"
     for bad in ("a:admin:short", f"a:admin:{SHOP},a:search:{BOSS}"):
         with pytest.raises(ValidationError):
-            Settings(api_keys=bad)  # type: ignore[arg-type]
+            Settings(api_keys=bad)
