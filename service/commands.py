@@ -27,9 +27,9 @@ class Serve(Settings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
     def cli_cmd(self) -> None:
-        from service.api.server import serve
+        from service.listen import listen_and_serve
 
-        serve(self)
+        listen_and_serve(self)
 
 
 class _Client(Settings):

@@ -20,9 +20,11 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 _TYPES_BY_STATUS = {
+    403: ErrorType.FORBIDDEN,
     404: ErrorType.NOT_FOUND,
     405: ErrorType.METHOD_NOT_ALLOWED,
     413: ErrorType.TOO_LARGE,
+    429: ErrorType.OVERLOADED,
 }
 
 
@@ -112,6 +114,8 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
 
 def _first_reason(error: RequestValidationError) -> str:
     """``query: String should have at least 1 character``, without what the client sent."""
+    if isinstance(error.body, bytes) and error.body:  # FastAPI parses nothing that is not JSON
+        return "The body is not marked as JSON: send the header `Content-Type: application/json`."
     errors = error.errors()
     # For a field of type "text or list", the errors of the type that was not sent are noise.
     first = next((e for e in errors if not str(e["type"]).endswith("_type")), errors[0])

@@ -9,8 +9,9 @@ from pydantic_settings import SettingsConfigDict
 from models.common.settings import CommandSettings
 from models.rewriter.vision import IMAGE_PIXELS
 from models.search.options import Fusion, RewriteCount, RewriteMode
-from service.api_keys import KeyHashes
+from service.api_keys import ApiKeys
 from service.monitoring.logs import LogFormat
+from service.origins import HostNames, Origins
 
 
 class Settings(CommandSettings):
@@ -20,10 +21,20 @@ class Settings(CommandSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
-    api_keys: KeyHashes = Field(
+    api_keys: ApiKeys = Field(
         (),
-        description="comma-separated API keys, each in plain text or as sha256:HEX; required "
-        "beyond loopback",
+        description="comma-separated API keys, each KEY or NAME:SCOPE:KEY; KEY is plain text or "
+        "sha256:HEX, SCOPE is search (the default) or admin; required beyond loopback",
+    )
+    allowed_hosts: HostNames = Field(
+        (),
+        description="comma-separated host names to answer to besides localhost if there are no "
+        "API keys",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="comma-separated origins whose web pages may call the API, such as "
+        "https://photos.example",
     )
     published_on: str | None = Field(
         None,
@@ -133,6 +144,12 @@ class Settings(CommandSettings):
     )
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="maximum pixels of a picture in a request"
+    )
+    max_bodies_bytes: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="maximum bytes of all requests in memory at a time; at least one request is "
+        "always accepted",
     )
     max_in_flight: int = Field(
         256,

@@ -17,6 +17,7 @@ class ErrorType(StrEnum):
     VALIDATION = "validation"  # the request does not match what the route takes
     NOT_AVAILABLE = "not_available"  # a valid request that this version cannot serve yet
     UNAUTHORIZED = "unauthorized"  # no API key, or an invalid one
+    FORBIDDEN = "forbidden"  # a valid API key without the scope, or a host name that is not ours
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"  # not possible in the server's current state
     ADAPTER_REFUSED = "adapter_refused"  # it does not fit, or is not proven to work

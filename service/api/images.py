@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 MIN_SIZE, MAX_SIZE = 16, 2048
 
 
-def picture_response(index: "ImageIndex", picture_id: str, size: int, request: Request) -> Response:
+def picture_response(
+    index: "ImageIndex", picture_id: str, size: int, request: Request, shared: bool
+) -> Response:
     """The picture as WebP that fits a square of ``size`` pixels, or 304 if the client has it.
+
+    Args:
+        shared: whether proxies may keep it for everyone.
 
     Raises:
         ApiError: 404, the index has no such picture, or its file is missing or unreadable.
@@ -26,8 +31,9 @@ def picture_response(index: "ImageIndex", picture_id: str, size: int, request: R
     path = _path(index, picture_id)
     try:
         changed = path.stat().st_mtime_ns
+        kept_by = "public" if shared else "private"
         etag = f'"{changed:x}-{size}"'
-        headers = {"ETag": etag, "Cache-Control": "public, max-age=3600"}
+        headers = {"ETag": etag, "Cache-Control": f"{kept_by}, max-age=3600"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
         return Response(_render(path, size, changed), media_type="image/webp", headers=headers)

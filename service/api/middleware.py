@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.client.wire import ErrorType
@@ -17,30 +18,40 @@ from service.monitoring.metrics import Metrics
 from service.security_headers import add_security_headers
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LENGTH = re.compile(rb"\d{1,18}")  # int() refuses thousands of digits
 
 
 class RequestContext:
     """Plain ASGI: Starlette's own middleware base costs more than a search of the demo gallery."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body: int, max_bodies: int) -> None:
+        """
+        Args:
+            max_body: bytes of the largest valid request.
+            max_bodies: bytes of all bodies in memory at a time, at least ``max_body``.
+        """
         self._app = app
         self._metrics = metrics
         self._max_body = max_body
+        self._max_bodies = max(max_body, max_bodies)
+        self._bodies = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
-        scope.setdefault("state", {})["request_id"] = request_id
         logs.request_id.set(request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        only_head = scope["method"] == "HEAD"
+        inner = _as_get_without_range(scope)
         started = time.perf_counter()
         answered = False
 
         def record(status: int) -> None:
             nonlocal answered
             answered = True
-            self._record(scope, status, started)
+            self._record(inner, scope["method"], status, started)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -49,43 +60,83 @@ class RequestContext:
                 add_security_headers(own, scope["path"])
                 message["headers"] = own.raw
                 record(message["status"])
+            elif only_head:
+                message = {**message, "body": b""}
             await send(message)
 
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._max_body:
-            refusal = error_response(
-                request_id, 413, ErrorType.TOO_LARGE, self._too_large(), {"Connection": "close"}
-            )
-            return await refusal(scope, receive, send_with_id)
+        if refusal := self._refusal(request_id, headers.get(b"content-length", b"0")):
+            return await refusal(inner, receive, send_with_id)
+        body = _Body(self, receive)
         try:
-            return await self._app(scope, self._limited(receive), send_with_id)
+            return await self._app(inner, body.receive, send_with_id)
         except Exception:  # Starlette answers it outside this middleware
             if not answered:
                 record(500)
             raise
+        finally:
+            self._bodies -= body.received
 
-    def _record(self, scope: Scope, status: int, started: float) -> None:
+    def _refusal(self, request_id: str, announced: bytes) -> Response | None:
+        if not _LENGTH.fullmatch(announced):
+            sentence = "The header Content-Length is not a length."
+            return error_response(request_id, 400, ErrorType.VALIDATION, sentence, _CLOSE)
+        if int(announced) > self._max_body:
+            sentence = f"{self._too_large()}."
+            return error_response(request_id, 413, ErrorType.TOO_LARGE, sentence, _CLOSE)
+        return None
+
+    def _record(self, scope: Scope, method: str, status: int, started: float) -> None:
         route = _route(scope)
-        self._metrics.response(route, status)
+        key = scope["state"].get("key")  # its name, set by RequireKey
+        self._metrics.response(route, status, key)
         milliseconds = (time.perf_counter() - started) * 1000
-        logs.log_request(scope["method"], route, status, milliseconds)
+        logs.log_request(logs.Answered(method, route, status, milliseconds, key))
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Limits a body that did not announce its length."""
-        received = 0
+    def took(self, more: int, body: int) -> None:
+        """Counts bytes of a body that now has ``body`` bytes.
 
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body:
-                raise HTTPException(413, self._too_large().rstrip("."))
-            return message
-
-        return limited
+        Raises:
+            HTTPException: 413, it is too large; 429, too many bytes are in memory.
+        """
+        self._bodies += more
+        if body > self._max_body:
+            raise HTTPException(413, self._too_large(), _CLOSE)
+        if self._bodies > self._max_bodies:
+            sentence = "The server already has too many bytes of requests in memory"
+            raise HTTPException(429, sentence, {"Retry-After": "1", **_CLOSE})
 
     def _too_large(self) -> str:
-        return f"The request is larger than {self._max_body >> 20} MiB."
+        return f"The request is larger than {self._max_body >> 20} MiB"
+
+
+class _Body:
+    """A request's body, counted as it arrives. Its length need not be announced."""
+
+    def __init__(self, context: RequestContext, receive: Receive) -> None:
+        self._context = context
+        self._receive = receive
+        self.received = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if more := len(message.get("body", b"")):
+            self.received += more
+            self._context.took(more, self.received)
+        return message
+
+
+_CLOSE = {"Connection": "close"}  # what is left of the body is not read
+
+
+def _as_get_without_range(scope: Scope) -> Scope:
+    """HEAD as GET, whose body is then left out, so that every page answers both.
+
+    Ranges are ignored, as HTTP allows: what we serve is small, and Starlette refuses a bad range in
+    another shape than ours.
+    """
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    headers = [header for header in scope["headers"] if header[0] != b"range"]
+    return {**scope, "method": method, "headers": headers}
 
 
 def _request_id(given: bytes) -> str:

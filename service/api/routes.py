@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.pictures import PictureError
@@ -110,12 +110,18 @@ def image(
 ) -> Response:
     """The picture, always as WebP: an SVG is rendered, never served as it is."""
     service: Service = request.app.state.service
-    return picture_response(service.retriever.index, picture_id, size, request)
+    shared = not service.settings.api_keys
+    return picture_response(service.retriever.index, picture_id, size, request, shared)
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    return FileResponse(PAGE, headers=PAGE_HEADERS)
+async def page(request: Request) -> Response:
+    """The web page. With keys, it offers to log out."""
+    service: Service = request.app.state.service
+    if not service.settings.api_keys:
+        return FileResponse(PAGE, headers=PAGE_HEADERS)
+    html = PAGE.read_text(encoding="utf-8").replace('action="/logout" hidden', 'action="/logout"')
+    return HTMLResponse(html, headers=PAGE_HEADERS)
 
 
 async def _search_one(request: Request, query: Query, options: SearchOptions) -> Response:

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 import uvicorn
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from models.common.errors import INTERRUPTED
 from service.api.app import create_app
-from service.api_keys import require_key_beyond_loopback
+from service.api.protocol import HttpProtocol
 from service.monitoring.logs import LogFormat
 from service.monitoring.logs import set_up as set_up_logs
 from service.runtime.first_start import prepare_demo
@@ -23,17 +23,14 @@ from service.settings import Settings
 
 log = logging.getLogger("grape")
 
-GRACE_S = 10  # for child processes, and at least as long for requests in flight
+GRACE_S = 10  # at least, for requests in flight
 _MAX_GRACE_S = 18  # with the children's grace, under the 30 s that a container engine waits
+_CHILDREN_S = 2  # for child processes, which have nothing left to do
+_TRACKER = "multiprocessing.resource_tracker"
 
 
-def serve(settings: Settings) -> None:
-    """Serves until interrupted, then exits the process without returning.
-
-    Raises:
-        InputError: other machines could reach the server, and no key is set.
-    """
-    require_key_beyond_loopback(settings.published_on or settings.host, settings.api_keys)
+def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Serves on these sockets until interrupted, then exits the process without returning."""
     if settings.prepare_demo:
         prepare_demo(settings.llm, bool(settings.llm_endpoint))
     server: _Server
@@ -44,7 +41,7 @@ def serve(settings: Settings) -> None:
     set_up_logs(settings.log_format)
     app = create_app(settings, on_failure=stop)
     server = _Server(_uvicorn_config(app, settings), settings.log_format)
-    code = _run(server)
+    code = _run(server, sockets)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # already shutting down
     failed = app.state.service.failed
     if failed:
@@ -67,7 +64,8 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
+        ws="none",
         log_level="warning",
         log_config=None,
         access_log=False,
@@ -76,17 +74,15 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _run(server: "_Server") -> int:
+def _run(server: "_Server", sockets: Sequence[socket.socket]) -> int:
     """Runs the server until it shuts down; returns the exit code."""
     try:
         signal.signal(signal.SIGTERM, _terminated)  # uvicorn calls it after shutting down
-        server.run()
+        server.run(list(sockets))
     except KeyboardInterrupt:  # uvicorn raises it again after shutting down
         return INTERRUPTED
     except _Terminated:
         return 0
-    except SystemExit:  # it could not listen, and has logged why
-        return 1
     return 0
 
 
@@ -118,13 +114,24 @@ class _Server(uvicorn.Server):
 
 
 def _end_children() -> None:
-    """Ends vLLM's processes, even if they were still starting."""
-    children = psutil.Process().children(recursive=True)
+    """Ends vLLM's processes, even if they were still starting.
+
+    The resource tracker of multiprocessing ignores SIGTERM; it removes what they have left behind
+    and ends when we have ended.
+    """
+    children = [c for c in psutil.Process().children(recursive=True) if not _is_tracker(c)]
     for child in children:
         _quietly(child.terminate)
-    _, alive = psutil.wait_procs(children, timeout=GRACE_S)
+    _, alive = psutil.wait_procs(children, timeout=_CHILDREN_S)
     for child in alive:
         _quietly(child.kill)
+
+
+def _is_tracker(child: psutil.Process) -> bool:
+    try:
+        return _TRACKER in " ".join(child.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def _quietly(end: Callable[[], None]) -> None:

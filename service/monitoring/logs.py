@@ -6,7 +6,7 @@ Queries are personal data. They are logged only if `log_queries` is set.
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -31,11 +31,23 @@ def set_up(log_format: LogFormat) -> None:
     _requests.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
-def log_request(method: str, route: str, status: int, milliseconds: float) -> None:
+class Answered(NamedTuple):
+    """A request and its answer, as they are logged."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    key: str | None = None  # the API key's name
+
+
+def log_request(answered: Answered) -> None:
     """One line for each response, if the log format has such lines."""
-    if route not in QUIET and _requests.isEnabledFor(logging.INFO):
-        fields = {"method": method, "route": route, "status": status, "ms": round(milliseconds, 2)}
-        _requests.info("%s %s %d", method, route, status, extra=fields)
+    if answered.route not in QUIET and _requests.isEnabledFor(logging.INFO):
+        fields = answered._replace(ms=round(answered.ms, 2))._asdict()
+        if answered.key is None:
+            del fields["key"]
+        _requests.info("%s %s %d", *answered[:3], extra=fields)
 
 
 def log_queries(queries: list[str]) -> None:

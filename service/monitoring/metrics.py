@@ -35,6 +35,9 @@ class Metrics:
         self._responses = self._counter(
             "grape_responses", "Responses by route and status code", "route", "code"
         )
+        self._by_key = self._counter(
+            "grape_key_responses", "Responses by the name of the request's API key", "key"
+        )
         self._searched = Histogram(
             "grape_rewrites_searched",
             "Rewrites that a rewritten query is searched with",
@@ -91,8 +94,11 @@ class Metrics:
         if known:
             self._coverage.observe(sum(known))
 
-    def response(self, route: str, code: int) -> None:
+    def response(self, route: str, code: int, key: str | None) -> None:
+        """``key``: the name of the request's API key, if it has one."""
         self._responses.labels(route, str(code)).inc()
+        if key:
+            self._by_key.labels(key).inc()
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus's text format."""

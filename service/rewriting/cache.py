@@ -116,6 +116,16 @@ class RewriteCache:
         if self._shared:
             await self._shared.close()
 
+    async def find(self, key: RewriteKey) -> Written | None:
+        """The cached rewrites, or None. Writes nothing."""
+        if key in self._kept:
+            self._metrics.cached("kept")
+            return self._kept[key]
+        if self._shared and (rewrites := await self._shared.get(key)):
+            self._metrics.cached("redis")
+            return Written(rewrites)
+        return None
+
     def has(self, key: RewriteKey) -> bool:
         """Whether the rewrites are in memory, or being written."""
         return key in self._kept or key in self._flights

@@ -11,7 +11,7 @@ from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from service.garbage_collector import keep_what_is_loaded
+from service.garbage_collector import give_back_memory, keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey, Written
 from service.rewriting.proof import prove
@@ -103,12 +103,16 @@ class RewriterHost:
         if self._start is None:
             return
         failures = 0
+        has_begun = self.ready
         try:
             while True:
                 try:
                     if not self.ready:
                         await self.begin()
-                        keep_what_is_loaded()
+                        if not has_begun:  # again, it would pause every request
+                            keep_what_is_loaded()
+                        has_begun = True
+                        await asyncio.to_thread(give_back_memory)
                         log.info("The language model is ready.")
                     failures = 0
                     assert self._rewriter
@@ -121,6 +125,7 @@ class RewriterHost:
                     log.exception("the language model failed")
                 log.warning("Searches go on without rewriting: %s", self.reason)
                 await self.drop()
+                await asyncio.to_thread(give_back_memory)
                 await asyncio.sleep(RESTART_AFTER_S[min(failures, len(RESTART_AFTER_S) - 1)])
                 failures += 1
         finally:
@@ -136,15 +141,22 @@ class RewriterHost:
         self, prompt: Prompt, sampling: Sampling, on_text: OnText | None = None
     ) -> Rewritten:
         """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
-        if not self.ready or self._rewriter is None:
-            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
         # The adapter may have been trained on the short prompt.
         prompt = prompt._replace(task=self._tasks.get(prompt.task.name, prompt.task))
+        if not self.ready or self._rewriter is None:
+            return await self._kept(prompt, sampling)
         self._busy += 1
         try:
             return await self._before_deadline(self._rewriter, prompt, sampling, on_text)
         finally:
             self._busy -= 1
+
+    async def _kept(self, prompt: Prompt, sampling: Sampling) -> Rewritten:
+        """What was written before the rewriter went down."""
+        kept = await self._cache.find(RewriteKey.of(self.adapter, prompt, sampling))
+        if kept is None:
+            return Rewritten([], f"the rewriter is not ready: {self.reason}", "not_ready")
+        return Rewritten(kept.rewrites, "", adapter=self.adapter)
 
     async def _before_deadline(
         self, rewriter: Rewriter, prompt: Prompt, sampling: Sampling, on_text: OnText | None

@@ -45,6 +45,11 @@ def load_retriever(settings: Settings) -> BatchedRetriever:
     Raises:
         InputError: index or encoder are missing, or they do not fit each other.
     """
+    if settings.index is None and not (paths.index_dir() / "manifest.json").is_file():
+        raise InputError(
+            "The demo's gallery is not prepared: run `grape demo prepare` first, or name an "
+            "--index."
+        )
     options = EncoderOptions(
         settings.encoder, settings.pretrained, settings.encoder_device, settings.encoder_precision
     )

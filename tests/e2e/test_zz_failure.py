@@ -12,7 +12,10 @@ from tests.support.grape_server import Server
 
 
 def test_an_engine_that_dies_degrades_searches_and_comes_back(server: Server) -> None:
-    expected = server.search("caballo", rewrite="never")["hits"]
+    query = "ein sehr alter Leuchtturm"  # nobody has asked for it before
+    expected = server.search(query, rewrite="never")["hits"]
+    server.search("caballo")
+    logged = len(server.log.read_text())
     server.engine().kill()
     seconds = server.wait_for(lambda: server.client.get("/readyz").status_code == 503, 5)
     assert seconds < 5
@@ -21,12 +24,15 @@ def test_an_engine_that_dies_degrades_searches_and_comes_back(server: Server) ->
     assert readiness["rewriter"]["reason"]
     assert readiness["encoder"]["ready"]
     assert server.client.get("/livez").status_code == 200
-    degraded = server.search("caballo")
+    assert server.search("caballo")["rewrite"]["status"] == "rewritten"  # type: ignore[index]
+    degraded = server.search(query)
     assert degraded["degraded"] is True
     assert degraded["rewrite"]["status"] == "fallback"  # type: ignore[index]
     assert degraded["hits"] == expected
     server.wait_until_ready()
-    assert server.search("caballo")["rewrite"]["status"] == "rewritten"  # type: ignore[index]
+    assert "engine has died" in server.log.read_text()[logged:]
+    assert "Traceback" not in server.log.read_text()[logged:]
+    assert server.search(query)["rewrite"]["status"] == "rewritten"  # type: ignore[index]
 
 
 def test_ctrl_c_ends_every_process(server: Server) -> None:

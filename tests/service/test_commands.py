@@ -176,6 +176,12 @@ def test_serving_what_cannot_be_served_says_why_and_ends(tmp_path: Path) -> None
     assert f"grape serve: There is no index in {tmp_path}" in done.stderr
 
 
+def test_a_missing_demo_names_the_command_that_prepares_it(tmp_path: Path) -> None:
+    done = grape("serve", "--port", "0", "--llm", "none", GRAPE_CACHE=str(tmp_path))
+    assert done.returncode == 2
+    assert "run `grape demo prepare`" in done.stderr
+
+
 def test_a_port_in_use_is_reported() -> None:
     import socket
 
@@ -185,7 +191,7 @@ def test_a_port_in_use_is_reported() -> None:
         port = taken.getsockname()[1]
         done = grape("serve", "--port", str(port), "--llm", "none")
     assert done.returncode == 1
-    assert "address already in use" in done.stderr
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
 
 
 @pytest.mark.parametrize("content", [{}, {"a.txt": b"x"}])

@@ -124,9 +124,10 @@ async def start(
     monkeypatch.setattr("service.rewriting.host.CHECK_EVERY_S", 0.05)
     monkeypatch.setattr("service.rewriting.host.RESTART_AFTER_S", (0.05,))
     async with AsyncExitStack() as stack:
+        defaults = {"index": small_index, "allowed_hosts": "test"}
 
         async def begin(wait: bool = True, **settings: object) -> httpx.AsyncClient:
-            app = create_app(Settings.model_validate({"index": small_index, **settings}))
+            app = create_app(Settings.model_validate(defaults | settings))
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://test")

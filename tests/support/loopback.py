@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import httpx
 import uvicorn
 
+from service.api.protocol import HttpProtocol
+
 
 @contextlib.asynccontextmanager
 async def listening(client: httpx.AsyncClient) -> AsyncIterator[str]:
@@ -14,7 +16,9 @@ async def listening(client: httpx.AsyncClient) -> AsyncIterator[str]:
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
     # The fixture has started the application already, so uvicorn must not run its lifespan.
-    config = uvicorn.Config(transport.app, port=0, lifespan="off", log_level="warning")
+    config = uvicorn.Config(
+        transport.app, port=0, lifespan="off", log_level="warning", http=HttpProtocol, ws="none"
+    )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:

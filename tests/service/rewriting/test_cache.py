@@ -6,7 +6,7 @@ from functools import partial
 import httpx
 import pytest
 
-from models.rewriter.protocol import Prompt, RewriteFailed, Sampling
+from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, Sampling
 from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import COMPOSED, MULTILINGUAL
 from models.rewriter.vision import SEEN
@@ -54,6 +54,25 @@ async def test_a_failure_is_not_kept(client: httpx.AsyncClient, rewriter: FakeRe
     assert await rewritten(client, GERMAN) == "fallback"
     rewriter.error = None
     assert await rewritten(client, GERMAN) == "rewritten"
+
+
+async def test_what_is_kept_is_used_while_the_rewriter_is_down(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    before = (await client.post("/search", json={"query": "ein rotes Bild"})).json()
+    assert before["rewrite"]["texts"] == ["a red square"]
+    rewriter.error = RewriterDown("dead")
+    new = (await client.post("/search", json={"query": "ein blaues Bild"})).json()
+    assert new["rewrite"]["status"] == "fallback"
+    assert not (await client.get("/readyz")).is_success
+    kept = (await client.post("/search", json={"query": "ein rotes Bild"})).json()
+    assert (kept["rewrite"], kept["hits"], kept["degraded"]) == (
+        before["rewrite"],
+        before["hits"],
+        False,
+    )
+    new = (await client.post("/search", json={"query": "ein blaues Bild"})).json()
+    assert new["rewrite"]["status"] == "fallback"
 
 
 async def test_none_is_kept_where_that_is_asked_for(start, rewriter: FakeRewriter) -> None:  # type: ignore[no-untyped-def]
