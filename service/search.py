@@ -102,7 +102,7 @@ class Searcher:
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
-            query=query.text,
+            query=query.typed,
             rewrite=self._searched_texts(query, plan),
             hits=hits,
             original_hits=self._hits(kept, found[-1:], options.k) if options.compare else None,
@@ -129,7 +129,7 @@ class Searcher:
             self._metrics.fallback(rewriting.failed.cause)
         self._metrics.query(done.status, any(length.truncated for length in lengths.values()))
         return RewriteResult(
-            query=query.text,
+            query=query.typed,
             task=task_of(query).name,
             status=done.status,
             reason=done.reason,
@@ -148,9 +148,11 @@ class Searcher:
 
     async def needs_rewriter(self, text: str) -> bool:
         """Whether the gate wants a text rewritten."""
-        typed = as_typed(Query(text), self._retriever.encoder)
+        query = Query(text)
+        assert query.text
+        typed = as_typed(query, self._retriever.encoder)
         lookups = Lookups(self._retriever)
-        steps = gate_decision(text, typed, self._setting())
+        steps = gate_decision(query.text, typed, self._setting())
         decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite
 
