@@ -155,11 +155,9 @@ class IndexBuild(CommandSettings):
     def cli_cmd(self) -> None:
         from models.common.progress import track
         from models.retriever.pictures import find_pictures
-
         from models.search.normalise import normalise
 
-        lines = _read_lines(self.known_queries) if self.known_queries else []
-        known = list(filter(None, map(normalise, lines)))
+        known = list(map(normalise, _read_lines(self.known_queries))) if self.known_queries else []
         files = find_pictures(self.pictures)  # fails before the slow imports
         from models.retriever.build import build_from_folder
         from models.retriever.open import EncoderOptions, open_encoder
@@ -176,9 +174,7 @@ class IndexBuild(CommandSettings):
             track=lambda paths: track(paths, "Indexing", len(files)),
         )
         if known:
-            index.learn_known_scores(
-                encoder.encode_texts([normalise(text) or text for text in known])
-            )
+            index.learn_known_scores(encoder.encode_texts(known))
         index.save(self.out)
         for name, reason in report.skipped:
             say(f"skipped {name}: {reason}")

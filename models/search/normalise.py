@@ -50,7 +50,8 @@ def normalise(text: str) -> str:
 
 
 def _nfkc(text: str) -> str:
-    return _COMPATIBLE.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+    compatible: str = _COMPATIBLE.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+    return compatible
 
 
 def has_words(text: str) -> bool:
