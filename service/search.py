@@ -1,7 +1,9 @@
 """One search from query to hits, in the order in which it happens."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from models.client.wire import (
 from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
 from models.search.fusion import FusedHit, fuse
+from models.search.normalise import only_symbol
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
     Plan,
@@ -34,6 +37,7 @@ from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
+from service.symbols import symbols_of, with_first
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
@@ -98,7 +102,9 @@ class Searcher:
         originals = [typed] if options.compare else []
         found = await lookups.find([*plan.searches, *originals])
         fusing = time.perf_counter()
-        hits = self._hits(plan, found[: len(plan.searches)], options.k)
+        own = found[: len(plan.searches)]
+        first = await self._of_symbol(query)
+        hits = self._hits(plan, own, options.k, first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
@@ -106,7 +112,8 @@ class Searcher:
             rewrite=self._searched_texts(query, plan),
             hits=hits,
             original_hits=self._hits(kept, found[-1:], options.k) if options.compare else None,
-            confident=bool(hits) and is_confident(plan, hits[0].score, setting.mixture(query)),
+            confident=bool(first)
+            or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
             timings_ms=_timings(started, rewriting, lookups),
             index=self._index_name,
             degraded=plan.rewriting.status == "fallback",
@@ -186,9 +193,25 @@ class Searcher:
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _hits(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
+    def _hits(
+        self, plan: Plan, found: list[Scored], k: int, first: Sequence[int] = ()
+    ) -> list[SearchHit]:
+        """The best ``k``, with the pictures at the positions ``first`` before all others."""
+        index = self._retriever.index
+        hits = fuse(found, plan.how, len(index) if first else k)
         names = [search.name for search in plan.searches]
-        return answered(self._retriever.index, fuse(found, plan.how, k), names)
+        return answered(index, with_first(hits, first, k) if first else hits, names)
+
+    async def _of_symbol(self, query: Query) -> Sequence[int]:
+        """The pictures whose metadata holds the emoji that is all of the query."""
+        symbol = only_symbol(query.typed) if query.typed and not query.reference else None
+        if symbol is None:
+            return ()
+        return (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+
+    @cached_property
+    def _symbols(self) -> Mapping[str, Sequence[int]]:
+        return symbols_of(self._retriever.index.metadata)
 
     def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:

@@ -2,8 +2,8 @@
 
 A query is normalised once, before gate, cache, language model and encoder: compatibility forms
 (Unicode NFKC: full width, half-width kana, mathematical alphabets), characters that nobody sees,
-white space, texts in capitals, and emoji, which are read by their Unicode CLDR names. The API
-echoes what was typed.
+white space, texts in capitals, emoji, which are read by their Unicode CLDR names, and sentences
+that are said again. The API echoes what was typed.
 """
 
 import functools
@@ -16,6 +16,7 @@ from itertools import groupby
 import regex
 
 from models.search import plain_english
+from models.search.long_text import without_repeats
 
 # Joiners shape Arabic, Persian and Indic words: between two letters of such a script they stay.
 _JOINING = r"[[\p{L}\p{M}]--[\p{Latin}\p{Greek}\p{Cyrillic}\p{Common}\p{Inherited}]]"
@@ -39,14 +40,14 @@ def normalise(text: str) -> str:
     Takes microseconds for a short text. Normalising twice changes nothing more.
     """
     if text.isascii() and text.isprintable() and not text.isupper():
-        return " ".join(text.split())
+        return without_repeats(" ".join(text.split()))
     shouts = _shouts(_nfkc(text))
     named = _with_emoji_names(text.translate(_BLANK))
     plain = _INVISIBLE.sub("", _nfkc(named))
     plain = " ".join(plain.split())
     if not has_words(plain):
         plain = _with_symbol_names(plain)
-    return _in_lower_case(plain) if shouts else plain
+    return without_repeats(_in_lower_case(plain) if shouts else plain)
 
 
 def _nfkc(text: str) -> str:

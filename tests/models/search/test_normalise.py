@@ -32,6 +32,9 @@ from training.data.rows import Row
     ("👩\u200d🚀", "woman astronaut"), ("❤️", "red heart"), ("🏴\u200d☠️", "pirate flag"),
     ("1️⃣", "keycap 1"), ("★", "black star"), ("♫♫", "beamed eighth notes"), ("iPhone™", "iPhoneTM"),
     ("...", "..."), ("???", "???"), ("24", "24"),
+    # Sentences that are said again.
+    ("A big grey animal. It has a trunk. a big  grey animal. ", "A big grey animal. It has a trunk."),
+    ("大きい。灰色。大きい。", "大きい。 灰色。"), ("no no no", "no no no"), ("3.5.3.5", "3.5.3.5"),
 ])  # fmt: skip
 def test_forms(typed: str, read: str) -> None:
     assert normalise(typed) == read
