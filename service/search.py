@@ -16,8 +16,9 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
-from models.retriever.types import Scored, TextLength
+from models.retriever.types import Scored, TextLength, true_cosine
 from models.rewriter.protocol import AUTO, Sampling
+from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
 from models.search.normalise import only_symbol
 from models.search.options import Fusion, RewriteCount, RewriteMode
@@ -27,12 +28,11 @@ from models.search.plan import (
     Rewriting,
     Setting,
     gate_decision,
-    is_confident,
-    plan_search,
     rewrite_query,
 )
 from models.search.query import Query, as_typed, task_of
 from models.search.searches import Search
+from models.search.without import plan_query
 from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
@@ -98,20 +98,19 @@ class Searcher:
             direct = self._hits(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
-        plan = await carry_out(plan_search(query, typed, wishes, setting), lookups, rewriting)
-        originals = [typed] if options.compare else []
-        found = await lookups.find([*plan.searches, *originals])
-        fusing = time.perf_counter()
-        own = found[: len(plan.searches)]
+        plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
+        found = await lookups.find_for(plan)
+        originals = await lookups.find([typed]) if options.compare else []
         first = await self._of_symbol(query)
-        hits = self._hits(plan, own, options.k, first)
+        fusing = time.perf_counter()
+        hits = self._hits(plan, found, options.k, first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
             query=query.typed,
             rewrite=self._searched_texts(query, plan),
             hits=hits,
-            original_hits=self._hits(kept, found[-1:], options.k) if options.compare else None,
+            original_hits=self._hits(kept, originals, options.k) if options.compare else None,
             confident=bool(first)
             or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
             timings_ms=_timings(started, rewriting, lookups),
@@ -242,7 +241,7 @@ def answered(index: "ImageIndex", hits: list[FusedHit], names: Sequence[str]) ->
             id=index.ids[hit.position],
             rank=rank,
             score=round(hit.score, 6),
-            cosine=round(hit.cosine, 6),
+            cosine=round(true_cosine(hit.cosine), 6),
             url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
             metadata=index.metadata[hit.position],
             found_by=[names[number] for number in hit.found_by],

@@ -18,6 +18,7 @@ from models.search.fusion import Fusing
 from models.search.gate import NO_WORDS, Decision, Gate, GateInput, decide
 from models.search.long_text import Measures, readable_parts
 from models.search.mixture import Component, Mixture, components
+from models.search.negation import Unwanted
 from models.search.normalise import has_words
 from models.search.options import Fusion, RewriteMode
 from models.search.query import Query, as_typed, prompts_for, task_of
@@ -104,6 +105,7 @@ class Plan(NamedTuple):
     rewriting: Rewriting
     typed: Search  # the search without rewriting
     alternate: Search | None = None  # what a change to a picture is searched with besides
+    unwanted: Unwanted | None = None  # what is put last
 
     @classmethod
     def of(cls, typed: Search, rewriting: Rewriting, tau: float) -> "Plan":
@@ -289,9 +291,3 @@ def _mixture(
     how = Fusing("mixture", tau, tuple(weight for _, weight in mixture))
     alternate = next((other.search for other in others if other.search is not typed), None)
     return Plan([search for search, _ in mixture], how, rewriting, typed, alternate)
-
-
-def is_confident(query: Query, plan: Plan, score: float, mixture: Mixture) -> bool:
-    """Whether the first hit is more likely right than wrong, given its score."""
-    says_something = query.text is None or has_words(query.text)
-    return says_something and plan.ranks_by_probability and score >= mixture.confident

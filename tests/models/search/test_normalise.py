@@ -33,7 +33,7 @@ from training.data.rows import Row
     ("1️⃣", "keycap 1"), ("★", "black star"), ("♫♫", "beamed eighth notes"), ("iPhone™", "iPhoneTM"),
     ("...", "..."), ("???", "???"), ("24", "24"),
     # Sentences that are said again.
-    ("A big grey animal. It has a trunk. a big  grey animal. ", "A big grey animal. It has a trunk."),
+    ("A big cat. It is grey. a big  cat. ", "A big cat. It is grey."),
     ("大きい。灰色。大きい。", "大きい。 灰色。"), ("no no no", "no no no"), ("3.5.3.5", "3.5.3.5"),
 ])  # fmt: skip
 def test_forms(typed: str, read: str) -> None:
