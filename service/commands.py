@@ -280,9 +280,10 @@ def _print_hits(answer: dict[str, Any]) -> None:
         print(f"searched for: {', '.join(shown)}")
     if rewrite["status"] == "fallback":
         say(f"not rewritten: {rewrite['reason']}")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("rank", "score", "id", "file", "found by"):
-        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
+    if answer["hits"] and not answer["confident"]:
+        say("no picture is a sure match: look at the first few.")
+    table = Table("rank", "score", "id", "file", "found by", box=None, pad_edge=False)
+    table.columns[0].justify = table.columns[1].justify = "right"
     for hit in answer["hits"]:
         metadata = hit["metadata"]
         name = " ".join(str(metadata[key]) for key in ("file", "name", "text") if key in metadata)
@@ -295,6 +296,5 @@ def _print_hits(answer: dict[str, Any]) -> None:
 def _searched_text(search: str, rewrite: dict[str, Any]) -> str:
     """What a search is called: the rewrite itself instead of its number."""
     name, _, number = search.partition(" ")
-    if name == "rewrite" and rewrite["parts"] == 1:
-        return str(rewrite["texts"][int(number) - 1])
-    return search
+    single = name == "rewrite" and rewrite["parts"] == 1
+    return str(rewrite["texts"][int(number) - 1]) if single else search

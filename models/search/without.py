@@ -1,6 +1,7 @@
 """The search plan of a query that says what is not wanted."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from models.search.negation import Unwanted, read_negation
 from models.search.plan import (
@@ -34,42 +35,54 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     negation = read_negation(query.text)
     if negation is None:
         return plan
-    whole = _first_text(plan, query.text)
-    if (yield from _is_known_name(whole, setting)):
+    whole = _texts(plan, query.text)
+    if (yield from _is_known_name(whole[0], setting)):
         return plan
-    thing = yield from _in_english(negation.thing, setting)
-    if thing is None or _says_it_otherwise(whole, thing):
+    foreign = bool(plan.rewriting.rewrites)  # then a part of it is foreign too: "chat" is a cat
+    thing = yield from _in_english(negation.thing, foreign, setting)
+    if thing is None:
         return plan
-    rest = None
-    if negation.rest:
-        wanted = Query(negation.rest)
-        plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
-        rest = Search("rest", (_first_text(plan, negation.rest),))
-    said = read_negation(whole)
-    return _with_unwanted(plan, thing, said.affirmed if said else whole, rest)
+    if _says_it_otherwise(whole[0], thing):
+        # "Leafless tree" is searched as it is; only what names the leaves comes last.
+        named = [text for text in whole if not _says_it_otherwise(text, thing)]
+        return _with_unwanted(plan, [thing, *named], whole[0])
+    if negation.rest is None:
+        return _with_unwanted(plan, [thing, *map(_affirmed, whole)], None)
+    wanted = Query(negation.rest)
+    options = options._replace(rewrite="always") if foreign else options
+    plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
+    rest = _texts(plan, negation.rest)[0]
+    return _with_unwanted(plan, [thing, _affirmed(whole[0]), f"{rest} {thing}"], rest)
 
 
-def _with_unwanted(plan: Plan, thing: str, affirmed: str, rest: Search | None) -> Plan:
-    """The plan, with pictures of the thing and of the affirmed query put last."""
-    texts = [thing, affirmed, *([f"{rest.texts[0]} {thing}"] if rest else [])]
-    like = tuple(Search("unwanted", (text,)) for text in dict.fromkeys(texts))
-    why = f"{plan.rewriting.reason}; pictures like {thing!r} come last"
+def _with_unwanted(plan: Plan, unwanted: Sequence[str], rest: str | None) -> Plan:
+    """The plan, with pictures that resemble the unwanted texts put last."""
+    like = tuple(Search("unwanted", (text,)) for text in dict.fromkeys(unwanted))
+    why = f"{plan.rewriting.reason}; pictures like {unwanted[0]!r} come last"
     return plan._replace(
-        rewriting=plan.rewriting._replace(reason=why), unwanted=Unwanted(like, rest)
+        rewriting=plan.rewriting._replace(reason=why),
+        unwanted=Unwanted(like, Search("rest", (rest,)) if rest else None),
     )
 
 
-def _first_text(plan: Plan, asked: str) -> str:
-    return plan.rewriting.rewrites[0][0] if plan.rewriting.rewrites else asked
+def _texts(plan: Plan, asked: str) -> list[str]:
+    """The query in English, the most probable form first."""
+    return [texts[0] for texts in plan.rewriting.rewrites] or [asked]
 
 
-def _in_english(text: str, setting: Setting) -> Steps[str | None]:
+def _affirmed(text: str) -> str:
+    negation = read_negation(text)
+    return negation.affirmed if negation else text
+
+
+def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[str | None]:
     """A text that the encoder knows. None if it needs a rewrite and there is none."""
     query = Query(text)
-    decision = yield from gate_decision(text, as_typed(query, setting.encoder), setting)
-    if not decision.rewrite:
-        return text
-    rewriting = yield from rewrite_query(query, decision.reason, setting)
+    if not foreign:
+        decision = yield from gate_decision(text, as_typed(query, setting.encoder), setting)
+        if not decision.rewrite:
+            return text
+    rewriting = yield from rewrite_query(query, "what is not wanted", setting)
     return rewriting.rewrites[0][0] if rewriting.rewrites else None
 
 

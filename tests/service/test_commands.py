@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.common.settings import config_file
+from service import commands
 from service.commands import Rewrite, Search
 from service.settings import Settings
 from tests.support.grape_server import GRAPE
@@ -206,3 +207,21 @@ def test_help_into_a_pipe_that_nobody_reads_is_no_error() -> None:
     done = subprocess.run([GRAPE, "--help"], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_shell_says_that_probably_nothing_was_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rewrite = {
+        "status": "kept",
+        "reason": "",
+        "texts": ["cat"],
+        "probabilities": [None],
+        "parts": 1,
+    }
+    hit = {"rank": 1, "score": 0.1, "id": "1", "metadata": {"name": "cat"}, "found_by": ["query"]}
+    for confident, warned in ((True, False), (False, True)):
+        commands._print_hits({"rewrite": rewrite, "hits": [hit], "confident": confident})
+        shown = capsys.readouterr()
+        assert ("no picture is a sure match" in shown.err) is warned
+        assert "0.100" in shown.out

@@ -70,3 +70,25 @@ async def test_the_picture_of_an_emoji_comes_first(
     assert hit["id"] == squares.ids[0]
     (hit,) = (await search(client, "red \u2764", k=1))["hits"]
     assert hit["id"] == "red.png", "not the only thing that was typed"
+
+
+async def test_what_is_not_wanted_comes_last(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    rewriter.answers |= {
+        "kein rotes Bild": " a red square", "rotes Bild": " a red square",
+        "ein Bild ohne Rot": " a square without red", "ein Bild": " a square", "Rot": " red",
+    }  # fmt: skip
+    for query in ("kein rotes Bild", "ein Bild ohne Rot"):
+        found = await search(client, query, k=5)
+        ids = [hit["id"] for hit in found["hits"]]
+        assert len(ids) == 5
+        assert ids[-1] == "red.png"
+        assert all(-1 <= hit["cosine"] <= 1 for hit in found["hits"])
+        assert found["hits"][-1]["score"] == 0
+        assert "come last" in found["rewrite"]["reason"]
+    never = await search(client, "kein rotes Bild", rewrite="never")
+    assert never["rewrite"]["reason"] == "not requested"
+    only = await search(client, "kein rotes Bild", k=5, compare=True)
+    assert not only["confident"]
+    assert len(only["original_hits"]) == 5

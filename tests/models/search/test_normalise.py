@@ -3,9 +3,12 @@
 import time
 import unicodedata
 
+import numpy as np
 import pytest
 
+from models.retriever.clip_encoder import ClipEncoder
 from models.search.normalise import has_words, normalise, only_symbol, version
+from models.search.plain_english import read_words
 from models.search.query import Query
 from training.data.rows import Row
 
@@ -99,3 +102,11 @@ def test_version_is_stable() -> None:
     assert version() == version()
     assert len(version()) == 16
     assert unicodedata.unidata_version
+
+
+def test_capitals_mean_something_to_the_language_model_alone(encoder: ClipEncoder) -> None:
+    """So a short acronym loses nothing: gate and encoder read it as they read small letters."""
+    for acronym in ("TV", "BBC", "USA", "DNA", "ATM"):
+        assert read_words(acronym) == read_words(acronym.lower())
+        upper, lower = encoder.encode_texts([acronym, acronym.lower()])
+        assert np.allclose(upper, lower, atol=1e-5)
