@@ -6,12 +6,12 @@ here, by the words with which the 14 languages of the demo say that something is
 where they begin the query or stand between what is wanted and what is not.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
 from models.retriever.types import Scored
 from models.search.searches import Search
@@ -47,9 +47,9 @@ _SAYS = {
     "ko": (r"{x}[이가]? ?없는 {y}", r"{x} 없이", r"{x}[이가은는]? ?(?:없음|없는|아님|말고)"),
 }  # fmt: skip
 _PATTERNS = [
-    regex.compile(
-        says.replace("{x}", r"(?P<x>\p{L}.*?)").replace("{y}", r"(?P<y>\p{L}.*?)"),
-        regex.IGNORECASE,
+    re.compile(
+        says.replace("{x}", r"(?P<x>[^\W\d_].*?)").replace("{y}", r"(?P<y>[^\W\d_].*?)"),
+        re.IGNORECASE,
     )
     for ways in _SAYS.values()
     for says in ways
