@@ -182,8 +182,9 @@ class IndexBuild(CommandSettings):
     def cli_cmd(self) -> None:
         from models.common.progress import track
         from models.retriever.pictures import find_pictures
+        from models.search.normalise import normalise
 
-        known = _read_lines(self.known_queries) if self.known_queries else []
+        known = list(map(normalise, _read_lines(self.known_queries))) if self.known_queries else []
         files = find_pictures(self.pictures)  # fails before the slow imports
         from models.retriever.build import build_from_folder
         from models.retriever.open import EncoderOptions, open_encoder

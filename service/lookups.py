@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from models.client.wire import DirectHits, PartialRewrite
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt, Sampling
-from models.search.plan import BestScore, Given, Result, Steps
+from models.search.negation import demoted
+from models.search.plan import BestScore, Given, Plan, Result, Steps
 from models.search.query import Reference
 from models.search.searches import Search
 from service.retrieval import BatchedRetriever
@@ -40,6 +41,17 @@ class Lookups:
                     scored = scored.without(self._left_out)
                 self._found[id(search)] = search, scored  # kept alive, as its id is the key
         return [self._found[id(search)][1] for search in searches]
+
+    async def find_for(self, plan: Plan) -> list[Scored]:
+        """What a plan's searches reach, with the pictures of what is not wanted behind the rest."""
+        unwanted = plan.unwanted
+        if unwanted is None:
+            return await self.find(plan.searches)
+        rest = [unwanted.rest] if unwanted.rest else []
+        found = await self.find([*plan.searches, *unwanted.like, *rest])
+        own, others = found[: len(plan.searches)], found[len(plan.searches) :]
+        last = demoted(others[: len(unwanted.like)], others[-1] if rest else None)
+        return [scored.lowered(last) for scored in own]
 
     async def best_score(self, search: Search) -> float | None:
         """The best picture's cosine; None if the index is empty."""

@@ -1,7 +1,9 @@
 """One search from query to hits, in the order in which it happens."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -14,9 +16,11 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
-from models.retriever.types import Scored, TextLength
+from models.retriever.types import Scored, TextLength, true_cosine
 from models.rewriter.protocol import AUTO, Sampling
+from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
+from models.search.normalise import only_symbol
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
     Plan,
@@ -24,16 +28,16 @@ from models.search.plan import (
     Rewriting,
     Setting,
     gate_decision,
-    is_confident,
-    plan_search,
     rewrite_query,
 )
 from models.search.query import Query, as_typed, task_of
 from models.search.searches import Search
+from models.search.without import plan_query
 from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
+from service.symbols import symbols_of, with_first
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
@@ -94,19 +98,21 @@ class Searcher:
             direct = self._hits(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
-        plan = await carry_out(plan_search(query, typed, wishes, setting), lookups, rewriting)
-        originals = [typed] if options.compare else []
-        found = await lookups.find([*plan.searches, *originals])
+        plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
+        found = await lookups.find_for(plan)
+        originals = await lookups.find([typed]) if options.compare else []
+        first = await self._of_symbol(query)
         fusing = time.perf_counter()
-        hits = self._hits(plan, found[: len(plan.searches)], options.k)
+        hits = self._hits(plan, found, options.k, first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
-            query=query.text,
+            query=query.typed,
             rewrite=self._searched_texts(query, plan),
             hits=hits,
-            original_hits=self._hits(kept, found[-1:], options.k) if options.compare else None,
-            confident=bool(hits) and is_confident(plan, hits[0].score, setting.mixture(query)),
+            original_hits=self._hits(kept, originals, options.k) if options.compare else None,
+            confident=bool(first)
+            or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
             timings_ms=_timings(started, rewriting, lookups),
             index=self._index_name,
             degraded=plan.rewriting.status == "fallback",
@@ -129,7 +135,7 @@ class Searcher:
             self._metrics.fallback(rewriting.failed.cause)
         self._metrics.query(done.status, any(length.truncated for length in lengths.values()))
         return RewriteResult(
-            query=query.text,
+            query=query.typed,
             task=task_of(query).name,
             status=done.status,
             reason=done.reason,
@@ -148,9 +154,11 @@ class Searcher:
 
     async def needs_rewriter(self, text: str) -> bool:
         """Whether the gate wants a text rewritten."""
-        typed = as_typed(Query(text), self._retriever.encoder)
+        query = Query(text)
+        assert query.text
+        typed = as_typed(query, self._retriever.encoder)
         lookups = Lookups(self._retriever)
-        steps = gate_decision(text, typed, self._setting())
+        steps = gate_decision(query.text, typed, self._setting())
         decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite
 
@@ -184,9 +192,25 @@ class Searcher:
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _hits(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
+    def _hits(
+        self, plan: Plan, found: list[Scored], k: int, first: Sequence[int] = ()
+    ) -> list[SearchHit]:
+        """The best ``k``, with the pictures at the positions ``first`` before all others."""
+        index = self._retriever.index
+        hits = fuse(found, plan.how, len(index) if first else k)
         names = [search.name for search in plan.searches]
-        return answered(self._retriever.index, fuse(found, plan.how, k), names)
+        return answered(index, with_first(hits, first, k) if first else hits, names)
+
+    async def _of_symbol(self, query: Query) -> Sequence[int]:
+        """The pictures whose metadata holds the emoji that is all of the query."""
+        symbol = only_symbol(query.typed) if query.typed and not query.reference else None
+        if symbol is None:
+            return ()
+        return (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+
+    @cached_property
+    def _symbols(self) -> Mapping[str, Sequence[int]]:
+        return symbols_of(self._retriever.index.metadata)
 
     def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:
@@ -217,7 +241,7 @@ def answered(index: "ImageIndex", hits: list[FusedHit], names: Sequence[str]) ->
             id=index.ids[hit.position],
             rank=rank,
             score=round(hit.score, 6),
-            cosine=round(hit.cosine, 6),
+            cosine=round(true_cosine(hit.cosine), 6),
             url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
             metadata=index.metadata[hit.position],
             found_by=[names[number] for number in hit.found_by],

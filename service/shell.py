@@ -55,6 +55,8 @@ def print_hits(answer: dict[str, Any]) -> None:
     rewrite = answer["rewrite"]
     if rewrite["status"] == "fallback":
         say(f"not rewritten: {rewrite['reason']}")
+    if answer["hits"] and not answer["confident"]:
+        say("no picture is a sure match: look at the first few.")
     rows = [_row(hit, rewrite) for hit in answer["hits"]]
     if not sys.stdout.isatty():
         print(tab_separated([_HEADINGS, *rows]))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]  # [n, dim], each row of unit length
 Metadata = dict[str, Any]
 
+_LOWERED_BY = 3.0  # cosines differ by 2 at most
+
 
 class TextLength(NamedTuple):
     """How much of a text the encoder reads. Encoders cut longer texts silently."""
@@ -51,6 +53,16 @@ class Scored(NamedTuple):
         """The same without one picture."""
         kept = self.positions != position
         return Scored(self.positions[kept], self.cosines[kept])
+
+    def lowered(self, positions: npt.NDArray[np.int64]) -> Scored:
+        """The same with these pictures behind all others, in their own order."""
+        lower = _LOWERED_BY * np.isin(self.positions, positions).astype(np.float32)
+        return Scored(self.positions, self.cosines - lower)
+
+
+def true_cosine(cosine: float) -> float:
+    """The cosine of a picture that may have been lowered."""
+    return cosine + _LOWERED_BY if cosine < -1.5 else cosine
 
 
 def best_places(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

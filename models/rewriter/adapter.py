@@ -36,6 +36,7 @@ class AdapterManifest(BaseModel, frozen=True):
     reward: dict[str, Any]
     seed: int
     started_from: str | None = None  # the adapter that training continued from
+    normalisation: str | None = None  # hash of the form of its queries; None: none is recorded
     versions: dict[str, str]
     metrics_before: dict[str, float]
     metrics_after: dict[str, float]

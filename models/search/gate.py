@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.common.errors import InputError
 from models.retriever.types import TextLength
+from models.search.normalise import has_words
 from models.search.plain_english import in_latin_script, read_words
 
 GATE_JSON = "gate.json"
+NO_WORDS = "it has no letters or digits"
 
 
 class Gate(BaseModel):
@@ -97,6 +99,8 @@ def read_signals(query: str, gate_input: GateInput) -> GateSignals:
 
 def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     """Decides for one query."""
+    if not has_words(query):
+        return Decision(False, NO_WORDS, "known")
     must, plain, share = read_signals(query, gate_input)
     if must:
         return Decision(True, _reason(must, gate_input), must)

@@ -45,6 +45,15 @@ def split_text(text: str, fits: Fits) -> list[str]:
     return parts
 
 
+def without_repeats(text: str) -> str:
+    """The text with each of its sentences once; case and white space do not count."""
+    sentences = _sentences(text)
+    once: dict[str, str] = {}
+    for sentence in sentences:
+        once.setdefault(" ".join(sentence.casefold().split()), sentence)
+    return text if len(once) == len(sentences) else " ".join(once.values())
+
+
 def readable_parts(text: str, encoder: Measures) -> list[str]:
     """The text, or parts of it if the encoder cannot read it to its end."""
     if len(text.encode()) + _MARKS <= encoder.context_length:

@@ -45,6 +45,19 @@ def read_words(text: str) -> Words:
     )
 
 
+def is_turkish(text: str) -> bool:
+    """Whether the words with a dotless i are words of Turkish.
+
+    Capitals do not tell: KAPI is "kapi" in most languages, and a door in Turkish.
+    """
+    words = [word for word in text.split() if "ı" in word]
+    turkish = sum(_frequency(word, "tr") for word in words)
+    dotted = [word.replace("ı", "i") for word in words]
+    return turkish > max(
+        sum(_frequency(word, language) for word in dotted) for language in ("en", *_OTHERS)
+    )
+
+
 def in_latin_script(text: str) -> bool:
     """Whether all letters are Latin."""
     first, last = _LATIN_ADDITIONAL

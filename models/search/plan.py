@@ -15,9 +15,11 @@ from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import MULTILINGUAL, choose_task
 from models.search.composed import change_in_english, repeats
 from models.search.fusion import Fusing
-from models.search.gate import Decision, Gate, GateInput, decide
+from models.search.gate import NO_WORDS, Decision, Gate, GateInput, decide
 from models.search.long_text import Measures, readable_parts
 from models.search.mixture import Component, Mixture, components
+from models.search.negation import Unwanted
+from models.search.normalise import has_words
 from models.search.options import Fusion, RewriteMode
 from models.search.query import Query, as_typed, prompts_for, task_of
 from models.search.searches import Search, rewrite_searches, searches_for
@@ -103,6 +105,7 @@ class Plan(NamedTuple):
     rewriting: Rewriting
     typed: Search  # the search without rewriting
     alternate: Search | None = None  # what a change to a picture is searched with besides
+    unwanted: Unwanted | None = None  # what is put last
 
     @classmethod
     def of(cls, typed: Search, rewriting: Rewriting, tau: float) -> "Plan":
@@ -155,6 +158,8 @@ def plan_search(query: Query, typed: Search, options: PlanOptions, setting: Sett
         return Plan.of(typed, Rewriting("kept", "a picture without words"), tau)
     if options.rewrite == "never":
         return Plan.of(typed, Rewriting("kept", "not requested"), tau)
+    if not has_words(query.text):
+        return Plan.of(typed, Rewriting("kept", NO_WORDS), tau)
     if query.reference:
         return (yield from _plan_change(query, typed, options, setting))
     decision = Decision(True, "requested", "other")
@@ -230,6 +235,8 @@ def rewrite_query(query: Query, why: str, setting: Setting) -> Steps[Rewriting]:
     """
     if not setting.rewrites:
         return Rewriting("kept", f"{why}, but this server has no rewriter")
+    if not has_words(query.text or ""):
+        return Rewriting("kept", f"{why}, but {NO_WORDS}")
     prompts = prompts_for(query, setting.sees_pictures)
     if not prompts:
         return Rewriting("kept", f"{why}, but no caption says what the picture shows")
@@ -284,8 +291,3 @@ def _mixture(
     how = Fusing("mixture", tau, tuple(weight for _, weight in mixture))
     alternate = next((other.search for other in others if other.search is not typed), None)
     return Plan([search for search, _ in mixture], how, rewriting, typed, alternate)
-
-
-def is_confident(plan: Plan, score: float, mixture: Mixture) -> bool:
-    """Whether the first hit is more likely right than wrong, given its score."""
-    return plan.ranks_by_probability and score >= mixture.confident

@@ -1,12 +1,15 @@
 """A query, as what was typed and as what the language model is asked."""
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from models.retriever.types import Vectors
 from models.rewriter.protocol import Prompt
 from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task, composed_query
 from models.search.long_text import Measures, readable_parts, split_text
+from models.search.normalise import normalise
 from models.search.searches import Search
 
 # The prompts' own labels: in a query they would look like one more example.
@@ -26,12 +29,18 @@ class Reference(NamedTuple):
     picture: bytes | None  # the encoded file, for a model that reads pictures
 
 
-class Query(NamedTuple):
+@dataclass(frozen=True)
+class Query:
     """What is searched for: a text, a picture, or a picture and how the wanted one differs."""
 
-    text: str | None
+    typed: str | None
     reference: Reference | None = None
     task: Task | None = None  # named by the user; otherwise chosen from the text
+
+    @cached_property
+    def text(self) -> str | None:
+        """What was typed, in the one form that gate, language model and encoder are given."""
+        return normalise(self.typed) or self.typed if self.typed else self.typed
 
 
 def as_typed(query: Query, encoder: Measures) -> Search:

@@ -13,6 +13,7 @@ from models.rewriter.protocol import Prompt, Sampling
 from models.rewriter.rewrites import Rewrite
 from models.rewriter.tasks import Task
 from models.rewriter.vision import SeenTask
+from models.search import normalise
 from service.monitoring.metrics import Metrics
 
 
@@ -21,18 +22,18 @@ class RewriteKey(NamedTuple):
 
     adapter: str | None
     task: str  # hash of prompt and parser
-    prompt: str  # includes the query, with normalised spaces
+    prompt: str  # includes the query, normalised
     picture: str  # hash
     n: int
     temperature: float
     coverage: float
+    normalisation: str  # hash of the form of the query
 
     @classmethod
     def of(cls, adapter: str | None, prompt: Prompt, sampling: Sampling) -> "RewriteKey":
         picture = hashlib.sha256(prompt.picture).hexdigest() if prompt.picture else ""
-        return cls(
-            adapter, _hash(prompt.form), prompt.form.prompt(prompt.query), picture, *sampling
-        )
+        asked = prompt.form.prompt(prompt.query)
+        return cls(adapter, _hash(prompt.form), asked, picture, *sampling, normalise.version())
 
 
 class Written(NamedTuple):

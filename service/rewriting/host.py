@@ -11,6 +11,7 @@ from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
+from models.search import normalise
 from service.garbage_collector import give_back_memory, keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey, Written
@@ -96,6 +97,7 @@ class RewriterHost:
             starting.add_done_callback(self._close_late)
             raise
         await prove(self._rewriter, self._adapter, self._tasks)
+        _warn_of_other_queries(self._adapter)
         self.ready, self.reason = True, ""
 
     async def run(self) -> None:
@@ -224,3 +226,13 @@ class RewriterHost:
         closing = asyncio.ensure_future(starting.result().close())
         self._late.add(closing)
         closing.add_done_callback(self._late.discard)
+
+
+def _warn_of_other_queries(adapter: Adapter | None) -> None:
+    """Says if the queries that the adapter was trained on had another form."""
+    if adapter and adapter.manifest.normalisation not in (None, normalise.version()):
+        log.warning(
+            "The adapter %s was trained on queries that were normalised in another way; "
+            "train it again to be sure of its recall.",
+            adapter.name,
+        )

@@ -13,7 +13,7 @@ import grape
 from models.client import ClientError
 from models.common.errors import InputError
 from models.common.text_output import as_json, harmless, one_line
-from service import commands
+from service import commands, shell
 from service.shell import read_lines
 from tests.support.grape_server import GRAPE
 
@@ -200,3 +200,19 @@ def test_an_encoding_without_these_letters_is_no_error() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u732b\n", b"")
+
+
+def test_it_says_that_probably_nothing_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite = {
+        "status": "kept",
+        "reason": "",
+        "texts": ["cat"],
+        "probabilities": [None],
+        "parts": 1,
+    }
+    hit = {"rank": 1, "score": 0.1, "id": "1", "metadata": {"name": "cat"}, "found_by": ["query"]}
+    for confident, warned in ((True, False), (False, True)):
+        shell.print_hits({"rewrite": rewrite, "hits": [hit], "confident": confident})
+        shown = capsys.readouterr()
+        assert ("no picture is a sure match" in shown.err) is warned
+        assert "0.100" in shown.out

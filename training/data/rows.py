@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from models.rewriter.tasks import TaskName, composed_query
+from models.search.normalise import normalise
 
 Split = Literal["train", "validation", "test"]
 
@@ -13,7 +14,7 @@ Split = Literal["train", "validation", "test"]
 class Row(BaseModel, frozen=True):
     """One query. In a CSV cell, ``|`` separates several ids."""
 
-    query: str = Field(min_length=1)
+    query: str = Field(min_length=1)  # normalised as serving does it
     targets: tuple[str, ...] = Field(min_length=1)  # ids in the index; any of them is right
     task: TaskName = "multilingual"
     language: str = "und"  # ISO 639-1, or "und" (ISO 639-2) if unknown
@@ -37,6 +38,11 @@ class Row(BaseModel, frozen=True):
         reference = (self.reference,) if self.reference else ()
         return (*self.targets, *reference, *self.group)
 
+    @field_validator("query")
+    @classmethod
+    def _as_served(cls, value: str) -> str:
+        return normalise(value) or value
+
     @field_validator("targets", "group", mode="before")
     @classmethod
     def _split_ids(cls, value: Any) -> Any:
@@ -52,5 +58,5 @@ class Row(BaseModel, frozen=True):
 
 
 def same_query(query: str) -> str:
-    """A key that two queries share if they differ only in case and white space."""
-    return " ".join(query.casefold().split())
+    """A key that two queries share if they differ only in case and form."""
+    return normalise(query).casefold()

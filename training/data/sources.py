@@ -15,7 +15,12 @@ DEMO_COMPOSED = "demo-composed"  # a picture and a change to it
 DEMO_REMOVALS = "demo-removals"  # a picture without one of its things, or smiling
 DEMO_KEYWORDS = "demo-keywords"  # what people type who do not know the name
 DEMO_LONG = "demo-long"  # descriptions longer than the encoder reads
+DEMO_NEGATIONS = "demo-negations"  # what is not wanted; the targets should not be found
 DEMO_ALL = "demo-all"  # what one adapter for all tasks learns: these, and plain English names
+
+_DEMO = (
+    DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_KEYWORDS, DEMO_LONG, DEMO_NEGATIONS, DEMO_ALL,
+)  # fmt: skip
 
 
 def load_rows(source: str) -> list[Row]:
@@ -28,7 +33,7 @@ def load_rows(source: str) -> list[Row]:
     Raises:
         InputError: the source cannot be found or read, or a row is invalid; the first one is named.
     """
-    if source in (DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_KEYWORDS, DEMO_LONG, DEMO_ALL):
+    if source in _DEMO:
         return _demo(source)
     rows = []
     for number, record in enumerate(_records(source), 1):
@@ -55,7 +60,13 @@ def _records(source: str) -> Iterator[dict[str, Any]]:
 
 
 def _demo(source: str) -> list[Row]:
-    from training.data.demo import composed, keywords, long_texts, names_and_descriptions
+    from training.data.demo import (
+        composed,
+        keywords,
+        long_texts,
+        names_and_descriptions,
+        negations,
+    )
 
     made = {
         DEMO: names_and_descriptions.demo_rows,
@@ -63,6 +74,7 @@ def _demo(source: str) -> list[Row]:
         DEMO_REMOVALS: composed.removal_rows,
         DEMO_KEYWORDS: keywords.keyword_rows,
         DEMO_LONG: long_texts.long_rows,
+        DEMO_NEGATIONS: negations.negation_rows,
         DEMO_ALL: composed.all_rows,
     }
     return made[source]()

@@ -19,9 +19,10 @@ from models.rewriter.tasks import TASKS
 from models.search.gate import Decision, Gate, decide
 from models.search.many_plans import make_plans
 from models.search.mixture import Mixture
-from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting, plan_search
+from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
 from models.search.query import Query, as_typed
 from models.search.searches import Search
+from models.search.without import plan_query
 from training.data.rows import Row
 from training.evaluation.gallery import Gallery
 from training.evaluation.results import Cost
@@ -31,7 +32,7 @@ from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
 
-_FORMAT = 10  # of the stored results; others are measured again
+_FORMAT = 11  # of the stored results; others are measured again
 
 
 class Measured(BaseModel):
@@ -45,6 +46,7 @@ class Measured(BaseModel):
     subset_ranks: list[int] | None
     first_probability: list[float | None]  # p of the first picture, where the score is one
     target_probability: list[float | None]
+    first_without: list[float | None]  # p of the first picture in a gallery without the right ones
     confident_from: float  # the score from which serving calls a first hit confident
     cost: Cost
 
@@ -122,6 +124,7 @@ class Bench:
             subset_ranks=found.subset_ranks,
             first_probability=found.first_probability,
             target_probability=found.target_probability,
+            first_without=found.first_without,
             confident_from=self.fitted.mixture.confident,
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
@@ -142,7 +145,7 @@ class Bench:
         steps = []
         for row in self.rows:
             query = Query(row.query, gallery.reference(row), TASKS[row.task])
-            steps.append(plan_search(query, as_typed(query, gallery.encoder), options, setting))
+            steps.append(plan_query(query, as_typed(query, gallery.encoder), options, setting))
 
         def answers(asked: dict[int, list[Prompt]]) -> dict[int, Sequence[Answer]]:
             rows = {number: self._as_rows(number, prompts) for number, prompts in asked.items()}
@@ -199,6 +202,7 @@ class Bench:
                     gallery.places(row.targets),
                     gallery.places(reference),
                     gallery.places(row.group),
+                    gallery.demoted(plan),
                 )
             )
             start += len(own)

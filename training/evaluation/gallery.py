@@ -8,6 +8,8 @@ from models.common.errors import InputError
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Encoder, Vectors
 from models.search.gate import GateInput
+from models.search.negation import demoted
+from models.search.plan import Plan
 from models.search.query import Reference
 from models.search.searches import Search, search_vectors
 from training.data.rows import Row
@@ -48,6 +50,15 @@ class Gallery:
             GateInput(self.encoder.text_length(query), score, known)
             for query, score in zip(queries, scores, strict=True)
         ]
+
+    def demoted(self, plan: Plan) -> list[int]:
+        """Positions of the pictures that a plan puts last."""
+        if plan.unwanted is None:
+            return []
+        like, rest = plan.unwanted
+        found = self.index.score(self.vectors([*like, *([rest] if rest else [])]))
+        positions: list[int] = demoted(found[: len(like)], found[-1] if rest else None).tolist()
+        return positions
 
     def reference(self, row: Row) -> Reference | None:
         """The picture that a row refers to, if it does."""

@@ -5,8 +5,9 @@ good as a probability can be. A weight is the one with the best MRR@10; of those
 puts behind it, the likeliest. R@10 would not do: a weight often changes it by no more than a query
 or two, while R@1 falls. The query as typed has a weight for each kind of query; a picture to be
 changed has one, and so have the words that change it. A weight for which there are too few queries
-stays as it is served. `confident` is the score that, as a threshold, tells right first hits from
-wrong ones with the fewest errors.
+stays as it is served. `confident` is the lowest score from which at least half of the first hits
+are right, if half of the queries have no picture in the gallery: each query counts twice, with its
+right pictures and without.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -138,14 +139,15 @@ def _with_change(measure: Measure, changes: Flags, mixture: Mixture, part: str) 
 
 
 def _confident_from(found: Measured, own: Flags) -> float:
-    """The score that tells right first hits of some queries from wrong ones best."""
-    scores = np.array(found.first_probability, float)[own]
-    right = (np.array(found.ranks) == 1)[own]
+    """The lowest score from which at least half of some queries' first hits are right."""
+    with_pictures = np.array(found.first_probability, float)[own]
+    without = np.array(found.first_without, float)[own]
+    scores = np.concatenate([with_pictures, without])
+    right = np.concatenate([(np.array(found.ranks) == 1)[own], np.zeros(len(without), bool)])
     falling = np.argsort(-scores)
-    gained = np.cumsum(np.where(right[falling], 1, -1))
-    if gained.max() <= 0:
-        return 1.0
-    return round(float(scores[falling[gained.argmax()]]), 4)
+    so_far = np.cumsum(right[falling]) / np.arange(1, len(scores) + 1)
+    enough = np.flatnonzero(so_far >= 0.5)
+    return round(float(scores[falling[enough[-1]]]), 4) if len(enough) else 1.0
 
 
 def _best_weight(found: Mapping[float, Measured], own: Flags) -> float:

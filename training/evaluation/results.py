@@ -62,6 +62,19 @@ class Bin(BaseModel):
     right: float  # share of the first hits that are right
 
 
+class NothingFound(BaseModel):
+    """`confident: false` as the warning that nothing was found.
+
+    Each query counts twice: in the gallery, and in the gallery without its right pictures, where
+    no hit is right.
+    """
+
+    recall: float  # share of the queries without their pictures that are warned of
+    precision: float | None  # share of the warnings that are due: the first hit is wrong
+    right_if_confident: float | None  # share of the confident first hits that are right
+    kept: float | None  # share of the right first hits that are confident
+
+
 class Calibration(BaseModel):
     """How far the score of a first hit is the probability that it is right."""
 
@@ -70,6 +83,7 @@ class Calibration(BaseModel):
     right: float  # share of the first hits that are right
     confident: float  # share of the first hits that the API calls confident
     right_if_confident: float | None  # None if no hit is
+    nothing_found: NothingFound
     bins: list[Bin]  # those with queries, by score
 
 

@@ -15,6 +15,8 @@ Positions = Sequence[Sequence[int]]  # of pictures, for each query
 
 DEPTH = FUSED_DEPTH  # of the lists that are kept
 _CHUNK_SCORES = 1 << 22
+_BEHIND = 3.0  # of a cosine: more than any two differ by
+_LEAST = 1e-300  # of a share that is divided by
 _FUSED_TIE = 1e-12  # fused scores that are closer than this are equal
 
 
@@ -26,6 +28,7 @@ class Question(NamedTuple):
     targets: Sequence[int]  # positions of the right pictures
     left_out: Sequence[int] = ()  # excluded from this query's ranking
     group: Sequence[int] = ()  # a few pictures that are also ranked on their own
+    demoted: Sequence[int] = ()  # pictures that the query says are not wanted
 
 
 class Found(NamedTuple):
@@ -38,6 +41,7 @@ class Found(NamedTuple):
     subset_ranks: list[int] | None  # of the best target in the query's group; None without groups
     first_probability: list[float | None]  # p of the first picture; None if it has none
     target_probability: list[float | None]  # p of all targets together
+    first_without: list[float | None]  # p of the first picture in a gallery without the targets
 
 
 def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
@@ -61,6 +65,7 @@ def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
             similar += ranking.positive.tolist()
             random += ranking.random.tolist()
         scores = _lowered(_scores(corpus, queries), targets, left_out)
+        scores[_cells([question.demoted for question in repeated])] -= _BEHIND
         orders += [
             _order(question, own)
             for question, own in zip(some, torch.split(scores, counts), strict=True)
@@ -75,6 +80,7 @@ def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
         subset_ranks=[order.rank_in(q.group) for order, q in own] if grouped else None,
         first_probability=[order.first_probability for order in orders],
         target_probability=[order.target_probability for order in orders],
+        first_without=[order.first_without for order in orders],
     )
 
 
@@ -90,9 +96,12 @@ class _ByProbability:
     def __init__(self, question: Question, scores: Tensor) -> None:
         """``scores``: cosines of each component, ``[components, pictures]``."""
         how = question.how
-        weights = how.weights if how.fusion == "mixture" else (1.0,)
-        given = torch.softmax(scores.double() / how.tau, dim=1)
-        self._p = torch.tensor(weights, dtype=torch.float64) @ given.cpu()
+        weights = torch.tensor(how.weights if how.fusion == "mixture" else (1.0,)).double()
+        given = torch.softmax(scores.double() / how.tau, dim=1).cpu()
+        gone = given[:, list(question.targets)].sum(dim=1)
+        of_the_rest = weights / (1 - gone).clamp_min(_LEAST)
+        # The second: in a gallery without the right pictures.
+        self._p, without = torch.stack([weights, of_the_rest]) @ given
         self._targets = list(question.targets)
         self._others = torch.ones(len(self._p), dtype=torch.bool)
         self._others[[*question.targets, *question.left_out]] = False
@@ -101,6 +110,8 @@ class _ByProbability:
         self.top = [place for place in order if place not in left_out][:DEPTH]
         self.first_probability: float | None = float(self._p[self.top[0]]) if self.top else None
         self.target_probability: float | None = float(self._p[self._targets].sum())
+        rest = without[self._others]
+        self.first_without: float | None = float(rest.max()) if len(rest) else None
 
     def rank(self) -> int:
         """Of the best target in the whole corpus."""
@@ -121,7 +132,7 @@ class _Order:
     best cosine in any of the searches.
     """
 
-    first_probability = target_probability = None  # the scores are no probabilities
+    first_probability = target_probability = first_without = None  # the scores are no probabilities
 
     def __init__(self, question: Question, scores: Tensor) -> None:
         right = set(question.targets)

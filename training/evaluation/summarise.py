@@ -53,7 +53,8 @@ def system(
         if other in metrics:
             comparisons += compare(other, slices, mine[MAIN], metrics[other][MAIN])
     scores = [p for p in found.first_probability if p is not None]
-    known = len(scores) == len(ranks)
+    without = [p for p in found.first_without if p is not None]
+    known = len(scores) == len(without) == len(ranks)
     return System(
         name=name,
         about=spec.about,
@@ -64,7 +65,9 @@ def system(
         target_similarity=found.target_similarity,
         random_similarity=found.random_similarity,
         first_probability=scores if known else None,
-        calibration=calibration(scores, found.ranks, found.confident_from) if known else None,
+        calibration=calibration(scores, found.ranks, without, found.confident_from)
+        if known
+        else None,
         metrics={
             part: {metric: estimate(*where.values(values)) for metric, values in mine.items()}
             for part, where in slices.items()

@@ -21,6 +21,7 @@ from models.rewriter.adapter import (
     open_adapter,
 )
 from models.rewriter.tasks import Task
+from models.search import normalise
 from training.data.rows import Row
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
@@ -110,6 +111,7 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
         reward=_reward(run.settings),
         seed=run.settings.seed,
         started_from=_started_from(run.settings, run.base),
+        normalisation=normalise.version(),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         metrics_before={},
         metrics_after={},

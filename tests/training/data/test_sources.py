@@ -34,7 +34,7 @@ def test_words_that_tables_take_for_nothing_are_queries(tmp_path: Path) -> None:
     path.write_text("query,targets,english\nnull,1F415,zero\nNA,1F415,\n")
     assert [(row.query, row.english) for row in load_rows(str(path))] == [
         ("null", "zero"),
-        ("NA", None),
+        ("na", None),
     ]
 
 

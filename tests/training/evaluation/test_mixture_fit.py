@@ -63,6 +63,7 @@ class World:
             ranks=found.ranks.astype(int).tolist(),
             first_probability=found.first_probability,
             target_probability=found.target_probability,
+            first_without=found.first_without,
         )
 
 
@@ -75,10 +76,13 @@ def test_tau_is_that_which_drew_the_targets(tau: float) -> None:
 
 def test_confident_is_what_is_right_more_often_than_not() -> None:
     found = SimpleNamespace(
-        first_probability=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], ranks=[1, 1, 3, 1, 2, 9, 1]
+        first_probability=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3],
+        ranks=[1, 1, 3, 1, 2, 9, 1],
+        first_without=[0.1, 0.65, 0.55, 0.2, 0.45, 0.3, 0.1],
     )
     every = np.ones(7, bool)
-    assert mixture_fit._confident_from(found, every) == 0.8  # type: ignore[arg-type]
+    # Right are .9, .8 and .6; the first of the wrong ones are .7, .65, .55, and then .5.
+    assert mixture_fit._confident_from(found, every) == 0.55  # type: ignore[arg-type]
     assert mixture_fit._confident_from(found, every & (np.arange(7) > 3)) == 1.0  # type: ignore[arg-type]
 
 

@@ -144,6 +144,11 @@ def test_a_mixture_is_ordered_as_serving_orders_it(
     assert best <= found.ranks[0] <= worst
     assert found.first_probability[0] == pytest.approx(served[0].probability, rel=1e-3)
     assert found.target_probability[0] == pytest.approx(p[target], rel=1e-3)
+    rest = [place for place in kept if place != target]
+    if rest:
+        gone = [Scored(np.array(rest), row) for row in query @ pictures[rest].T]
+        first = mix(gone, weights, tau, 1)[0].probability
+        assert found.first_without[0] == pytest.approx(first, rel=1e-3)
 
 
 def test_a_mixture_of_copies_finds_the_right_one_last() -> None:

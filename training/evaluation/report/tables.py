@@ -85,7 +85,23 @@ def calibrations(results: Results) -> list[str]:
             cells = [found.error, found.score, found.right, found.confident]
             numbers = [*(f"{cell:.3f}" for cell in cells), "" if sure is None else f"{sure:.3f}"]
             lines.append(f"| {system.name} | {' | '.join(numbers)} |")
-    return ["\n".join(lines)] if len(lines) > 2 else []
+    return ["\n".join(lines), warnings_of(results)] if len(lines) > 2 else []
+
+
+def warnings_of(results: Results) -> str:
+    """A row for each system: `confident: false` as a warning; see :class:`NothingFound`."""
+    lines = [
+        "| nothing found | warned, if the picture is missing | warned rightly | right if confident "
+        "| confident if right |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for system in results.systems:
+        if system.calibration:
+            found = system.calibration.nothing_found
+            cells = [found.recall, found.precision, found.right_if_confident, found.kept]
+            numbers = ["" if cell is None else f"{cell:.3f}" for cell in cells]
+            lines.append(f"| {system.name} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
 
 
 def adapter_summary(results: Results) -> str:

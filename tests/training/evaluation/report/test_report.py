@@ -81,7 +81,7 @@ def calibrated() -> Results:
     """The scores of tuned promise too much; direct has none."""
     scores, ranks = [0.95, 0.85, 0.3, 0.05], [1, 7, 2, 2]
     tuned = system("tuned", 0.5, ranks).model_copy(
-        update={"first_probability": scores, "calibration": calibration(scores, ranks, 0.5)}
+        update={"first_probability": scores, "calibration": calibration(scores, ranks, scores, 0.5)}
     )
     return results(system("direct", 0.6, [1, 2, 3, 40]), tuned)
 
@@ -218,14 +218,20 @@ def test_plots_are_pictures_for_light_and_for_dark(folder: Path, page: str) -> N
 
 
 def test_scores_are_compared_with_what_is_right(tmp_path: Path) -> None:
-    found = calibration([0.95, 0.95, 0.92, 0.31, 1.0, 0.39], [1, 1, 3, 2, 1, 1], 0.5)
+    without = [0.2, 0.6, 0.92, 0.31, 0.1, 0.39]
+    found = calibration([0.95, 0.95, 0.92, 0.31, 1.0, 0.39], [1, 1, 3, 2, 1, 1], without, 0.5)
+    warned = found.nothing_found
+    assert warned.recall == pytest.approx(4 / 6)
+    assert warned.precision == pytest.approx(5 / 6)
+    assert warned.right_if_confident == pytest.approx(3 / 6)
+    assert warned.kept == pytest.approx(3 / 4)
     # Two bins: of four queries, three are right at .955; of two, one is right at .35.
     assert [(one.queries, one.right) for one in found.bins] == [(2, 0.5), (4, 0.75)]
     assert found.error == pytest.approx((4 * 0.205 + 2 * 0.15) / 6)
     assert (found.right, found.confident) == pytest.approx((4 / 6, 4 / 6))
     assert found.right_if_confident == 0.75
-    assert calibration([0.1], [1], 0.5).right_if_confident is None
-    assert calibration([0.0, 1.0], [2, 1], 0.5).error == 0
+    assert calibration([0.1], [1], [0.1], 0.5).right_if_confident is None
+    assert calibration([0.0, 1.0], [2, 1], [0.0, 0.0], 0.5).error == 0
 
     write_report(calibrated(), tmp_path)
     with Image.open(tmp_path / "reliability.png") as image:

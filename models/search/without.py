@@ -1,0 +1,117 @@
+"""The search plan of a query that says what is not wanted."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from models.search.negation import Unwanted, read_negation
+from models.search.plan import (
+    BestScore,
+    Plan,
+    PlanOptions,
+    Setting,
+    Steps,
+    gate_decision,
+    plan_search,
+    rewrite_query,
+)
+from models.search.query import Query, as_typed
+from models.search.searches import Search
+
+# Of the known queries, those that score lowest: what scores less is not known to the encoder.
+_UNKNOWN = 0.05
+
+
+def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setting) -> Steps[Plan]:
+    """Plans the search for one query; pictures of what it says is not wanted come last.
+
+    A negation that belongs to a name, such as "no entry", is searched as any query.
+
+    Args:
+        typed: the search without rewriting, from :func:`as_typed`.
+    """
+    plan = yield from plan_search(query, typed, options, setting)
+    if not query.text or query.reference or options.rewrite == "never":
+        return plan
+    negation = read_negation(query.text)
+    if negation is None:
+        return plan
+    whole = _texts(plan, query.text)
+    if (yield from _is_known_name(whole[0], setting)):
+        return plan
+    foreign = bool(plan.rewriting.rewrites)  # then a part of it is foreign too: "chat" is a cat
+    thing = yield from _in_english(negation.thing, foreign, setting)
+    if thing is None:
+        return plan
+    if _says_it_otherwise(whole[0], thing):
+        # "Leafless tree" is searched as it is; only what names the leaves comes last.
+        named = [text for text in whole if not _says_it_otherwise(text, thing)]
+        return _with_unwanted(plan, [thing, *named], whole[0])
+    if negation.rest is None:
+        return _with_unwanted(plan, [thing, *map(_affirmed, whole)], None)
+    wanted = Query(negation.rest)
+    options = options._replace(rewrite="always") if foreign else options
+    plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
+    rest = _texts(plan, negation.rest)[0]
+    return _with_unwanted(plan, [thing, _affirmed(whole[0]), f"{rest} {thing}"], rest)
+
+
+def _with_unwanted(plan: Plan, unwanted: Sequence[str], rest: str | None) -> Plan:
+    """The plan, with pictures that resemble the unwanted texts put last."""
+    like = tuple(Search("unwanted", (text,)) for text in dict.fromkeys(unwanted))
+    why = f"{plan.rewriting.reason}; pictures like {unwanted[0]!r} come last"
+    return plan._replace(
+        rewriting=plan.rewriting._replace(reason=why),
+        unwanted=Unwanted(like, Search("rest", (rest,)) if rest else None),
+    )
+
+
+def _texts(plan: Plan, asked: str) -> list[str]:
+    """The query in English, the most probable form first."""
+    return [texts[0] for texts in plan.rewriting.rewrites] or [asked]
+
+
+def _affirmed(text: str) -> str:
+    negation = read_negation(text)
+    return negation.affirmed if negation else text
+
+
+def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[str | None]:
+    """A text that the encoder knows. None if it needs a rewrite and there is none."""
+    query = Query(text)
+    if not foreign:
+        decision = yield from gate_decision(text, as_typed(query, setting.encoder), setting)
+        if not decision.rewrite:
+            return text
+    rewriting = yield from rewrite_query(query, "what is not wanted", setting)
+    return rewriting.rewrites[0][0] if rewriting.rewrites else None
+
+
+def _is_known_name(whole: str, setting: Setting) -> Steps[bool]:
+    """Whether English words are the name of something, negation and all.
+
+    A picture called "no entry" is found by these words better than any is by "entry", and as well
+    as others are by words that the encoder knows.
+    """
+    negation = read_negation(whole)
+    if negation is None:
+        return False
+    score = yield from _best_score(whole)
+    affirmed = yield from _best_score(negation.affirmed)
+    known = setting.known_scores
+    share = bisect_left(known, score) / len(known) if known else 1.0
+    return score > affirmed and share >= _UNKNOWN
+
+
+def _says_it_otherwise(whole: str, thing: str) -> bool:
+    """Whether a rewrite has no negation and does not name the thing, such as "leafless tree".
+
+    If it names the thing, the language model left the negation out.
+    """
+    words = set(whole.casefold().split())
+    return read_negation(whole) is None and words.isdisjoint(thing.casefold().split())
+
+
+def _best_score(text: str) -> Steps[float]:
+    score = yield BestScore(Search("query", (text,)))
+    assert score is None or isinstance(score, float)
+    return score or 0.0
