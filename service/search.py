@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -18,8 +18,10 @@ from models.client.wire import (
 )
 from models.retriever.types import Scored, TextLength, true_cosine
 from models.rewriter.protocol import AUTO, Sampling
+from models.search.composed import is_called
 from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
+from models.search.negation import read_negation
 from models.search.normalise import only_symbol
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from models.search.plan import (
@@ -91,7 +93,7 @@ class Searcher:
         left_out = None if options.with_reference else query.reference
         lookups = Lookups(self._retriever, left_out)
         rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
-        setting = self._setting()
+        setting = self._setting()._replace(is_name=await self._names(query))
         typed = as_typed(query, self._retriever.encoder)
         if tell:
             plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
@@ -200,6 +202,13 @@ class Searcher:
         hits = fuse(found, plan.how, len(index) if first else k)
         names = [search.name for search in plan.searches]
         return answered(index, with_first(hits, first, k) if first else hits, names)
+
+    async def _names(self, query: Query) -> Callable[[str], bool]:
+        """Says whether the query is what a picture is called; looked up only for a negation."""
+        if not query.text or read_negation(query.text) is None:
+            return lambda _: False
+        called = await asyncio.to_thread(is_called, self._retriever.index.metadata, query.text)
+        return lambda text: called and text == query.text
 
     async def _of_symbol(self, query: Query) -> Sequence[int]:
         """The pictures whose metadata holds the emoji that is all of the query."""

@@ -43,6 +43,7 @@ class Setting(NamedTuple):
     mixture_of: Callable[[str], Mixture]  # likewise
     rewrites: bool = True  # whether there is a rewriter at all
     sees_pictures: bool = False  # whether it reads pictures itself
+    is_name: Callable[[str], bool] = lambda _: False  # whether a picture is called like this
 
     def mixture(self, query: Query) -> Mixture:
         """The mixture of the query's task."""

@@ -140,7 +140,13 @@ class Bench:
         gate, mixture = self.fitted
         if not spec.typed:
             mixture = mixture.model_copy(update={"typed": dict.fromkeys(mixture.typed, 0.0)})
-        setting = Setting(gallery.encoder, known_scores, lambda _: gate, lambda _: mixture)
+        setting = Setting(
+            gallery.encoder,
+            known_scores,
+            lambda _: gate,
+            lambda _: mixture,
+            is_name=gallery.is_name,
+        )
         options = PlanOptions(spec.rewrite, spec.fusion)
         steps = []
         for row in self.rows:

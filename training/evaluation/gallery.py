@@ -7,6 +7,7 @@ import numpy as np
 from models.common.errors import InputError
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Encoder, Vectors
+from models.search.composed import is_called
 from models.search.gate import GateInput
 from models.search.negation import demoted
 from models.search.plan import Plan
@@ -50,6 +51,10 @@ class Gallery:
             GateInput(self.encoder.text_length(query), score, known)
             for query, score in zip(queries, scores, strict=True)
         ]
+
+    def is_name(self, text: str) -> bool:
+        """Whether a picture is called like this."""
+        return is_called(self.index.metadata, text)
 
     def demoted(self, plan: Plan) -> list[int]:
         """Positions of the pictures that a plan puts last."""

@@ -11,6 +11,7 @@ from models.retriever.image_index import ImageIndex
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt
 from models.rewriter.rewrites import Rewrite
+from models.search.composed import is_called
 from models.search.gate import Gate
 from models.search.many_plans import make_plans
 from models.search.mixture import Mixture
@@ -145,3 +146,9 @@ def test_names_are_searched_as_before(plans: Plans, demo_index: ImageIndex) -> N
     after = plans.plans(queries, names, plan_query)
     changed = [q for q, a, b in zip(queries, before, after, strict=True) if a != b]
     assert changed == []
+
+
+def test_what_a_picture_is_called_is_found_in_its_metadata(demo_index: ImageIndex) -> None:
+    assert is_called(demo_index.metadata, "No Entry")
+    assert is_called(demo_index.metadata, "gesicht ohne mund")
+    assert not is_called(demo_index.metadata, "kein Hund")
