@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from models.common.errors import InputError
 from models.rewriter.protocol import RewriterDown
 from models.rewriter.vision import IMAGE_PIXELS
+from models.rewriter.vllm_tokenizers import share_tokenizers
 from models.rewriter.vllm_vision import ENGINE_SETTINGS
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
     from vllm.v1.engine.async_llm import AsyncLLM
 
     logging.getLogger(AsyncLLM.__module__).addFilter(_is_news)
+    share_tokenizers()
     try:
         return AsyncLLM.from_engine_args(_arguments(options, attach))
     except (ValueError, OSError) as error:

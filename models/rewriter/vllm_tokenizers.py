@@ -1,0 +1,40 @@
+"""One pool of tokenizers for all engines of a process.
+
+vLLM makes deep copies of the tokenizer for each engine that starts. With 262,144 words that takes
+seconds, and Python's lock is held meanwhile: no request is answered.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+_MARKER = "_vllm_space_marker_cache"  # what vLLM has found out about a tokenizer, and keeps in it
+
+
+class PoolOnce:
+    """Stands in for vLLM's ``maybe_make_thread_pool``, which gives a tokenizer a pooled class.
+
+    The pool belongs to that class, so that a second tokenizer of the same folder can have it too.
+    """
+
+    def __init__(self, make_pool: Callable[[Any, int], Any]) -> None:
+        self._make_pool = make_pool
+        self._first: dict[str, Any] = {}
+
+    def __call__(self, tokenizer: Any, copies: int = 1) -> Any:
+        first = self._first.get(tokenizer.name_or_path)
+        if first is None:
+            made = self._make_pool(tokenizer, copies)
+            self._first[tokenizer.name_or_path] = tokenizer
+            return made
+        tokenizer.__class__ = first.__class__
+        if hasattr(first, _MARKER):
+            setattr(tokenizer, _MARKER, getattr(first, _MARKER))
+        return tokenizer
+
+
+def share_tokenizers() -> None:
+    """Makes the engines that start from now on share their tokenizers. Imports vLLM."""
+    hf: Any = importlib.import_module("vllm.renderers.hf")
+    if not isinstance(hf.maybe_make_thread_pool, PoolOnce):
+        hf.maybe_make_thread_pool = PoolOnce(hf.maybe_make_thread_pool)
