@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.client.wire import ErrorType
-from models.retriever.pictures import PictureError, TooManyPixels, decode_picture
+from models.retriever import picture_worker
+from models.retriever.pictures import PictureError, TooManyPixels
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
 from models.search.query import Reference
@@ -58,7 +59,7 @@ async def from_request(retriever: BatchedRetriever, encoded: str, limits: "Limit
     if len(data) > limits.bytes:
         raise PictureTooLarge(f"image: {len(data):,} bytes are more than {limits.bytes:,}.")
     try:
-        picture = await asyncio.to_thread(decode_picture, data)
+        picture = await picture_worker.decode_soon(data)
     except TooManyPixels as error:
         raise PictureTooLarge(f"image: {error}.") from error
     except PictureError as error:

@@ -1,5 +1,6 @@
 """Building an index from image files."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,8 @@ from PIL import Image
 
 from models.common.errors import InputError
 from models.retriever.image_index import ImageIndex, IndexOptions
-from models.retriever.pictures import PictureError, find_pictures, read_picture
+from models.retriever.picture_worker import read_all
+from models.retriever.pictures import find_pictures
 from models.retriever.types import Encoder, Metadata
 
 
@@ -73,15 +75,28 @@ def _readable(
     skipped: list[tuple[str, str]],
 ) -> Iterator[Image.Image]:
     """Yields the images that can be read, and notes their ids; the others go to ``skipped``."""
-    for picture_id in track(pictures):
-        try:
-            image = read_picture(pictures[picture_id])
-            picture_id.encode()  # an id that is not UTF-8 can be neither stored nor requested
-        except (PictureError, OSError) as error:
-            skipped.append((ascii(picture_id)[1:-1], str(error)))
-            continue
-        except UnicodeEncodeError:
+    asked: deque[str] = deque()
+
+    def files() -> Iterator[Path]:
+        for picture_id in track(pictures):
+            asked.append(picture_id)
+            yield pictures[picture_id]
+
+    for found in read_all(files()):
+        picture_id = asked.popleft()
+        if not isinstance(found, Image.Image):
+            skipped.append((ascii(picture_id)[1:-1], str(found)))
+        elif not _is_utf8(picture_id):
             skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
-            continue
-        ids.append(picture_id)
-        yield image
+        else:
+            ids.append(picture_id)
+            yield found
+
+
+def _is_utf8(picture_id: str) -> bool:
+    """Whether an id can be stored and requested."""
+    try:
+        picture_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

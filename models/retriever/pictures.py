@@ -13,6 +13,7 @@ from models.common.errors import InputError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
+MAX_ASPECT = 100  # longer side by shorter; an encoder scales the shorter one to its own size
 
 _RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _MAX_SVG_BYTES = 8 * 2**20
@@ -76,8 +77,12 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise TooManyPixels(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+            if max(width, height) > MAX_ASPECT * min(width, height):
+                raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
             return _on_white(ImageOps.exif_transpose(image))
     except PictureError:
+        raise
+    except MemoryError:
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"more than {MAX_PIXELS:,} pixels") from error
@@ -137,7 +142,7 @@ def _render_svg(data: bytes, pixels: int) -> Image.Image:
             skip_system_fonts=True,
         )
         return Image.open(io.BytesIO(png), formats=("PNG",))
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except Exception as error:  # ParseError, and resvg's ValueError for a drawing without a size
         raise PictureError(f"broken SVG ({error})") from error

@@ -8,7 +8,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from models.client.wire import ErrorType
-from models.retriever.pictures import PictureError, read_picture, thumbnail_webp
+from models.retriever import picture_worker
+from models.retriever.pictures import PictureError
 from service.errors import ApiError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def picture_response(
 
 @lru_cache(maxsize=4096)  # a thumbnail on the page is about 4 KB
 def _render(path: Path, size: int, changed: int) -> bytes:
-    return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+    return picture_worker.thumbnail(path, size)
 
 
 def _path(index: "ImageIndex", picture_id: str) -> Path:

@@ -114,8 +114,8 @@ class RewriterHost:
                         if not has_begun:  # again, it would pause every request
                             keep_what_is_loaded()
                         has_begun = True
-                        await asyncio.to_thread(give_back_memory)
                         log.info("The language model is ready.")
+                        await asyncio.to_thread(give_back_memory)
                     failures = 0
                     assert self._rewriter
                     await self._watch(self._rewriter)

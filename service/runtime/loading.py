@@ -7,6 +7,7 @@ import psutil
 
 from models.common import paths
 from models.common.errors import GrapeError, InputError
+from models.retriever import picture_worker
 from models.retriever.open import EncoderOptions, open_index
 from models.rewriter.adapter import Adapter, open_adapter
 from models.rewriter.base_model import (
@@ -55,6 +56,7 @@ def load_retriever(settings: Settings) -> BatchedRetriever:
     )
     encoder, index = open_index(index_path(settings), options)
     gate.warm_up()
+    picture_worker.warm_up()
     return BatchedRetriever(encoder, index)
 
 

@@ -130,7 +130,7 @@ async def test_english_words_are_searched_with_their_rewrite(
          if hit.id != "red.png"]
         for text in result.rewrite.texts
     ]  # fmt: skip
-    share = Mixture().reference
+    share = Mixture().change
     expected = mixed({1 - share: lists[0], share: lists[1]}, result.rewrite.tau)
     assert {hit.id: hit.score for hit in result.hits} == pytest.approx(expected, abs=1e-4)
     turns = await search(client, image_id="red.png", query=change, k=4, fusion="interleave")

@@ -53,9 +53,8 @@ async def test_a_group_is_searched_with_its_mean(
 async def test_a_search_leaves_the_other_cores_alone(retriever: BatchedRetriever) -> None:
     """Threads that wait for work at full speed slow the language model down."""
     await retriever.retrieve([["thing number 3"]])
-    threads = [part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"]
-    assert threads
-    assert set(threads) == {1}
+    threads = [part["num_threads"] for part in threadpool_info() if "numpy" in part["filepath"]]
+    assert threads == [1]
 
 
 async def test_a_cancelled_request_harms_no_other(retriever: BatchedRetriever) -> None:

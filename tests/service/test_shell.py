@@ -51,7 +51,7 @@ def searched(query: str) -> dict[str, Any]:
     metadata = {"file": "a\x1b[31m\tb\n.png", "name": "x\u202egnp"}
     hit = {"rank": 1, "score": 0.5, "id": "id\x9b1m", "metadata": metadata,
            "found_by": ["rewrite 1"]}  # fmt: skip
-    return {"query": query, "rewrite": rewrite, "hits": [hit]}
+    return {"query": query, "rewrite": rewrite, "hits": [hit], "confident": True}
 
 
 @pytest.fixture

@@ -1,0 +1,185 @@
+"""Untrusted pictures are decoded in processes of their own, which is all that they can hurt.
+
+A tiny file may be a picture that takes minutes or terabytes to draw, or one that crashes the
+library that draws it. A worker has a limit of processor time for each picture, and one of memory. A
+picture that exceeds either ends its worker and is refused; the next one has a new worker.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as TooLate
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from PIL import Image
+
+from models.retriever.pictures import PictureError, decode_picture, read_picture, thumbnail_webp
+
+CPU_S = 1.8  # of a picture; the largest allowed photo takes .5 s to 1 s
+_WALL_S = 20.0  # if the machine is busy
+_MEMORY = 2 * 2**30  # bytes; the largest allowed picture takes half of it
+_WORKERS = 2
+_RENEWED_AFTER = 1_000  # pictures, so that memory which a library loses comes back
+_AHEAD = 8  # pictures that are decoded before they are asked for
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+Pixels = tuple[tuple[int, int], bytes]  # width and height; RGB
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decodes an image to RGB; see :func:`models.retriever.pictures.decode_picture`.
+
+    Raises:
+        PictureError: also if it takes too much time or memory.
+    """
+    return _image(_result(_started(_decoded, data)))
+
+
+async def decode_soon(data: bytes) -> Image.Image:
+    """The same, waiting without a thread; cancelling it ends the worker."""
+    with _refusing():
+        pixels: Pixels = await asyncio.wrap_future(_started(_decoded, data))
+    return _image(pixels)
+
+
+def thumbnail(path: Path, size: int) -> bytes:
+    """The image in a file, scaled down to fit a square of ``size`` pixels, as WebP.
+
+    Raises:
+        PictureError: see :func:`decode`.
+        OSError: the file cannot be read.
+    """
+    return _result(_started(_thumbnail, path, size))
+
+
+def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSError]:
+    """The images in these files, in this order, or why one could not be read."""
+    waiting: deque[ProcessFuture[Pixels]] = deque()
+    for path in paths:
+        waiting.append(_started(_read, path))
+        if len(waiting) > _AHEAD:
+            yield _image_or_error(waiting.popleft())
+    while waiting:
+        yield _image_or_error(waiting.popleft())
+
+
+def warm_up() -> None:
+    """Starts the workers in the background, so that the first picture need not wait for them."""
+    _started(os.getpid)
+
+
+def _image_or_error(future: ProcessFuture[Pixels]) -> Image.Image | PictureError | OSError:
+    try:
+        return _image(_result(future))
+    except (PictureError, OSError) as error:
+        return error
+
+
+def _started(
+    function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
+) -> "ProcessFuture[Result]":
+    limited = functools.partial(_within_limits, function)
+    future: ProcessFuture[Result] = _pool().schedule(limited, given, named, _WALL_S)
+    return future
+
+
+def _result(future: "ProcessFuture[Result]") -> Result:
+    with _refusing():
+        return future.result()
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except (TooLate, ProcessExpired, MemoryError) as error:
+        raise PictureError("it takes too much time or memory to decode") from error
+
+
+_lock = threading.Lock()
+_pools: dict[int, ProcessPool] = {}  # by the process that it belongs to
+
+
+def _pool() -> ProcessPool:
+    with _lock:
+        pool = _pools.get(os.getpid())
+        if pool is None:
+            pool = ProcessPool(
+                _WORKERS,
+                _RENEWED_AFTER,
+                initializer=_confine,
+                initargs=(os.getpid(),),
+                # A fork would copy the locks of our threads.
+                context=multiprocessing.get_context("spawn"),
+            )
+            _pools[os.getpid()] = pool
+            atexit.register(_end, pool)
+    return pool
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+# What follows runs in a worker.
+
+
+def _confine(parent: int) -> None:
+    import resvg_py  # noqa: F401  # before the limit, which counts what a library reserves
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with open("/proc/self/statm") as sizes:
+        reserved = int(sizes.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (reserved + _MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is no news
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _within_limits(
+    function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
+) -> Result:
+    # The signal ends the process, also while a library holds Python's lock.
+    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    try:
+        return function(*given, **named)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _decoded(data: bytes) -> Pixels:
+    return _pixels(decode_picture(data))
+
+
+def _read(path: Path) -> Pixels:
+    return _pixels(read_picture(path))
+
+
+def _thumbnail(path: Path, size: int) -> bytes:
+    return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    return image.size, image.tobytes()
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.frombytes("RGB", *pixels)
