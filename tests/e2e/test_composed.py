@@ -104,11 +104,12 @@ def test_two_thousand_words_are_condensed(server: Server) -> None:
     """Into what the encoder reads to its end, each part of them."""
     statuses = set()
     for sentence in (
-        "Ich suche ein Bild, das ich gestern gesehen habe. ",
-        "我在找昨天看到的一张图片，但是不记得它叫什么名字了。",
-        "Я ищу картинку, которую видел вчера вечером. ",
+        "Ich suche Bild {}, das ich gestern gesehen habe. ",
+        "我在找昨天看到的第{}张图片，但是不记得它叫什么名字了。",
+        "Я ищу картинку {}, которую видел вчера вечером. ",
     ):
-        query = (sentence * 400)[:15_500]
+        # Each is said once: a sentence that is repeated is searched once.
+        query = "".join(map(sentence.format, range(700)))[:15_500]
         rewrite: dict[str, Any] = server.search(query, rewrite="always")["rewrite"]  # type: ignore[assignment]
         statuses.add(rewrite["status"])
         if rewrite["status"] == "rewritten":
@@ -127,7 +128,8 @@ def test_many_long_texts_sampled_at_once_leave_the_engine_alive(server: Server) 
     """More prompt tokens than vLLM computes in one go, each request with a seed of its own."""
     engine = server.engine().pid
     queries = [
-        f"{number} {'I saw it in the old house near the river. ' * 35}" for number in range(32)
+        f"{number} " + "".join(map("I saw it in house {} near the river. ".format, range(35)))
+        for number in range(32)
     ]
     body = {"query": queries, "task": "long", "n": 3, "temperature": 1}
     results = server.client.post("/rewrite", json=body, timeout=120).json()["results"]
