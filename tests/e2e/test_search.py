@@ -65,13 +65,13 @@ def test_a_client_that_leaves_stops_its_rewrites(server: Server) -> None:
         httpx.post(
             f"{server.url}/rewrite",
             json={
-                "query": [f"une longue phrase {n}" for n in range(16)],
+                "query": [f"une longue phrase {n}" for n in range(15)],
                 "n": 16,
                 "temperature": 1,
             },
             timeout=1,
         )
-    # Written to their end, the 256 answers would keep the engine busy for a quarter of a minute; it
+    # Written to their end, the 240 answers would keep the engine busy for a quarter of a minute; it
     # drops them after the step that it is in.
     started = time.monotonic()
     while server.search("caballo")["degraded"]:
