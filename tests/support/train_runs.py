@@ -16,6 +16,7 @@ def config(folder: Path, base: Path, **changes: object) -> Path:
         "out": str(folder / "adapter"),
         "warm_start": False,
         "tasks": ["multilingual"],
+        "seed": 1,
         "steps": STEPS,
         "prompts_per_step": 4,
         "group_size": 4,
