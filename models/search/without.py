@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from models.rewriter.tasks import COMPOSED
 from models.search.negation import Unwanted, read_negation
 from models.search.plan import (
     BestScore,
@@ -14,7 +15,7 @@ from models.search.plan import (
     plan_search,
     rewrite_query,
 )
-from models.search.query import Query, as_typed
+from models.search.query import Query, as_typed, task_of
 from models.search.searches import Search
 
 # Chosen on the demo's names with a negation and on `demo-negations`; see docs/queries.md.
@@ -32,7 +33,7 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
         typed: the search without rewriting, from :func:`as_typed`.
     """
     plan = yield from plan_search(query, typed, options, setting)
-    if not query.text or query.reference or options.rewrite == "never":
+    if not query.text or options.rewrite == "never" or _changes_a_picture(query):
         return plan
     negation = read_negation(query.text)
     if negation is None or setting.is_name(query.text):
@@ -55,6 +56,11 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
     rest = _texts(plan, negation.rest)[0]
     return _with_unwanted(plan, [thing, _affirmed(whole[0]), f"{rest} {thing}"], rest)
+
+
+def _changes_a_picture(query: Query) -> bool:
+    """What a picture should be without is said to the language model, with its caption."""
+    return task_of(query).name == COMPOSED.name
 
 
 def _with_unwanted(plan: Plan, unwanted: Sequence[str], rest: str | None) -> Plan:
