@@ -2,12 +2,12 @@
 
 tau is the one with the greatest likelihood, the mean of log p(right pictures | query): p is then as
 good as a probability can be. A weight is the one with the best MRR@10; of those that a single query
-puts behind it, the likeliest. R@10 would not do: a weight often changes it by no more than a query
-or two, while R@1 falls. The query as typed has a weight for each kind of query; a picture to be
-changed has one, and so have the words that change it. A weight for which there are too few queries
-stays as it is served. `confident` is the lowest score from which at least half of the first hits
-are right, if half of the queries have no picture in the gallery: each query counts twice, with its
-right pictures and without.
+puts behind it, the one that is served, or else the likeliest. R@10 would not do: a weight often
+changes it by no more than a query or two, while R@1 falls. The query as typed has a weight for each
+kind of query; a picture to be changed has one, and so have the words that change it. A weight for
+which there are too few queries stays as it is served. `confident` is the lowest score from which at
+least half of the first hits are right, if half of the queries have no picture in the gallery: each
+query counts twice, with its right pictures and without.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,8 @@ SPLIT = "validation"
 TAUS = (0.01, 0.0133, 0.02, 0.0266, 0.035, 0.05, 0.07, 0.1)
 # Weights of the query as typed: at most half, as a rewrite that was asked for should count.
 TYPED = (0.0, 0.1, 0.25, 0.5)
-CHANGE = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)  # of a picture, and of the words that change it
+# Of a picture, and of the words that change it. Why no more for these: docs/decisions.
+CHANGE = {"reference": (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5), "change": (0.0, 0.05, 0.1, 0.2)}
 _ENOUGH = 20  # queries of a kind; with fewer its weight stays
 _LEAST = 1e-12  # probability, so that one lost picture does not decide
 
@@ -104,7 +105,7 @@ def best_mixture(measure: Measure, kinds: Sequence[Kind | None], served: Mixture
         confident = _confident_from(measure(fitted), ~changes)
         fitted = fitted.model_copy(update={"confident": confident})
     if changes.sum() >= _ENOUGH:
-        for part in ("reference", "change"):
+        for part in CHANGE:
             fitted = _with_change(measure, changes, fitted, part)
     return fitted
 
@@ -118,24 +119,25 @@ def _with_typed(measure: Measure, kinds: Sequence[Kind | None], mixture: Mixture
     # The weight of one kind does not matter to another: all are tried at once.
     found = {
         weight: measure(mixture.model_copy(update={"typed": dict.fromkeys(get_args(Kind), weight)}))
-        for weight in TYPED
+        for weight in {*TYPED, *mixture.typed.values()}
     }
     typed = dict(mixture.typed)
     for kind in get_args(Kind):
         own = np.array([other == kind for other in kinds])
         if own.sum() >= _ENOUGH:
-            typed[kind] = _best_weight(found, own)
+            typed[kind] = _best_weight(found, own, typed[kind])
     return mixture.model_copy(update={"typed": typed})
 
 
 def _with_change(measure: Measure, changes: Flags, mixture: Mixture, part: str) -> Mixture:
-    found = {weight: measure(mixture.model_copy(update={part: weight})) for weight in CHANGE}
+    served = getattr(mixture, part)
+    found = {w: measure(mixture.model_copy(update={part: w})) for w in {*CHANGE[part], served}}
     # A query is searched with the picture or with the words; the weight of the other is idle.
-    ends = [_likelihood(found[weight]) for weight in (CHANGE[0], CHANGE[-1])]
+    ends = [_likelihood(found[weight]) for weight in (CHANGE[part][0], CHANGE[part][-1])]
     own = changes & (ends[0] != ends[1])
     if own.sum() < _ENOUGH:
         return mixture
-    return mixture.model_copy(update={part: _best_weight(found, own)})
+    return mixture.model_copy(update={part: _best_weight(found, own, served)})
 
 
 def _confident_from(found: Measured, own: Flags) -> float:
@@ -150,11 +152,13 @@ def _confident_from(found: Measured, own: Flags) -> float:
     return round(float(scores[falling[enough[-1]]]), 4) if len(enough) else 1.0
 
 
-def _best_weight(found: Mapping[float, Measured], own: Flags) -> float:
-    """The likeliest of the weights whose MRR@10, of some of the queries, is as good as the best."""
+def _best_weight(found: Mapping[float, Measured], own: Flags, served: float) -> float:
+    """A weight whose MRR@10, of some of the queries, is as good as the best."""
     sums = {weight: _reciprocal_rank(measured)[own].sum() for weight, measured in found.items()}
     most = max(sums.values())
     good = [weight for weight, total in sums.items() if total > most - 1]  # a query moves it by 1
+    if served in good:
+        return served
     return max(good, key=lambda weight: _likelihood(found[weight])[own].mean())
 
 
