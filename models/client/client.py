@@ -23,7 +23,7 @@ from models.client.base import (
 from models.client.errors import ClientError
 from models.client.retry import RetryPolicy
 from models.client.wire import Info, Readiness, RewriteResult, SearchResult
-from models.common.proxies import is_loopback
+from models.common.proxies import is_on_this_machine
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class Client(BaseClient):
         super().__init__(url, RetryPolicy(attempts, timeout_s))
         headers = key_headers(api_key)
         with proxies_told():
-            if transport is None and is_loopback(self.url):
+            if transport is None and is_on_this_machine(self.url):
                 transport = httpx.HTTPTransport()
             self._http = httpx.Client(base_url=self.url, transport=transport, headers=headers)
 
@@ -172,7 +172,7 @@ class AsyncClient(BaseClient):
         super().__init__(url, RetryPolicy(attempts, timeout_s))
         headers = key_headers(api_key)
         with proxies_told():
-            if transport is None and is_loopback(self.url):
+            if transport is None and is_on_this_machine(self.url):
                 transport = httpx.AsyncHTTPTransport()
             self._http = httpx.AsyncClient(base_url=self.url, transport=transport, headers=headers)
 

@@ -16,7 +16,7 @@ class UnusableProxy(InputError):
     """The environment names a proxy that cannot be used."""
 
 
-def is_loopback(url: str | httpx.URL) -> bool:
+def is_on_this_machine(url: str | httpx.URL) -> bool:
     """Whether the URL names this machine, which no proxy can reach for it."""
     host = httpx.URL(url).host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):

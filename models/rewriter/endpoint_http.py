@@ -12,7 +12,7 @@ import httpx
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from models.common.errors import InputError
-from models.common.proxies import is_loopback, unusable_proxy_told
+from models.common.proxies import is_on_this_machine, unusable_proxy_told
 from models.rewriter.protocol import RewriteFailed, RewriterDown
 
 MAX_BYTES = 4 * 2**20  # 16 streamed rewrites with their probabilities take 0.2 MB
@@ -112,7 +112,7 @@ class EndpointServer:
         if not (key.isascii() and key.isprintable()):
             raise InputError("--llm-api-key contains characters that no key has.")
         with unusable_proxy_told():
-            if transport is None and is_loopback(self.url):
+            if transport is None and is_on_this_machine(self.url):
                 transport = httpx.AsyncHTTPTransport(limits=_LIMITS)
             self._http = httpx.AsyncClient(
                 transport=transport,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from models.common.errors import InputError
-from models.common.proxies import is_loopback
+from models.common.proxies import is_on_this_machine
 from models.rewriter.endpoint import EndpointRewriter
 from models.rewriter.endpoint_http import MAX_BYTES, quoted
 from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, Sampling
@@ -236,9 +236,9 @@ def test_a_message_is_one_bounded_line() -> None:
 def test_loopback_is_known() -> None:
     for host in ("localhost", "LOCALHOST.", "a.localhost", "127.9.9.9", "[::1]", "0.0.0.0",
                  "[::ffff:127.0.0.1]"):  # fmt: skip
-        assert is_loopback(f"http://{host}:8000")
+        assert is_on_this_machine(f"http://{host}:8000")
     for host in ("example.org", "10.0.0.1", "[2001:db8::1]", "localhost.example.org"):
-        assert not is_loopback(f"http://{host}:8000")
+        assert not is_on_this_machine(f"http://{host}:8000")
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x", "http://a:b"])
