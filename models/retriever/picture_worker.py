@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import gc
 import multiprocessing
 import os
 import resource
@@ -80,6 +81,17 @@ def warm_up() -> None:
     _started(os.getpid)
 
 
+def close() -> None:
+    """Ends the workers. A process that skips ``atexit`` calls it before it ends."""
+    with _lock:
+        pool = _pools.pop(os.getpid(), None)
+    if pool is not None:
+        pool.stop()
+        pool.join()
+        del pool
+        gc.collect()  # its semaphores are unlinked with it, or reported as leaked
+
+
 def _image_or_error(future: ProcessFuture[Pixels]) -> Image.Image | PictureError | OSError:
     try:
         return _image(_result(future))
@@ -125,13 +137,8 @@ def _pool() -> ProcessPool:
                 context=multiprocessing.get_context("spawn"),
             )
             _pools[os.getpid()] = pool
-            atexit.register(_end, pool)
+            atexit.register(close)
     return pool
-
-
-def _end(pool: ProcessPool) -> None:
-    pool.stop()
-    pool.join()
 
 
 # What follows runs in a worker.

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from models.common.errors import INTERRUPTED
+from models.retriever import picture_worker
 from service.api.app import create_app
 from service.api.protocol import HttpProtocol
 from service.monitoring.logs import LogFormat
@@ -46,6 +47,7 @@ def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     failed = app.state.service.failed
     if failed:
         print(f"grape serve: {failed}", file=sys.stderr)
+    picture_worker.close()
     _end_children()
     # A thread may still be starting the engine, and Python would wait for it.
     sys.stdout.flush()

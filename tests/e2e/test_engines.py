@@ -114,7 +114,7 @@ def test_serving_with_an_endpoint(vllm_url: str, tmp_path: Path) -> None:
     try:
         server.wait_until_ready(60)
         assert server.search("caballo")["rewrite"]["status"] == "rewritten"  # type: ignore[index]
-        assert server.children() == []
+        assert not any("EngineCore" in child.name() for child in server.children())
     finally:
         server.stop()
 

@@ -4,15 +4,15 @@ import asyncio
 import io
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import tenacity
 from PIL import Image
 
 from models.client import AsyncClient, Client, ClientError, retry
@@ -71,7 +71,9 @@ class Scripted:
         """``Client.method(*arguments, **params)``, or the same of `AsyncClient`, without sleeps."""
         transport = httpx.MockTransport(self)
         if kind == "sync":
-            self._monkeypatch.setattr(time, "sleep", self.pauses.append)
+            # Not time.sleep itself: threads of other libraries call that, too.
+            napping = SimpleNamespace(sleep=self.pauses.append)
+            self._monkeypatch.setattr(tenacity.nap, "time", napping)
             with Client("http://test/", transport=transport, **options) as client:
                 client.policy = policy or client.policy
                 return getattr(client, method)(*arguments, **params)

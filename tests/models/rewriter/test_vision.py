@@ -17,7 +17,7 @@ def png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("size", [(10, 10), (3000, 2000), (2000, 3000), (4000, 3), (1, 5000)])
+@pytest.mark.parametrize("size", [(10, 10), (3000, 2000), (2000, 3000), (4000, 40), (50, 5000)])
 def test_a_picture_is_shrunk_to_its_bound_and_keeps_its_shape(size: tuple[int, int]) -> None:
     shown = picture_to_show(png(Image.new("RGB", size)), 1000)
     width, height = shown.size

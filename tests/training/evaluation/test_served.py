@@ -1,11 +1,11 @@
 """Asking a running server what it searches with: patience, and one sentence for what goes wrong."""
 
 import json
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+import tenacity
 
 from models.client.wire import SearchedTexts
 from models.common.errors import GrapeError, InputError
@@ -31,7 +31,8 @@ def test_an_overloaded_server_is_asked_again_when_it_says(
     server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    # Not time.sleep itself: threads of other libraries call that, too.
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pauses.append))
     server.fake.overloaded, server.fake.rewrites = 2, {"Uhr": ["clock"]}
     found = Served(server.url).searched_with(["Uhr"], "auto", "rewrite", 1)
     assert found[0].rewrites == [("clock",)]
