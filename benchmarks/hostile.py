@@ -196,7 +196,7 @@ async def send_all(
 async def measure() -> list[str]:
     """The lines of the table."""
     pictures = corpus()
-    server = Server(Path(tempfile.mkdtemp()) / "log", "--rewrite", "never")
+    server = Server(Path(tempfile.mkdtemp()) / "log", "--llm", "none")
     try:
         server.wait_for(lambda: server.client.get("/livez").is_success, 120)
         server.wait_for(lambda: server.client.post(

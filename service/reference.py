@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from models.client.wire import ErrorType
 from models.retriever import picture_worker
-from models.retriever.pictures import PictureError, TooManyPixels
+from models.retriever.pictures import MAX_PIXELS, PictureError, TooManyPixels
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
 from models.search.query import Reference
@@ -59,14 +59,11 @@ async def from_request(retriever: BatchedRetriever, encoded: str, limits: "Limit
     if len(data) > limits.bytes:
         raise PictureTooLarge(f"image: {len(data):,} bytes are more than {limits.bytes:,}.")
     try:
-        picture = await picture_worker.decode_soon(data)
+        picture = await picture_worker.decode(data, min(limits.pixels, MAX_PIXELS))
     except TooManyPixels as error:
         raise PictureTooLarge(f"image: {error}.") from error
     except PictureError as error:
         raise PictureError(f"image: {error}.") from error
-    if picture.width * picture.height > limits.pixels:
-        size = f"{picture.width} x {picture.height}"
-        raise PictureTooLarge(f"image: {size} pixels are more than {limits.pixels:,}.")
     vector = await retriever.picture_vector(picture)
     position, caption = await _neighbours(retriever, vector)
     return Reference(vector, position, caption, data)

@@ -25,9 +25,16 @@ from typing import ParamSpec, TypeVar
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
-from models.retriever.pictures import PictureError, decode_picture, read_picture, thumbnail_webp
+from models.retriever.pictures import (
+    MAX_PIXELS,
+    PictureError,
+    decode_picture,
+    read_picture,
+    shrunk,
+    thumbnail_webp,
+)
 
-CPU_S = 1.8  # of a picture; the largest allowed photo takes .5 s to 1 s
+CPU_S = 1.5  # of a picture; the largest allowed photo takes .5 s to 1 s
 _WALL_S = 20.0  # if the machine is busy
 _MEMORY = 2 * 2**30  # bytes; the largest allowed picture takes half of it
 _WORKERS = 2
@@ -39,19 +46,15 @@ Result = TypeVar("Result")
 Pixels = tuple[tuple[int, int], bytes]  # width and height; RGB
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decodes an image to RGB; see :func:`models.retriever.pictures.decode_picture`.
+async def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image to RGB and scales it down if it is large. Cancelling it ends the worker.
 
     Raises:
-        PictureError: also if it takes too much time or memory.
+        PictureError: see :func:`models.retriever.pictures.decode_picture`; also if it takes too
+            much time or memory.
     """
-    return _image(_result(_started(_decoded, data)))
-
-
-async def decode_soon(data: bytes) -> Image.Image:
-    """The same, waiting without a thread; cancelling it ends the worker."""
     with _refusing():
-        pixels: Pixels = await asyncio.wrap_future(_started(_decoded, data))
+        pixels: Pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
     return _image(pixels)
 
 
@@ -66,7 +69,11 @@ def thumbnail(path: Path, size: int) -> bytes:
 
 
 def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSError]:
-    """The images in these files, in this order, or why one could not be read."""
+    """The images in these files, in this order, scaled down if they are large.
+
+    Yields:
+        the image, or why it could not be read.
+    """
     waiting: deque[ProcessFuture[Pixels]] = deque()
     for path in paths:
         waiting.append(_started(_read, path))
@@ -172,12 +179,12 @@ def _within_limits(
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _decoded(data: bytes) -> Pixels:
-    return _pixels(decode_picture(data))
+def _decoded(data: bytes, max_pixels: int) -> Pixels:
+    return _pixels(shrunk(decode_picture(data, max_pixels=max_pixels)))
 
 
 def _read(path: Path) -> Pixels:
-    return _pixels(read_picture(path))
+    return _pixels(shrunk(read_picture(path)))
 
 
 def _thumbnail(path: Path, size: int) -> bytes:

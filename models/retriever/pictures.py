@@ -1,6 +1,7 @@
 """Decoding untrusted images: JPEG, PNG, WebP, GIF (first frame) and SVG."""
 
 import io
+import math
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -13,6 +14,8 @@ from models.common.errors import InputError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
+_ENOUGH_PIXELS = 1024  # on the shorter side
+_MANY_PIXELS = 4_000_000  # of a picture that is far longer on one side
 MAX_ASPECT = 100  # longer side by shorter; an encoder scales the shorter one to its own size
 
 _RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -57,15 +60,17 @@ def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
     return decode_picture(path.read_bytes(), svg_pixels)
 
 
-def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
+def decode_picture(data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes an image to RGB, upright, with transparent parts on white.
 
     Args:
         data: content of the file.
         svg_pixels: longer side of a rendered SVG, in pixels.
+        max_pixels: the most that another format may have, at most ``MAX_PIXELS``.
 
     Raises:
-        PictureError: unknown format, broken data, or more than ``MAX_PIXELS`` pixels.
+        PictureError: unknown format or broken data.
+        TooManyPixels: more than ``max_pixels``.
     """
     if _looks_like_svg(data):
         return _on_white(_render_svg(data, svg_pixels))
@@ -75,8 +80,8 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise TooManyPixels(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+            if width * height > max_pixels:
+                raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
             if max(width, height) > MAX_ASPECT * min(width, height):
                 raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
             return _on_white(ImageOps.exif_transpose(image))
@@ -90,6 +95,16 @@ def decode_picture(data: bytes, svg_pixels: int = 512) -> Image.Image:
         raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise PictureError(f"broken picture ({error})") from error
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    """The image, if it is large, scaled down by a whole number.
+
+    An encoder looks at a few hundred pixels a side. The rest would only be copied about.
+    """
+    shorter = min(image.size)
+    factor = max(shorter // _ENOUGH_PIXELS, math.isqrt(image.width * image.height // _MANY_PIXELS))
+    return image.reduce(factor) if factor > 1 else image
 
 
 def thumbnail_webp(image: Image.Image, size: int) -> bytes:

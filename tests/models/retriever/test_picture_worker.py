@@ -1,5 +1,6 @@
 """Hostile pictures end at most a worker, soon, and the next picture is decoded."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -7,6 +8,7 @@ import time
 import zlib
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -28,34 +30,34 @@ HOSTILE = {
 }
 
 
+def decode(data: bytes) -> Image.Image:
+    return asyncio.run(picture_worker.decode(data))
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_drawing_is_refused_or_drawn_within_two_seconds(kind: str) -> None:
-    picture_worker.decode(SVG.format("").encode())  # the workers have started
+    decode(SVG.format("").encode())  # the workers have started
     began = time.monotonic()
     with contextlib.suppress(PictureError):
-        picture_worker.decode(SVG.format(HOSTILE[kind]).encode())
+        decode(SVG.format(HOSTILE[kind]).encode())
     assert time.monotonic() - began < 2 * picture_worker.CPU_S + 1
-    assert picture_worker.decode(png(Image.new("RGB", (3, 2), "red"))).getpixel((0, 0)) == (
-        255,
-        0,
-        0,
-    )
+    assert decode(png(Image.new("RGB", (3, 2), "red"))).getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_octaves_without_end_are_refused() -> None:
     with pytest.raises(PictureError, match="too much time or memory"):
-        picture_worker.decode(SVG.format(HOSTILE["octaves"]).encode())
+        decode(SVG.format(HOSTILE["octaves"]).encode())
 
 
 def test_a_picture_comes_back_as_it_is_decoded_here() -> None:
     data = png(Image.effect_noise((70, 50), 80))
-    assert picture_worker.decode(data).tobytes() == decode_picture(data).tobytes()
+    assert decode(data).tobytes() == decode_picture(data).tobytes()
 
 
 @pytest.mark.parametrize("size", [(2, 200_000), (100_000, 1)])
 def test_a_thread_of_pixels_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(PictureError, match="more than 100 to 1"):
-        picture_worker.decode(png(Image.new("1", size)))
+        decode(png(Image.new("1", size)))
 
 
 def test_a_picture_of_the_largest_size_is_decoded() -> None:
@@ -63,7 +65,18 @@ def test_a_picture_of_the_largest_size_is_decoded() -> None:
     side = 7_071
     rows = zlib.compress(b"\0" * (side * 4 + 1) * side, 1)
     data = png_of(side, side, rows)
-    assert picture_worker.decode(data).size == (side, side)
+    assert decode(data).size == (1179, 1179)  # scaled down by 6
+
+
+def test_a_large_photo_is_scaled_down_without_a_change_that_an_encoder_sees() -> None:
+    noise = Image.effect_noise((400, 300), 80).resize((4000, 3000), Image.Resampling.BICUBIC)
+    small = decode(png(noise))
+    assert small.size == (2000, 1500)
+    seen, expected = (
+        np.asarray(image.convert("L").resize((224, 168), Image.Resampling.BICUBIC), float)
+        for image in (small, noise)
+    )
+    assert np.abs(seen - expected).mean() < 0.5  # of 255
 
 
 def test_files_are_read_in_order_and_errors_are_in_their_place(tmp_path: Path) -> None:
@@ -96,12 +109,12 @@ def test_a_worker_ends_with_the_process_that_uses_it(tmp_path: Path) -> None:
 
 
 _USES_A_WORKER = """
-import os, time
+import asyncio, os, time
 from models.retriever import picture_worker
 if __name__ == "__main__":
     import psutil
     try:
-        picture_worker.decode(b"no picture")
+        asyncio.run(picture_worker.decode(b"no picture"))
     except Exception:
         pass
     print(*(child.pid for child in psutil.Process().children()), flush=True)
