@@ -2,7 +2,7 @@
 
     python -m benchmarks.demo [--write]
 
-Runs `grape eval` on the test split, on its composed queries, and on the small sample that
+Runs `grape eval` on the test split, on keywords, on composed queries, and on the small sample that
 `make test` recomputes, and compares the results with expected.yaml. With ``--write``
 (`make bench-demo`) the results are written to expected.yaml, README.md and docs/results.md instead.
 An interrupted run continues where it stopped.
@@ -37,11 +37,14 @@ HEAD = (
     "| as served: several |",
     "|---|---:|---:|---:|---:|---:|",
 )
-GAINS = {
-    OTHER_LANGUAGES: "names in 13 languages",
-    "task long": "English descriptions",
-    SHORT_ENGLISH: SHORT_ENGLISH,
-}
+# Entry of expected.yaml, slice, and what the slice is called.
+GAINS = (
+    ("whole", OTHER_LANGUAGES, "names in 13 languages"),
+    ("keywords", OTHER_LANGUAGES, "keywords in 13 languages"),
+    ("whole", "task long", "English descriptions"),
+    ("whole", SHORT_ENGLISH, SHORT_ENGLISH),
+    ("composed", "task composed", "a picture and a change to it"),
+)
 BY_LANGUAGE = {f"language {code}": name for code, name in LANGUAGES.items() if code != "en"} | {
     OTHER_LANGUAGES: "**all of these**",
     "task long": "English descriptions",
@@ -65,24 +68,19 @@ DIFFERENCES = (
 )
 
 
-def gains(whole: Results, composed: Results) -> str:
+def gains(measured: Mapping[str, Results]) -> str:
     """The README's table: R@10 with intervals, for each kind of query."""
-    rows = [_row(whole, name, words) for name, words in GAINS.items()]
-    return "\n".join(
-        [*HEAD, *rows, _row(composed, "task composed", "a picture and a change to it")]
-    )
+    return "\n".join([*HEAD, *(_row(measured[of], name, words) for of, name, words in GAINS)])
 
 
-def mixture(whole: Results, composed: Results) -> str:
+def mixture(measured: Mapping[str, Results]) -> str:
     """The table of docs/mixture.md: one rewrite against several, R@1 and R@10."""
-    shown = [(whole, name, words) for name, words in GAINS.items()]
-    shown.append((composed, "task composed", "a picture and a change to it"))
     lines = [
         "| | one rewrite: R@1 | R@10 | as served: R@1 | R@10 | served minus one, R@10 |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for results, name, words in shown:
-        systems = {system.name: system for system in results.systems}
+    for of, name, words in GAINS:
+        systems = {system.name: system for system in measured[of].systems}
         cells = [
             _cell(systems[shown], name, metric)
             for shown in ("tuned", "auto")
@@ -99,6 +97,13 @@ def by_language(whole: Results) -> str:
     gate = [note for note in whole.notes if note.startswith("The gate: ")]
     lines = [*HEAD, *rows, "", "R@10:", "", *differences(whole), "", *gate]
     return "\n".join(lines)
+
+
+def keywords(found: Results) -> str:
+    """The table of keywords in docs/results.md."""
+    shown = {**BY_LANGUAGE, "language en": "English"}
+    rows = [_row(found, name, words) for name, words in shown.items() if name in found.slices]
+    return "\n".join([*HEAD, *rows])
 
 
 def differences(whole: Results) -> list[str]:
@@ -133,9 +138,10 @@ def _p(value: float) -> str:
 
 def write(entries: Mapping[str, dict[str, Any]], measured: Mapping[str, Results]) -> None:
     """Puts the results into the pages and into expected.yaml, whose comment stays."""
-    write_between(README, "gains", gains(measured["whole"], measured["composed"]))
+    write_between(README, "gains", gains(measured))
     write_between(RESULTS, "languages", by_language(measured["whole"]))
-    write_between(MIXTURE, "gains", mixture(measured["whole"], measured["composed"]))
+    write_between(RESULTS, "keywords", keywords(measured["keywords"]))
+    write_between(MIXTURE, "gains", mixture(measured))
     new = {name: {**entry, "expected": values(measured[name])} for name, entry in entries.items()}
     head = re.match(r"(#.*\n)*", EXPECTED.read_text())
     assert head

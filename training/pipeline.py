@@ -46,6 +46,8 @@ def train(settings: TrainSettings) -> None:
     trained = run_stages(run)
     if not is_first():
         return
+    if trained.curve.validations:
+        say(trained.curve.gain())
     write_adapter(run, trained)
     say(f"The adapter is in {settings.out}: serve it with `grape serve --adapter {settings.out}`.")
     if rows := run.test_rows():
@@ -86,7 +88,7 @@ def run_stages(run: TrainingRun) -> Trained:
         from training.stages.grpo import train_grpo
 
         monitor = train_grpo(run, start.adapter if start else _started_from(run))
-        return Trained(run.settings.work_folder / "best", examples, monitor.curve)
+        return Trained(run.settings.work_folder / "best", examples, monitor.learning_curve)
     assert start, "the settings refuse a run without any stage"
     return Trained(start.adapter, examples)
 

@@ -31,7 +31,8 @@ async def stream_until(
 ) -> tuple[dict[int, Heard], int]:
     """Streams several completions. After ``within_s`` seconds, those that are finished do.
 
-    If none is finished by then, waits for the first.
+    If none is finished by then, waits for the first. If the stream breaks, those that are finished
+    do as well.
 
     Returns:
         The finished ones by their place, and how many were given up.
@@ -51,7 +52,8 @@ async def stream_until(
     try:
         await asyncio.wait({reading}, timeout=within_s)
         await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
+        broken = reading.done() and reading.exception() is not None
+        if reading.done() and not (broken and any_finished.is_set()):
             reading.result()
             return dict(sorted(heard.items())), 0
         finished = {place: heard[place] for place in sorted(heard) if heard[place].finished}

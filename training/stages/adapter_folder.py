@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,9 +25,9 @@ from models.search import normalise
 from training.data.rows import Row
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
+from training.stages.learning_curve import LearningCurve
 from training.stages.sft import LOSSES
 from training.stages.training_run import TrainingRun
-from training.stages.validation import REWRITES, Validation
 
 _CANARIES = 8  # of each task
 _PACKAGES = ("torch", "transformers", "peft", "trl", "open_clip_torch", "faiss-cpu")
@@ -43,7 +43,7 @@ class Trained:
 
     adapter: Path  # folder of the PEFT adapter
     sft_examples: int = 0
-    curve: Sequence[Validation] = ()  # of GRPO
+    curve: LearningCurve = field(default_factory=LearningCurve)  # of GRPO
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def card(
         _introduction(settings, base, trained),
         _settings_table(settings),
         _loss_table(settings),
-        _validation_table(trained.curve),
+        trained.curve.tables(),
     ]
     if test:
         sections.append(f"**Test split**, held-out pictures\n\n{test.summary}")
@@ -204,27 +204,5 @@ def _loss_table(settings: TrainSettings) -> str:
             "| step | " + " | ".join(str(step) for step, _ in points) + " |",
             "|---" * (len(points) + 1) + "|",
             "| loss | " + " | ".join(f"{loss:.2f}" for _, loss in points) + " |",
-        ]
-    )
-
-
-def _validation_table(curve: Sequence[Validation]) -> str:
-    """Empty without GRPO."""
-    if not curve:
-        return ""
-    rows = [
-        f"| {s.step}{f', mean of {s.averaged}' if s.averaged > 1 else ''} | {s.log_likelihood:.3f} "
-        f"| {s.r_at_1:.3f} | {s.r_at_10:.3f} | {s.mean_rank:.0f} | {s.target:.3f} | "
-        f"{s.random:.3f} | {s.gap:.3f} |"
-        for s in curve
-    ]
-    return "\n".join(
-        [
-            f"**Validation**, fixed sample: log-likelihood of the target in the mixture of "
-            f"{REWRITES} rewrites; the rest is of the greedy rewrite",
-            "",
-            "| step | log-likelihood | R@1 | R@10 | mean rank | to target | to random | gap |",
-            "|---:|---:|---:|---:|---:|---:|---:|---:|",
-            *rows,
         ]
     )

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from peft import PeftModel, set_peft_model_state_dict
@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from models.common.progress import say
 from models.rewriter.adapter import WEIGHTS
 from training.settings import TrainSettings
+from training.stages.learning_curve import LearningCurve
 from training.stages.processes import is_first
 from training.stages.validation import Validation
 
@@ -81,10 +82,15 @@ class Monitor(TrainerCallback):
         self._settings = settings
         self._validate = validate
         self.curve: list[Validation] = []
-        self.steps: list[dict[str, float]] = []
+        self.steps: Sequence[dict[str, float]] = []
         self.log: Callable[[dict[str, float]], None] | None = (
             None  # the trainer's, once there is one
         )
+
+    @property
+    def learning_curve(self) -> LearningCurve:
+        """The run so far."""
+        return LearningCurve(self.curve, self.steps)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -110,7 +116,7 @@ class Monitor(TrainerCallback):
         if logs.get("step_time"):
             spent = sum(value for name, value in logs.items() if name.startswith("seconds/"))
             logs["reward_time_share"] = spent / logs["step_time"]
-        self.steps.append({"step": state.global_step, **logs})
+        self.steps = state.log_history  # also of the steps before a run was resumed
         parts = {
             name.split("/")[1]: value
             for name, value in logs.items()
@@ -132,7 +138,7 @@ class Monitor(TrainerCallback):
             kwargs["model"].save_pretrained(
                 str(self._averaged / str(step)), selected_adapters=["default"]
             )
-        best = max(range(len(self.curve)), key=lambda i: self.curve[i].log_likelihood)
+        best = self.curve.index(self.learning_curve.best)
         if len(self.curve) - 1 - best >= patience:
             say(f"No improvement in {patience} validations: stopping at step {step}.")
             control.should_training_stop = True
@@ -160,7 +166,7 @@ class Monitor(TrainerCallback):
         # Every process validates and logs: all stop at the same step, and to log ends the step's
         # own log, for which the processes meet. One writes.
         if self.log:
-            self.log({f"validation/{k}": v for k, v in seen._asdict().items() if k != "step"})
+            self.log({f"validation/{name}": value for name, value in seen.numbers().items()})
         if not is_first():
             return
         self._file.write_text("".join(json.dumps(s._asdict()) + "\n" for s in self.curve))

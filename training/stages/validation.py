@@ -28,6 +28,11 @@ class Validation(NamedTuple):
     random: float
     gap: float
     averaged: int = 1  # adapters, of which this is the mean
+    log_likelihoods: Sequence[float] = ()  # of each query
+
+    def numbers(self) -> dict[str, float]:
+        """All that is one number, except the step."""
+        return {k: v for k, v in self._asdict().items() if k not in ("step", "log_likelihoods")}
 
 
 class Validator:
@@ -67,15 +72,17 @@ class Validator:
         weights = _weights(mixtures)
         found = np.exp(ranking.log_probability).reshape(weights.shape)
         greedy = ranking.take(range(0, len(rows), REWRITES))
+        log_likelihoods = np.log((weights * found).sum(1))
         return Validation(
             step=0,
-            log_likelihood=float(np.log((weights * found).sum(1)).mean()),
+            log_likelihood=float(log_likelihoods.mean()),
             r_at_1=recall_at(1, greedy),
             r_at_10=recall_at(10, greedy),
             mean_rank=float(greedy.rank.mean()),
             target=float(greedy.positive.mean()),
             random=float(greedy.random.mean()),
             gap=float((greedy.positive - greedy.random).mean()),
+            log_likelihoods=log_likelihoods.tolist(),
         )
 
     def _mixtures(self, model: Any) -> list[list[Answer]]:

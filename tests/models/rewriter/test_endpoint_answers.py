@@ -198,6 +198,8 @@ class Slowly(httpx.AsyncByteStream):
         for part in self._parts:
             if isinstance(part, dict):
                 yield b"data: " + json.dumps({"choices": [part]}).encode() + b"\n\n"
+            elif isinstance(part, Exception):
+                raise part
             else:
                 await asyncio.sleep(part)
         yield b"data: [DONE]\n\n"
@@ -217,6 +219,22 @@ async def test_rewrites_that_are_finished_in_time_are_used(
     found = await rewriter.complete(PROMPT, Sampling(3, temperature=1.0), within_s=within_s)
     assert [answer.text for answer in found.answers] == texts
     assert found.unfinished == 3 - len(texts)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_stream_that_breaks_keeps_what_is_finished(ended: bool) -> None:
+    first = {"index": 0, "text": "a dog"} | ({"finish_reason": "stop"} if ended else {})
+    stream = Slowly(first, {"index": 1, "text": "a "}, httpx.ReadError("broken"))
+    headers = {"content-type": "text/event-stream"}
+    rewriter = asking(lambda _: httpx.Response(200, stream=stream, headers=headers))
+    asked = rewriter.complete(PROMPT, Sampling(2, temperature=1.0), within_s=5)
+    if ended:
+        found = await asked
+        assert [answer.text for answer in found.answers] == ["a dog"]
+        assert found.unfinished == 1
+    else:
+        with pytest.raises(RewriteFailed):
+            await asked
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8001/v1", "ftp://a/v1", "http://", "http://a:b"])
