@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluate, mixture, mixture_ways
+from benchmarks import chaos, evaluate, hostile, mixture, mixture_ways
 from benchmarks.serve import CLIENTS
 from tests.support.grape_server import Server
 
@@ -44,6 +44,30 @@ def test_evaluating_without_a_model(
     monkeypatch.setattr(sys, "argv", ["evaluate", "--queries", "60"])
     evaluate.main()
     assert "60 queries, 1,625 pictures" in capsys.readouterr().out
+
+
+def test_hostile_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = hostile.corpus()[::15]
+    monkeypatch.setattr(hostile, "corpus", lambda: some)
+    monkeypatch.setattr(hostile, "SECONDS_ALONE", 1)
+    lines = asyncio.run(hostile.measure())
+    assert f"| answers to {len(some)} hostile pictures |" in "\n".join(lines)
+    assert lines[-1] == "| deaths of the server | | 0 |"
+
+
+def test_the_corpus_of_hostile_pictures_is_large_and_always_the_same() -> None:
+    pictures = hostile.corpus()
+    assert len(pictures) >= 200
+    assert pictures == hostile.corpus()
+
+
+@pytest.mark.slow
+def test_chaos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "REQUESTS", 300)
+    monkeypatch.setattr(chaos, "EVENTS", ["engine", "worker", chaos.BETA])
+    lines, faults = asyncio.run(chaos.measure())
+    assert faults == []
+    assert "| engines killed | 1 |" in lines
 
 
 @pytest.mark.slow

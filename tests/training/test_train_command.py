@@ -67,8 +67,8 @@ def test_an_adapter_for_composed_queries_alone(
     out = tmp_path / "adapter"
     code = grape.run(
         ["train", "--config", "training/demo.yaml", "--llm", str(tiny_llm), "--out", str(out),
-         "--data", "demo-composed", "--tasks", '["composed"]', "--no-warm-start",
-         "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
+         "--data", "demo-composed", "--grpo-data", "{}", "--tasks", '["composed"]',
+         "--no-warm-start", "--steps", "2", "--prompts-per-step", "4", "--group-size", "4",
          "--micro-batch", "8", "--learning-rate", "0.01", "--test-queries", "{}",
          "--validation-queries", '{"composed": 8}']
     )  # fmt: skip

@@ -189,9 +189,9 @@ async def test_a_server_that_takes_one_prompt_at_a_time_is_drawn_from() -> None:
 
 
 class Slowly(httpx.AsyncByteStream):
-    """Streams parts; a number is a pause in seconds."""
+    """Streams parts; a number is a pause in seconds, and an exception breaks the stream."""
 
-    def __init__(self, *parts: dict[str, Any] | float) -> None:
+    def __init__(self, *parts: dict[str, Any] | float | Exception) -> None:
         self._parts = parts
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
