@@ -14,8 +14,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as TooLate
@@ -30,7 +32,6 @@ from models.retriever.pictures import (
     PictureError,
     decode_picture,
     read_picture,
-    shrunk,
     thumbnail_webp,
 )
 
@@ -180,15 +181,31 @@ def _within_limits(
 
 
 def _decoded(data: bytes, max_pixels: int) -> Pixels:
-    return _pixels(shrunk(decode_picture(data, max_pixels=max_pixels)))
+    with warnings.catch_warnings(action="ignore"):  # whoever sent it does not see them
+        return _pixels(decode_picture(data, max_pixels=max_pixels, shrink=True))
 
 
 def _read(path: Path) -> Pixels:
-    return _pixels(shrunk(read_picture(path)))
+    with _warnings_name(path):
+        return _pixels(read_picture(path, shrink=True))
 
 
 def _thumbnail(path: Path, size: int) -> bytes:
-    return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+    with _warnings_name(path):
+        return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+
+
+@contextlib.contextmanager
+def _warnings_name(path: Path) -> Iterator[None]:
+    """Pillow's warnings name the picture, instead of the line of Pillow's that warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+
+        def show(message: Warning | str, *_: object) -> None:
+            print(f"{ascii(path.name)[1:-1]}: {' '.join(str(message).split())}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 def _pixels(image: Image.Image) -> Pixels:

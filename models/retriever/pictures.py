@@ -53,27 +53,32 @@ def find_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
+def read_picture(path: Path, svg_pixels: int = 512, shrink: bool = False) -> Image.Image:
     """Decodes an image file; see :func:`decode_picture`."""
     if path.stat().st_size > MAX_BYTES:
         raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
-    return decode_picture(path.read_bytes(), svg_pixels)
+    return decode_picture(path.read_bytes(), svg_pixels, shrink=shrink)
 
 
-def decode_picture(data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_picture(
+    data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIXELS, shrink: bool = False
+) -> Image.Image:
     """Decodes an image to RGB, upright, with transparent parts on white.
 
     Args:
         data: content of the file.
         svg_pixels: longer side of a rendered SVG, in pixels.
         max_pixels: the most that another format may have, at most ``MAX_PIXELS``.
+        shrink: scales a large one down by a whole number, to at least 1,024 pixels on the shorter
+            side unless one side is far longer. An encoder looks at a few hundred; the rest would
+            only be copied about.
 
     Raises:
         PictureError: unknown format or broken data.
         TooManyPixels: more than ``max_pixels``.
     """
     if _looks_like_svg(data):
-        return _on_white(_render_svg(data, svg_pixels))
+        return _on_white(_render_svg(data, svg_pixels), shrink)
     try:
         with warnings.catch_warnings():
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
@@ -84,7 +89,9 @@ def decode_picture(data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIX
                 raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
             if max(width, height) > MAX_ASPECT * min(width, height):
                 raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
-            return _on_white(ImageOps.exif_transpose(image))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _on_white(image, shrink)
     except PictureError:
         raise
     except MemoryError:
@@ -97,16 +104,6 @@ def decode_picture(data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIX
         raise PictureError(f"broken picture ({error})") from error
 
 
-def shrunk(image: Image.Image) -> Image.Image:
-    """The image, if it is large, scaled down by a whole number.
-
-    An encoder looks at a few hundred pixels a side. The rest would only be copied about.
-    """
-    shorter = min(image.size)
-    factor = max(shorter // _ENOUGH_PIXELS, math.isqrt(image.width * image.height // _MANY_PIXELS))
-    return image.reduce(factor) if factor > 1 else image
-
-
 def thumbnail_webp(image: Image.Image, size: int) -> bytes:
     """The image scaled down to fit a square of ``size`` pixels, as WebP bytes; never enlarged."""
     small = image.copy()
@@ -116,15 +113,25 @@ def thumbnail_webp(image: Image.Image, size: int) -> bytes:
     return out.getvalue()
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image, shrink: bool) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion keeps the lower 8 bits
         grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    mode = "RGBA" if transparent else "RGB"
+    layered = image if image.mode == mode else image.convert(mode)  # it may be 200 MB
+    if shrink:
+        layered = _shrunk(layered)
+    if not transparent:
+        return layered
     white = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    shorter = min(image.size)
+    factor = max(shorter // _ENOUGH_PIXELS, math.isqrt(image.width * image.height // _MANY_PIXELS))
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _looks_like_svg(data: bytes) -> bool:

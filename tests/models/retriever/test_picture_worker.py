@@ -91,6 +91,25 @@ def test_files_are_read_in_order_and_errors_are_in_their_place(tmp_path: Path) -
     assert widths == {n: n + 1 for n in range(30) if n not in (7, 12)}
 
 
+def test_a_warning_names_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # says that five entries follow
+    Image.new("RGB", (8, 8)).save(tmp_path / "holiday.jpg", exif=cut)
+    picture_worker._read(tmp_path / "holiday.jpg")
+    said = capsys.readouterr().err
+    assert said.startswith("holiday.jpg: Corrupt EXIF data")
+    assert "PIL" not in said
+
+
+def test_a_large_transparent_picture_is_scaled_down_without_its_hidden_colours() -> None:
+    half = Image.new("RGBA", (2048, 2048), (255, 0, 0, 0))
+    half.paste((0, 0, 255, 255), (0, 0, 1023, 2048))
+    small = decode(png(half))
+    assert small.size == (1024, 1024)
+    assert small.getpixel((900, 500)) == (255, 255, 255)
+    red, green, blue = small.getpixel((511, 500))  # the edge is blue on white
+    assert (red, blue) == (green, 255)
+
+
 def test_a_worker_ends_with_the_process_that_uses_it(tmp_path: Path) -> None:
     read, write = os.pipe()
     pid = os.posix_spawn(
