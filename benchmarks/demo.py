@@ -45,11 +45,11 @@ GAINS = (
     ("whole", SHORT_ENGLISH, SHORT_ENGLISH),
     ("composed", "task composed", "a picture and a change to it"),
 )
-BY_LANGUAGE = {f"language {code}": name for code, name in LANGUAGES.items() if code != "en"} | {
+OTHERS = {f"language {code}": name for code, name in LANGUAGES.items() if code != "en"} | {
     OTHER_LANGUAGES: "**all of these**",
-    "task long": "English descriptions",
-    SHORT_ENGLISH: SHORT_ENGLISH,
 }
+BY_LANGUAGE = OTHERS | {"task long": "English descriptions", SHORT_ENGLISH: SHORT_ENGLISH}
+KEYWORDS = OTHERS | {"language en": "English"}
 # The differences that the project is judged by: system, other system, slice, sentence.
 DIFFERENCES = (
     ("tuned", "frozen", OTHER_LANGUAGES, "adapter minus frozen model, other languages"),
@@ -101,8 +101,7 @@ def by_language(whole: Results) -> str:
 
 def keywords(found: Results) -> str:
     """The table of keywords in docs/results.md."""
-    shown = {**BY_LANGUAGE, "language en": "English"}
-    rows = [_row(found, name, words) for name, words in shown.items() if name in found.slices]
+    rows = [_row(found, name, words) for name, words in KEYWORDS.items()]
     return "\n".join([*HEAD, *rows])
 
 
