@@ -112,7 +112,7 @@ def plot(cells: Sequence[Cell]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for clients in CLIENTS:
@@ -137,6 +137,10 @@ def plot(cells: Sequence[Cell]) -> None:
                 )
     left.set(xlabel="median latency, ms", ylabel="R@10", xscale="log")
     right.set(xlabel="queries per second", xscale="log")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
     left.legend(title="star: n auto", fontsize=8, title_fontsize=8)
     figure.tight_layout()
     figure.savefig(PLOT, dpi=130)
