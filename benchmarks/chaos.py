@@ -12,6 +12,7 @@ docs/reliability.md. Takes about ten minutes.
 import argparse
 import asyncio
 import base64
+import contextlib
 import io
 import itertools
 import random
@@ -211,11 +212,12 @@ async def _ready(session: aiohttp.ClientSession) -> None:
 
 def _worker(server: Server) -> psutil.Process:
     """A process that decodes pictures."""
-    return next(
-        child
-        for child in psutil.Process(server.process.pid).children()
-        if "multiprocessing.spawn" in " ".join(child.cmdline()) and "Engine" not in child.name()
-    )
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            spawned = "multiprocessing.spawn" in " ".join(child.cmdline())
+            if spawned and "Engine" not in child.name():
+                return child
+    raise AssertionError("no process decodes pictures")
 
 
 async def measure() -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as TooLate
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -55,7 +56,11 @@ async def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             much time or memory.
     """
     with _refusing():
-        pixels: Pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
+        try:
+            pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
+        except (BrokenProcessPool, ProcessExpired) as error:
+            _raise_unless_killed(error)
+            pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
     return _image(pixels)
 
 
@@ -66,7 +71,12 @@ def thumbnail(path: Path, size: int) -> bytes:
         PictureError: see :func:`decode`.
         OSError: the file cannot be read.
     """
-    return _result(_started(_thumbnail, path, size))
+    with _refusing():
+        try:
+            return _started(_thumbnail, path, size).result()
+        except (BrokenProcessPool, ProcessExpired) as error:
+            _raise_unless_killed(error)
+            return _started(_thumbnail, path, size).result()
 
 
 def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSError]:
@@ -75,13 +85,13 @@ def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSE
     Yields:
         the image, or why it could not be read.
     """
-    waiting: deque[ProcessFuture[Pixels]] = deque()
+    waiting: deque[tuple[Path, ProcessFuture[Pixels]]] = deque()
     for path in paths:
-        waiting.append(_started(_read, path))
+        waiting.append((path, _started(_read, path)))
         if len(waiting) > _AHEAD:
-            yield _image_or_error(waiting.popleft())
+            yield _image_or_error(*waiting.popleft())
     while waiting:
-        yield _image_or_error(waiting.popleft())
+        yield _image_or_error(*waiting.popleft())
 
 
 def warm_up() -> None:
@@ -100,9 +110,16 @@ def close() -> None:
         gc.collect()  # its semaphores are unlinked with it, or reported as leaked
 
 
-def _image_or_error(future: ProcessFuture[Pixels]) -> Image.Image | PictureError | OSError:
+def _image_or_error(
+    path: Path, future: ProcessFuture[Pixels]
+) -> Image.Image | PictureError | OSError:
     try:
-        return _image(_result(future))
+        with _refusing():
+            try:
+                return _image(future.result())
+            except (BrokenProcessPool, ProcessExpired) as error:
+                _raise_unless_killed(error)
+                return _image(_started(_read, path).result())
     except (PictureError, OSError) as error:
         return error
 
@@ -111,20 +128,24 @@ def _started(
     function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
 ) -> "ProcessFuture[Result]":
     limited = functools.partial(_within_limits, function)
-    future: ProcessFuture[Result] = _pool().schedule(limited, given, named, _WALL_S)
+    try:
+        future: ProcessFuture[Result] = _pool().schedule(limited, given, named, _WALL_S)
+    except RuntimeError:  # the pool has broken in between
+        future = _pool().schedule(limited, given, named, _WALL_S)
     return future
 
 
-def _result(future: "ProcessFuture[Result]") -> Result:
-    with _refusing():
-        return future.result()
+def _raise_unless_killed(error: BrokenProcessPool | ProcessExpired) -> None:
+    """A worker that somebody killed says nothing about its picture, which is tried once more."""
+    if isinstance(error, ProcessExpired) and error.exitcode != -signal.SIGKILL:
+        raise error
 
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except (TooLate, ProcessExpired, MemoryError) as error:
+    except (TooLate, ProcessExpired, BrokenProcessPool, MemoryError) as error:
         raise PictureError("it takes too much time or memory to decode") from error
 
 
@@ -135,7 +156,8 @@ _pools: dict[int, ProcessPool] = {}  # by the process that it belongs to
 def _pool() -> ProcessPool:
     with _lock:
         pool = _pools.get(os.getpid())
-        if pool is None:
+        if pool is None or not pool.active:
+            # Whoever kills a worker that holds the pool's lock breaks the pool for good.
             pool = ProcessPool(
                 _WORKERS,
                 _RENEWED_AFTER,
@@ -201,7 +223,7 @@ def _warnings_name(path: Path) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
 
-        def show(message: Warning | str, *_: object) -> None:
+        def show(message: Warning | str, *_: object, **__: object) -> None:
             print(f"{ascii(path.name)[1:-1]}: {' '.join(str(message).split())}", file=sys.stderr)
 
         warnings.showwarning = show
