@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
 from models.retriever.pictures import (
@@ -41,6 +41,9 @@ _WALL_S = 20.0  # if the machine is busy
 _MEMORY = 2 * 2**30  # bytes; the largest allowed picture takes half of it
 _WORKERS = 2
 _RENEWED_AFTER = 1_000  # pictures, so that memory which a library loses comes back
+_ATTEMPTS = 4  # at a picture, if workers are killed from outside
+_PAUSE_S = 0.2  # between them
+_LOCK_S = 2.0  # for which a worker may hold the pool's lock; sending pixels takes some milliseconds
 _AHEAD = 8  # pictures that are decoded before they are asked for
 
 Given = ParamSpec("Given")
@@ -56,12 +59,13 @@ async def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             much time or memory.
     """
     with _refusing():
-        try:
-            pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
-        except (BrokenProcessPool, ProcessExpired) as error:
-            _raise_unless_killed(error)
-            pixels = await asyncio.wrap_future(_started(_decoded, data, max_pixels))
-    return _image(pixels)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return _image(await asyncio.wrap_future(_started(_decoded, data, max_pixels)))
+            except (BrokenProcessPool, ProcessExpired) as error:
+                _raise_unless_killed(error, attempt)
+                await asyncio.sleep(_PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def thumbnail(path: Path, size: int) -> bytes:
@@ -71,12 +75,7 @@ def thumbnail(path: Path, size: int) -> bytes:
         PictureError: see :func:`decode`.
         OSError: the file cannot be read.
     """
-    with _refusing():
-        try:
-            return _started(_thumbnail, path, size).result()
-        except (BrokenProcessPool, ProcessExpired) as error:
-            _raise_unless_killed(error)
-            return _started(_thumbnail, path, size).result()
+    return _result(_started(_thumbnail, path, size), lambda: _started(_thumbnail, path, size))
 
 
 def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSError]:
@@ -114,12 +113,7 @@ def _image_or_error(
     path: Path, future: ProcessFuture[Pixels]
 ) -> Image.Image | PictureError | OSError:
     try:
-        with _refusing():
-            try:
-                return _image(future.result())
-            except (BrokenProcessPool, ProcessExpired) as error:
-                _raise_unless_killed(error)
-                return _image(_started(_read, path).result())
+        return _image(_result(future, lambda: _started(_read, path)))
     except (PictureError, OSError) as error:
         return error
 
@@ -135,9 +129,27 @@ def _started(
     return future
 
 
-def _raise_unless_killed(error: BrokenProcessPool | ProcessExpired) -> None:
-    """A worker that somebody killed says nothing about its picture, which is tried once more."""
-    if isinstance(error, ProcessExpired) and error.exitcode != -signal.SIGKILL:
+def _result(
+    future: "ProcessFuture[Result]", again: Callable[[], "ProcessFuture[Result]"]
+) -> Result:
+    with _refusing():
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return future.result()
+            except (BrokenProcessPool, ProcessExpired) as error:
+                _raise_unless_killed(error, attempt)
+                time.sleep(_PAUSE_S)
+                future = again()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _raise_unless_killed(error: BrokenProcessPool | ProcessExpired, attempt: int) -> None:
+    """A worker that somebody killed says nothing about its picture, which is tried again.
+
+    Nor does one that gave up (a positive exit code), because the killed one held the pool's lock.
+    """
+    code = error.exitcode if isinstance(error, ProcessExpired) else 0
+    if (code < 0 and code != -signal.SIGKILL) or attempt == _ATTEMPTS:
         raise error
 
 
@@ -157,7 +169,8 @@ def _pool() -> ProcessPool:
     with _lock:
         pool = _pools.get(os.getpid())
         if pool is None or not pool.active:
-            # Whoever kills a worker that holds the pool's lock breaks the pool for good.
+            # Whoever kills an idle worker, or one that holds the pool's lock, breaks the pool.
+            CONSTS.channel_lock_timeout = _LOCK_S
             pool = ProcessPool(
                 _WORKERS,
                 _RENEWED_AFTER,
@@ -178,6 +191,7 @@ def _confine(parent: int) -> None:
     import resvg_py  # noqa: F401  # before the limit, which counts what a library reserves
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent
+    CONSTS.channel_lock_timeout = _LOCK_S
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with open("/proc/self/statm") as sizes:
         reserved = int(sizes.read().split()[0]) * resource.getpagesize()

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import bootstrap
 
-from training.evaluation.statistics import estimate
 from training.stages.validation import REWRITES, Validation
 
 Logs = Mapping[str, float]  # what the trainer logged at a step
@@ -42,10 +42,13 @@ class LearningCurve(NamedTuple):
         start, best = self.validations[0], self.best
         if best is start:
             return "GRPO gained nothing: the start is kept."
-        gained = estimate(np.subtract(best.log_likelihoods, start.log_likelihoods))
+        gained = np.subtract(best.log_likelihoods, start.log_likelihoods)
+        low, high = bootstrap(
+            (gained,), np.mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
         recall = 100 * (best.r_at_10 - start.r_at_10)
         return (
-            f"GRPO gained {gained.value:+.2f} [{gained.low:+.2f}, {gained.high:+.2f}] over its "
+            f"GRPO gained {gained.mean():+.2f} [{low:+.2f}, {high:+.2f}] over its "
             f"start in held-out log-likelihood, and {recall:+.1f} points in R@10 of the greedy "
             f"rewrite: {_name(best)} is kept."
         )
