@@ -6,6 +6,7 @@ renamed into place.
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -93,9 +94,8 @@ def place_folder(finished: Path, target: Path, *, replace: bool = False) -> None
 
 def remove_leftovers(target: Path) -> None:
     """Removes what killed processes left next to ``target``. No other process may be writing it."""
-    for entry in target.parent.iterdir():
-        if entry.name.startswith(f".{target.name}.") and entry.name.endswith(_TEMPORARY):
-            shutil.rmtree(entry)
+    for entry in target.parent.glob(f".{glob.escape(target.name)}.*{_TEMPORARY}"):
+        shutil.rmtree(entry)
 
 
 def _temporary(target: Path) -> Path:

@@ -108,6 +108,10 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [other.name]
 
 
+def test_there_are_no_leftovers_in_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
+    remove_leftovers(tmp_path / "missing" / "folder")
+
+
 def place_many(target: Path, replace: bool, gate: multiprocessing.synchronize.Barrier) -> None:
     """Races with another process, round after round, for a target that is new in each."""
     for number in range(30):
