@@ -29,11 +29,11 @@ from models.rewriter.adapter import open_adapter
 from training.data.sources import load_rows
 from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
-from training.stages import grouped_trainer, grpo, rollouts
+from training.stages import decoding, grouped_trainer, grpo, rollouts
+from training.stages.decoding import Answer, Decoding
 from training.stages.grouped_trainer import GroupedTrainer
 from training.stages.language_model import LanguageModel
 from training.stages.packing import Ids, Packed, pack
-from training.stages.rollouts import Choose, Decoding
 from training.stages.token_scores import Head, TokenScores
 from training.stages.training_run import TrainingRun
 
@@ -74,7 +74,7 @@ def from_the_policy() -> None:
 def prompt_for_each() -> None:
     def sample(
         model: Any, prompts: Sequence[Sequence[int]], group: int, decoding: Decoding
-    ) -> list[list[list[int]]]:
+    ) -> list[list[Answer]]:
         alone = [prompt for prompt in prompts for _ in range(group)]
         found = [rewrite for (rewrite,) in rollouts.sample_groups(model, alone, 1, decoding)]
         return [found[start : start + group] for start in range(0, len(found), group)]
@@ -83,18 +83,15 @@ def prompt_for_each() -> None:
 
 
 def finished_stay() -> None:
-    put(rollouts, "_DROP_AT", 2.0)
+    put(decoding, "_DROP_AT", 2.0)
 
 
 def from_all_words() -> None:
-    def draw(temperature: float) -> Choose:
-        def choose(logits: Tensor, count: int) -> Tensor:
-            probabilities = (logits.float() / temperature).softmax(1)
-            return torch.multinomial(probabilities, count, replacement=True)
+    def drawn(logits: Tensor, count: int, temperature: float) -> Tensor:
+        probabilities = (logits.float() / temperature).softmax(1)
+        return torch.multinomial(probabilities, count, replacement=True)
 
-        return choose
-
-    put(rollouts, "draw", draw)
+    put(rollouts, "_drawn", drawn)
 
 
 class Own(tuple[int, ...]):

@@ -95,6 +95,11 @@ class TrainSettings(RetrieverSettings):
     micro_batch: int = Field(
         16, ge=1, description="rewrites in one backward pass; lower it to save memory"
     )
+    groups: Literal["drawn", "likeliest"] = Field(
+        "drawn",
+        description="a query's rewrites: drawn from the policy, or its most probable ones, which "
+        "are what is served; likeliest needs the objective mixture and rollouts grouped",
+    )
     objective: Objective = Field(
         "mixture",
         description="what a group is trained for: the likelihood of its mixture, its rewards "
@@ -196,6 +201,10 @@ class TrainSettings(RetrieverSettings):
             raise ValueError(
                 f"learn_from {self.learn_from} must not exceed group_size {self.group_size}"
             )
+        if self.groups == "likeliest" and (
+            self.objective != "mixture" or self.rollouts not in ("auto", "grouped")
+        ):
+            raise ValueError("groups 'likeliest' needs objective 'mixture' and rollouts 'grouped'")
         if self.rollouts == "vllm-server" and not self.vllm_server:
             raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
         return self

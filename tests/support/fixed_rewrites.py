@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from training.stages.grouped_trainer import GroupedTrainer
 from training.stages.language_model import quiet
-from training.stages.rollouts import MergedPolicy
+from training.stages.merged_policy import MergedPolicy
 
 GROUP = 4
 REWRITES = {  # of each prompt; the second group is flat, and equal rewrites repeat

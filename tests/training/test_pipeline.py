@@ -112,6 +112,34 @@ def test_grpo_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_grpo_learns_from_the_rewrites_that_are_served(
+    unbroken: Path, tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The likeliest rewrites are given, so that without KL a constant objective has no gradient."""
+    path = config(
+        tmp_path,
+        tiny_llm,
+        start_from=str(unbroken / "adapter"),
+        groups="likeliest",
+        steps=2,
+        beta=0,
+        validation_every=2,
+    )
+    assert grape.run(["train", "--config", str(path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    credits = [line.split("credit ")[1] for line in lines if line.startswith("step ")]
+    assert len(credits) == 2
+    assert all(abs(float(mean)) < 1e-6 for mean in credits)
+    before, after = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (
+            unbroken / "adapter",
+            tmp_path / "adapter.work" / "grpo" / "checkpoint-2",
+        )
+    )
+    assert any((before[name].float() - after[name].float()).abs().max() > 1e-3 for name in after)
+
+
 def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
     lines = (unbroken / "stderr").read_text().splitlines()
     steps = [line for line in lines if line.startswith("step ")]
@@ -119,8 +147,10 @@ def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: P
     for word in ("reward", "log likelihood", "rank", "R@10", "flat", "tokens", "kl", "entropy",
                  "to target", "to random", "gap", "credit", "rank_log", "format"):  # fmt: skip
         assert f"{word} " in steps[-1], word
-    assert sum(line.startswith("validation at step") for line in lines) == 4
-    assert "validation at step 8, mean of 2 adapters: log likelihood -" in lines[-2]
+    validations = [line for line in lines if line.startswith("validation at step")]
+    assert len(validations) == 4
+    assert validations[-1].startswith("validation at step 8, mean of 2 adapters: log likelihood -")
+    assert sum(line.startswith("GRPO gained ") for line in lines) == 1
     events = list((unbroken / "adapter.work").rglob("events.out.tfevents.*"))
     assert events
 

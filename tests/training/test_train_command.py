@@ -15,7 +15,10 @@ from training.stages.validation import Validator
 
 def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
     """The same steps, one adapter, one that writes."""
-    path = config(tmp_path, tiny_llm, micro_batch=4, steps=4, validation_every=1)
+    # At this rate a step of a random model makes it better.
+    path = config(
+        tmp_path, tiny_llm, micro_batch=4, steps=4, validation_every=1, learning_rate=3e-3
+    )
     done = run_twice("grape", "train", "--config", path)
     assert done.returncode == 0, done.stderr[-3000:]
     steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
@@ -32,6 +35,7 @@ def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
         ({"rewards": {"rank_lg": 1}}, "there is no reward 'rank_lg'; did you mean rank_log"),
         ({"micro_batch": 5}, "micro_batch 5 must divide"),
         ({"rollouts": "vllm-server"}, "needs vllm_server"),
+        ({"groups": "likeliest", "objective": "rank"}, "needs objective 'mixture'"),
         ({"llm": "/no/such/model"}, "The base model /no/such/model cannot be found"),
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),

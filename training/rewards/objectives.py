@@ -7,6 +7,7 @@ and returns float64 ``[groups, rewrites]``.
 from math import comb
 
 import numpy as np
+from scipy.special import softmax
 
 from training.rewards.ranking import Floats
 
@@ -27,6 +28,32 @@ def mixture_credit(probabilities: Floats, floor: float = MIXTURE_FLOOR) -> Float
     count = probabilities.shape[1]
     credit: Floats = probabilities / (probabilities.sum(1, keepdims=True) + count * floor)
     return credit
+
+
+def served_credit(
+    probabilities: Floats, log_probabilities: Floats, floor: float = MIXTURE_FLOOR
+) -> Floats:
+    """The gradient of the likelihood of a mixture whose rewrites are given, and not drawn.
+
+    A search weights rewrite i by ``v_i = pi(i) / sum_j pi(j)`` and finds the target with the
+    probability ``P = sum_i v_i p_i``. The gradient of ``log(P + floor)`` is
+    ``sum_i v_i (p_i - P) / (P + floor) grad log pi(i)``. It is exact, where draws only estimate
+    it. The credits of a group sum to 0: probability moves among these rewrites only.
+
+    Args:
+        probabilities: as for :func:`mixture_credit`.
+        log_probabilities: of the rewrites, under the policy that found them.
+    """
+    weights = mixture_weights(log_probabilities)
+    likelihood = (weights * probabilities).sum(1, keepdims=True)
+    credit: Floats = weights * (probabilities - likelihood) / (likelihood + floor)
+    return credit
+
+
+def mixture_weights(log_probabilities: Floats) -> Floats:
+    """The probabilities of the rewrites of each group, divided by their sum."""
+    weights: Floats = softmax(log_probabilities, axis=1)
+    return weights
 
 
 def pass_at_k_credit(rewards: Floats, k: int) -> Floats:

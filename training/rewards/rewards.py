@@ -27,6 +27,7 @@ class Rollout(NamedTuple):
     context_length: int  # of the encoder
     rewritten: Ranking
     original: Ranking  # of the queries as typed
+    log_probability: Floats | None = None  # of the completions, unless they were drawn
 
 
 class Reward(Protocol):

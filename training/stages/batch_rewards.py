@@ -8,9 +8,11 @@ import numpy as np
 
 from training.rewards.objectives import (
     mixture_credit,
+    mixture_weights,
     most_varied,
     pass_at_k_credit,
     relative_credit,
+    served_credit,
 )
 from training.rewards.ranking import Floats
 from training.rewards.rewards import REWARDS, Rollout
@@ -40,10 +42,17 @@ class BatchReward:
         query: list[str],
         targets: list[list[str]],
         log_metric: Log,
+        log_probability: list[float] | None = None,
         **_: Any,
     ) -> list[float]:
+        """
+        Args:
+            log_probability: of each completion, if they are the policy's most probable ones.
+        """
         began = time.perf_counter()
         rollout = self._scorer.rollout(completions, query, targets)
+        if log_probability:
+            rollout = rollout._replace(log_probability=np.array(log_probability))
         values: list[float] = self._value(rollout, log_metric).tolist()
         log_metric(f"seconds/{self.__name__}", time.perf_counter() - began)
         return values
@@ -101,8 +110,13 @@ def _credit(settings: TrainSettings) -> Value:
     def value(rollout: Rollout, log: Log) -> Floats:
         if settings.objective == "mixture":
             found = np.exp(rollout.rewritten.log_probability).reshape(-1, settings.group_size)
-            log("likelihood/train", float(np.log(found.mean(1)).mean()))
-            credit = mixture_credit(found)
+            if rollout.log_probability is None:
+                likelihood, credit = found.mean(1), mixture_credit(found)
+            else:
+                logs = rollout.log_probability.reshape(found.shape)
+                likelihood = (mixture_weights(logs) * found).sum(1)
+                credit = served_credit(found, logs)
+            log("likelihood/train", float(np.log(likelihood).mean()))
         else:
             rewards = _weighted_sum(settings.rewards, rollout)
             credit = _of_rewards(settings, rewards.reshape(-1, settings.group_size))

@@ -17,8 +17,10 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from models.common.progress import say
+from training.stages.decoding import Decoding
+from training.stages.merged_policy import MergedPolicy
 from training.stages.packing import Ids, Packed, pack
-from training.stages.rollouts import Decoding, MergedPolicy, sample_groups
+from training.stages.rollouts import likeliest_answers, sample_groups
 from training.stages.token_scores import Head, TokenScores, token_scores
 
 _NOTHING = 1e-6  # an advantage that rounding alone can make
@@ -37,11 +39,15 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
 
     Args:
         sampler: made from the policy before this trainer, which replaces the policy's ``forward``.
+        likeliest: whether a group holds the policy's most probable rewrites instead of draws. The
+            rewards are then given their log-probabilities too, as ``log_probability``.
     """
 
-    def __init__(self, sampler: MergedPolicy, **arguments: Any) -> None:
+    def __init__(self, sampler: MergedPolicy, likeliest: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._sampler = sampler
+        self._likeliest = likeliest
+        self._log_probabilities: list[float] = []  # of the rewrites of the last batch
         config = self.accelerator.unwrap_model(self.model).config.get_text_config()
         self._window = getattr(config, "sliding_window", None) or math.inf
         self._buffered_inputs: list[Any] | None = None
@@ -60,8 +66,19 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             pad=self._tokenizer.pad_token_id,
             temperature=self.temperature,
         )
-        groups = sample_groups(self._sampler.current(), prompt_ids[::together], together, decoding)
-        return [rewrite for rewrites in groups for rewrite in rewrites], None
+        find = likeliest_answers if self._likeliest else sample_groups
+        groups = find(self._sampler.current(), prompt_ids[::together], together, decoding)
+        answers = [answer for answers in groups for answer in answers]
+        self._log_probabilities = [answer.log_probability for answer in answers]
+        return [list(answer.ids) for answer in answers], None
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *others: Any) -> Any:
+        if self._likeliest:
+            inputs = [
+                {**given, "log_probability": value}
+                for given, value in zip(inputs, self._log_probabilities, strict=True)
+            ]
+        return super()._calculate_rewards(inputs, *others)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but the rewrites are not shuffled: those of a group stay together."""

@@ -1,6 +1,5 @@
 """GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the corpus."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +18,9 @@ from training.stages.checkpoints import last_checkpoint
 from training.stages.grpo_queries import steps_of_queries
 from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
 from training.stages.memory import keep_freed_memory
+from training.stages.merged_policy import MergedPolicy
 from training.stages.monitor import Monitor
 from training.stages.processes import processes
-from training.stages.rollouts import MergedPolicy
 from training.stages.training_run import TrainingRun
 from training.stages.validation import Validator
 
@@ -43,7 +42,8 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
             new adapter, and the base model is the reference.
 
     Raises:
-        InputError: the processes cannot share a step evenly.
+        InputError: the processes cannot share a step evenly, or this model has no groups of its
+            most probable rewrites.
     """
     from transformers import PrinterCallback, set_seed
 
@@ -58,7 +58,9 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     policy = _policy(run, tokenizer, checkpoint or start)
     monitor = _monitor(run, tokenizer, policy)
     rewards = batch_rewards(settings, _training_scorer(run))
-    trainer = _trainer_class(policy)(
+    trainer = _trainer(
+        policy,
+        settings,
         model=policy.model,
         processing_class=tokenizer,
         reward_funcs=rewards.functions,
@@ -87,6 +89,8 @@ def _policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) 
     else:
         model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
     if grouped and (reason := cannot_group(model)):
+        if run.settings.groups == "likeliest":
+            raise InputError(f"groups 'likeliest' cannot be found in {run.base.name}: {reason}.")
         say(f"{run.base.name} is trained by TRL's own, slower loop: {reason}.")
         return Policy(model if run.base.on_gpu else model.float(), stops, None)
     return Policy(model, stops, MergedPolicy(model) if grouped else None)
@@ -96,17 +100,19 @@ def _engine(run: TrainingRun) -> str:
     """The engine of the rollouts."""
     if run.settings.rollouts != "auto":
         return run.settings.rollouts
+    if run.settings.groups == "likeliest":
+        return "grouped"
     return "vllm-colocate" if run.base.on_gpu and find_spec("vllm") else "grouped"
 
 
-def _trainer_class(policy: Policy) -> Callable[..., Any]:
-    from functools import partial
-
+def _trainer(policy: Policy, settings: TrainSettings, **arguments: Any) -> Any:
     from trl import GRPOTrainer
 
     from training.stages.grouped_trainer import GroupedTrainer
 
-    return partial(GroupedTrainer, policy.sampler) if policy.sampler else GRPOTrainer
+    if policy.sampler:
+        return GroupedTrainer(policy.sampler, settings.groups == "likeliest", **arguments)
+    return GRPOTrainer(**arguments)
 
 
 def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:

@@ -7,12 +7,13 @@ import numpy as np
 
 from models.rewriter.tasks import STOP, Task
 from training.data.rows import Row
-from training.rewards.ranking import Floats
+from training.rewards.objectives import mixture_weights
 from training.rewards.scorer import Scorer, recall_at, searched
+from training.stages.decoding import Answer, Decoding
 from training.stages.language_model import Tokenizer
-from training.stages.rollouts import Answer, Decoding, likeliest_answers
+from training.stages.rollouts import likeliest_answers
 
-REWRITES = 8  # of a query, in its mixture
+REWRITES = 16  # of a query, in its mixture: as many as are served
 _BATCH = 32  # queries
 
 
@@ -38,8 +39,8 @@ class Validation(NamedTuple):
 class Validator:
     """Evaluates policies on a fixed sample of rows.
 
-    The mixture holds the most probable first tokens, each continued greedily and weighted by its
-    probability. Serving searches the same rewrites (design, 3.6), and the query as typed with them.
+    The mixture holds the most probable rewrites, weighted by their probabilities. Serving searches
+    with the same ones (design, 3.6), and the query as typed with them.
 
     Args:
         scorer: ranks at the temperature of the mixture.
@@ -69,7 +70,9 @@ class Validator:
         rows = [row for row in self._rows for _ in range(REWRITES)]
         texts = searched([text.split(STOP)[0] for text in written], [row.query for row in rows])
         ranking = self._scorer.rank(texts, [row.targets for row in rows])
-        weights = _weights(mixtures)
+        weights = mixture_weights(
+            np.array([[answer.log_probability for answer in answers] for answers in mixtures])
+        )
         found = np.exp(ranking.log_probability).reshape(weights.shape)
         greedy = ranking.take(range(0, len(rows), REWRITES))
         log_likelihoods = np.log((weights * found).sum(1))
@@ -103,11 +106,3 @@ class Validator:
                 mixtures[place] = answers
         model.train(was_training)
         return mixtures
-
-
-def _weights(mixtures: Sequence[Sequence[Answer]]) -> Floats:
-    """The probabilities of the rewrites of each row, divided by their sum."""
-    logs = np.array([[answer.log_probability for answer in answers] for answers in mixtures])
-    probabilities = np.exp(logs - logs.max(1, keepdims=True))
-    weights: Floats = probabilities / probabilities.sum(1, keepdims=True)
-    return weights

@@ -10,7 +10,9 @@ from training.rewards.objectives import (
     most_varied,
     pass_at_k_credit,
     relative_credit,
+    served_credit,
 )
+from training.rewards.ranking import Floats
 
 
 def test_mixture_credit_is_the_share_in_the_likelihood() -> None:
@@ -22,6 +24,23 @@ def test_a_group_that_never_finds_its_target_gets_little_credit() -> None:
     found, lost = mixture_credit(np.array([[0.4, 0.0], [1e-5, 0.0]]), floor=1e-3)
     assert found[0] > 0.99
     assert lost[0] < 0.01
+
+
+def test_served_credit_is_the_gradient_of_the_likelihood_that_is_served() -> None:
+    generator = np.random.default_rng(2)
+    found, logs = generator.uniform(size=(3, 5)) ** 4, generator.normal(size=(3, 5))
+
+    def likelihood(logs: Floats) -> Floats:
+        weights = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
+        result: Floats = np.log((weights * found).sum(1) + 0.01)
+        return result
+
+    credit = served_credit(found, logs, floor=0.01)
+    for i in range(5):
+        moved = np.eye(5)[i] * 1e-6
+        slope = (likelihood(logs + moved) - likelihood(logs - moved)) / 2e-6
+        assert credit[:, i] == pytest.approx(slope, abs=1e-6)
+    assert credit.sum(1) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 5])

@@ -15,12 +15,14 @@ from training.rewards.objectives import (
     most_varied,
     pass_at_k_credit,
     relative_credit,
+    served_credit,
 )
 from training.rewards.ranking import Corpus
 from training.rewards.scorer import Retriever, Scorer, of_mixture
 from training.settings import TrainSettings
 from training.stages.batch_rewards import batch_rewards
-from training.stages.rollouts import Decoding, likeliest_answers
+from training.stages.decoding import Decoding
+from training.stages.rollouts import likeliest_answers
 from training.stages.validation import REWRITES, Validator
 
 TAU = 0.05
@@ -47,14 +49,23 @@ def probabilities(
     return given[range(len(texts)), places].astype(np.float64)
 
 
-def called(retriever: Retriever, left_out: set[str], **settings: Any) -> tuple[Any, Any, Any]:
+def called(
+    retriever: Retriever,
+    left_out: set[str],
+    log_probability: list[float] | None = None,
+    **settings: Any,
+) -> tuple[Any, Any, Any]:
     """Values of each function by name, their weights, and what they logged."""
     asked = TrainSettings(group_size=4, prompts_per_step=2, micro_batch=8, **settings)
     rewards = batch_rewards(asked, Scorer(of_mixture(retriever, TAU, left_out)))
     logged: dict[str, float] = {}
     values = {
         function.__name__: function(
-            completions=COMPLETIONS, query=QUERIES, targets=TARGETS, log_metric=logged.__setitem__
+            completions=COMPLETIONS,
+            query=QUERIES,
+            targets=TARGETS,
+            log_metric=logged.__setitem__,
+            log_probability=log_probability,
         )
         for function in rewards.functions
     }
@@ -73,8 +84,19 @@ def test_the_mixture_is_rewarded_by_its_likelihood_among_the_pictures(retriever:
     assert everything["credit"] != pytest.approx(values["credit"], rel=1e-3)
 
 
+def test_the_likeliest_rewrites_are_rewarded_by_what_is_served(retriever: Retriever) -> None:
+    logs = [-0.5, -1.5, -3.0, -3.1, -2.0, -0.7, -4.0, -1.4]
+    values, _, logged = called(retriever, set(), logs, objective="mixture", groups="likeliest")
+    given = probabilities(retriever, COMPLETIONS, TARGETS, set()).reshape(2, 4)
+    by_group = np.array(logs).reshape(2, 4)
+    assert values["credit"] == pytest.approx(served_credit(given, by_group).ravel(), abs=1e-3)
+    weights = np.exp(by_group) / np.exp(by_group).sum(1, keepdims=True)
+    expected = np.log((weights * given).sum(1)).mean()
+    assert logged["likelihood/train"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_other_objectives_credit_the_weighted_sum_that_rank_is(retriever: Retriever) -> None:
-    kept = {"rewards": {"rank_log": 1.0, "format": 0.5}}
+    kept: dict[str, Any] = {"rewards": {"rank_log": 1.0, "format": 0.5}}
     plain, weights, logged = called(retriever, set(), objective="rank", **kept)
     assert weights == {"rank_log": 1, "format": 0.5}
     assert logged["rank/mean"] >= 1
