@@ -21,6 +21,7 @@ from models.search.searches import Search
 # Chosen on the demo's names with a negation and on `demo-negations`; see docs/queries.md.
 _UNKNOWN = 0.01  # share of the known queries: what scores lower is not known to the encoder
 _MEANINGS = 3  # rewrites that may be the name
+_GUESSES = 8  # rewrites of what is not wanted; a wrong one puts pictures last that nobody asked for
 
 
 def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setting) -> Steps[Plan]:
@@ -42,20 +43,21 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     if (yield from _is_known_name(whole[:_MEANINGS], setting)):
         return plan
     foreign = bool(plan.rewriting.rewrites)  # then a part of it is foreign too: "chat" is a cat
-    thing = yield from _in_english(negation.thing, foreign, setting)
-    if thing is None:
+    guesses = yield from _in_english(negation.thing, foreign, setting)
+    if not guesses:
         return plan
+    thing = guesses[0]
     if _says_it_otherwise(whole[0], thing):
         # "Leafless tree" is searched as it is; only what names the leaves comes last.
         named = [text for text in whole if not _says_it_otherwise(text, thing)]
-        return _with_unwanted(plan, [thing, *named], whole[0])
+        return _with_unwanted(plan, [*guesses, *named], whole[0])
     if negation.rest is None:
-        return _with_unwanted(plan, [thing, *map(_affirmed, whole)], None)
+        return _with_unwanted(plan, [*guesses, *map(_affirmed, whole)], None)
     wanted = Query(negation.rest)
     options = options._replace(rewrite="always") if foreign else options
     plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
     rest = _texts(plan, negation.rest)[0]
-    return _with_unwanted(plan, [thing, _affirmed(whole[0]), f"{rest} {thing}"], rest)
+    return _with_unwanted(plan, [*guesses, _affirmed(whole[0]), f"{rest} {thing}"], rest)
 
 
 def _changes_a_picture(query: Query) -> bool:
@@ -83,15 +85,15 @@ def _affirmed(text: str) -> str:
     return negation.affirmed if negation else text
 
 
-def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[str | None]:
-    """A text that the encoder knows. None if it needs a rewrite and there is none."""
+def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[list[str]]:
+    """What the text may be to the encoder. Nothing if it needs a rewrite and there is none."""
     query = Query(text)
     if not foreign:
         decision = yield from gate_decision(text, as_typed(query, setting.encoder), setting)
         if not decision.rewrite:
-            return text
+            return [text]
     rewriting = yield from rewrite_query(query, "what is not wanted", setting)
-    return rewriting.rewrites[0][0] if rewriting.rewrites else None
+    return [texts[0] for texts in rewriting.rewrites[:_GUESSES]]
 
 
 def _is_known_name(meanings: Sequence[str], setting: Setting) -> Steps[bool]:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import chaos, evaluate, hostile, mixture, mixture_ways
 from benchmarks.serve import CLIENTS
+from models.common.paths import ADAPTER
 from tests.support.grape_server import Server
 
 
@@ -31,7 +32,7 @@ def test_ranking() -> None:
 def test_inflation(tmp_path: Path) -> None:
     """One step of GRPO with the real model and the shipped adapter."""
     flags = ["--steps", "1", "--rewards", "similarity", "--validated", "12"]
-    printed = run("inflation", *flags, "--work", str(tmp_path))
+    printed = run("inflation", str(ADAPTER), *flags, "--work", str(tmp_path))
     before, after = (
         line for line in printed.splitlines() if line.startswith(("| before", "| `sim"))
     )

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
+from models.rewriter.protocol import Completion, Completions, Prompt
 from tests.support.app import FakeRewriter, Start
 
 
@@ -92,3 +94,19 @@ async def test_what_is_not_wanted_comes_last(
     only = await search(client, "kein rotes Bild", k=5, compare=True)
     assert not only["confident"]
     assert len(only["original_hits"]) == 5
+
+
+async def test_whatever_the_unwanted_thing_may_be_comes_last(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best guess of a small model is often wrong: here that "Rot" is black."""
+    written = {"Rot": {"a black square": 0.3, "a red square": 0.2}}
+
+    async def complete(prompt: Prompt, *_: object) -> Completions:
+        answers = written.get(prompt.query, {"a green square": 0.9})
+        return Completions([Completion(text, p) for text, p in answers.items()])
+
+    monkeypatch.setattr(rewriter, "complete", complete)
+    found = await search(client, "kein Rot", k=5, rewrite="always", n=4)
+    assert {hit["id"] for hit in found["hits"][-2:]} == {"black.png", "red.png"}
+    assert [hit["score"] for hit in found["hits"][-2:]] == [0, 0]

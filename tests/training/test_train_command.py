@@ -4,13 +4,17 @@ import itertools
 from pathlib import Path
 
 import pytest
+import yaml
 
 import grape
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision
 from tests.support.train_runs import config
 from tests.support.two_processes import run_twice
+from training.settings import TrainSettings
 from training.stages.validation import Validator
+
+RECIPES = Path(__file__).parent.parent.parent / "training"
 
 
 def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
@@ -56,6 +60,20 @@ def test_what_cannot_be_trained_is_one_sentence(
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read(recipe: Path) -> None:
+    settings = TrainSettings(**yaml.safe_load(recipe.read_text()))
+    assert f"grape train --config training/{recipe.name}" in recipe.read_text()
+    assert settings.steps > 0
+
+
+def test_no_english_name_teaches_the_recipe_without_labels() -> None:
+    settings = TrainSettings(**yaml.safe_load((RECIPES / "demo-ranks-only.yaml").read_text()))
+    assert settings.warm_start
+    assert settings.warm_start_english == []
+    assert settings.start_from is None
 
 
 def test_an_adapter_for_composed_queries_alone(
