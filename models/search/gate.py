@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.common.errors import InputError
 from models.retriever.types import TextLength
+from models.rewriter.tasks import LONG, choose_task
 from models.search.normalise import has_words
 from models.search.plain_english import in_latin_script, read_words
 
@@ -23,7 +24,7 @@ NO_WORDS = "it has no letters or digits"
 class Gate(BaseModel):
     """``gate.json``, written by `grape eval --fit-gate`; without it the defaults apply.
 
-    Both thresholds are shares of the known queries: of those whose best picture scores no higher
+    The thresholds are shares of the known queries: of those whose best picture scores no higher
     than this query's.
     """
 
@@ -31,6 +32,9 @@ class Gate(BaseModel):
 
     plain: float = Field(default=0.05, ge=0, le=1)  # plain English is kept from this share on
     other: float = Field(default=0.5, ge=0, le=1)  # anything else, such as "Hotel" or a name
+    # A description, such as an English sentence. The known queries are often names, and then a
+    # high score may mean nothing. None: as the words say.
+    description: float | None = Field(default=None, ge=0, le=1)
     fitted_on: str = ""
 
     @classmethod
@@ -78,6 +82,7 @@ class GateSignals(NamedTuple):
     must_rewrite: Kind | None  # the reason, if nothing else counts
     plain: bool
     share: float | None  # of the known queries whose best picture scores no higher
+    description: bool = False
 
 
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
@@ -94,27 +99,31 @@ def read_signals(query: str, gate_input: GateInput) -> GateSignals:
         share = bisect_right(gate_input.known_scores, gate_input.best_score) / len(
             gate_input.known_scores
         )
-    return GateSignals(None, words.english, share)
+    return GateSignals(None, words.english, share, choose_task(query).name == LONG.name)
 
 
 def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     """Decides for one query."""
     if not has_words(query):
         return Decision(False, NO_WORDS, "known")
-    must, plain, share = read_signals(query, gate_input)
+    must, plain, share, description = read_signals(query, gate_input)
     if must:
         return Decision(True, _reason(must, gate_input), must)
     language = "plain English" if plain else "not plain English"
     if share is None:  # the words alone
         return Decision(not plain, language, "known" if plain else "other")
+    kind: Kind = "plain" if plain else "other"
+    scores = f"the best picture scores {gate_input.best_score:.2f}"
+    if description and gate.description is not None:
+        rewrite = share < gate.description
+        return Decision(rewrite, f"a description: {scores}", kind if rewrite else "known")
     rewrite = share < (gate.plain if plain else gate.other)
     joined = "but" if rewrite is plain else "and"
     knows = "does not know it" if rewrite else "knows it"
     return Decision(
         rewrite,
-        f"{language}, {joined} the encoder {knows}: "
-        f"the best picture scores {gate_input.best_score:.2f}",
-        ("plain" if plain else "other") if rewrite else "known",
+        f"{language}, {joined} the encoder {knows}: {scores}",
+        kind if rewrite else "known",
     )
 
 

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from models.rewriter.tasks import COMPOSED
-from models.search.negation import Unwanted, read_negation
+from models.search.negation import Negation, Unwanted, read_negation
 from models.search.plan import (
     BestScore,
     Plan,
@@ -21,6 +21,7 @@ from models.search.searches import Search
 # Chosen on the demo's names with a negation and on `demo-negations`; see docs/queries.md.
 _UNKNOWN = 0.01  # share of the known queries: what scores lower is not known to the encoder
 _MEANINGS = 3  # rewrites that may be the name
+_NAME_NOTHING = frozenset(["a", "an", "the", "with", "of", "in", "on", "at", "and", "to", "for"])
 _GUESSES = 8  # rewrites of what is not wanted; a wrong one puts pictures last that nobody asked for
 
 
@@ -40,16 +41,15 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     if negation is None or setting.is_name(query.text):
         return plan
     whole = _texts(plan, query.text)
-    if (yield from _is_known_name(whole[:_MEANINGS], setting)):
+    if (yield from _is_known_name(whole[:_MEANINGS], negation, setting)):
         return plan
     foreign = bool(plan.rewriting.rewrites)  # then a part of it is foreign too: "chat" is a cat
     guesses = yield from _in_english(negation.thing, foreign, setting)
     if not guesses:
         return plan
-    thing = guesses[0]
-    if _says_it_otherwise(whole[0], thing):
+    if _says_it_otherwise(whole[0], guesses):
         # "Leafless tree" is searched as it is; only what names the leaves comes last.
-        named = [text for text in whole if not _says_it_otherwise(text, thing)]
+        named = [text for text in whole if not _says_it_otherwise(text, guesses)]
         return _with_unwanted(plan, [*guesses, *named], whole[0])
     if negation.rest is None:
         return _with_unwanted(plan, [*guesses, *map(_affirmed, whole)], None)
@@ -57,7 +57,7 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     options = options._replace(rewrite="always") if foreign else options
     plan = yield from plan_search(wanted, as_typed(wanted, setting.encoder), options, setting)
     rest = _texts(plan, negation.rest)[0]
-    return _with_unwanted(plan, [*guesses, _affirmed(whole[0]), f"{rest} {thing}"], rest)
+    return _with_unwanted(plan, [*guesses, _affirmed(whole[0]), f"{rest} {guesses[0]}"], rest)
 
 
 def _changes_a_picture(query: Query) -> bool:
@@ -96,15 +96,16 @@ def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[list[str]]:
     return [texts[0] for texts in rewriting.rewrites[:_GUESSES]]
 
 
-def _is_known_name(meanings: Sequence[str], setting: Setting) -> Steps[bool]:
+def _is_known_name(meanings: Sequence[str], asked: Negation, setting: Setting) -> Steps[bool]:
     """Whether English words are the name of something, negation and all.
 
     A picture called "no entry" is found by these words better than any is by "entry", and as well
-    as others are by words that the encoder knows.
+    as others are by words that the encoder knows. "No beard" is no name for a man without one.
     """
     known = setting.known_scores
     for text in meanings:
-        if negation := read_negation(text):
+        negation = read_negation(text)
+        if negation and (negation.rest is None) == (asked.rest is None):
             score = yield from _best_score(text)
             affirmed = yield from _best_score(negation.affirmed)
             share = bisect_left(known, score) / len(known) if known else 1.0
@@ -113,13 +114,18 @@ def _is_known_name(meanings: Sequence[str], setting: Setting) -> Steps[bool]:
     return False
 
 
-def _says_it_otherwise(whole: str, thing: str) -> bool:
+def _says_it_otherwise(whole: str, guesses: Sequence[str]) -> bool:
     """Whether a rewrite has no negation and does not name the thing, such as "leafless tree".
 
-    If it names the thing, the language model left the negation out.
+    If it names the thing, in whichever number, the language model left the negation out.
     """
-    words = set(whole.casefold().split())
-    return read_negation(whole) is None and words.isdisjoint(thing.casefold().split())
+    if read_negation(whole) is not None:
+        return False
+    things = {word for guess in guesses for word in guess.casefold().split()} - _NAME_NOTHING
+    words = whole.casefold().split()
+    return not any(
+        word in things or {word + "s", word.removesuffix("s")} & things for word in words
+    )
 
 
 def _best_score(text: str) -> Steps[float]:

@@ -19,6 +19,7 @@ from training.evaluation.settings import EvalSettings
 SPLIT = "validation"
 _PLAIN = np.linspace(0, 0.3, 31)
 _OTHER = np.linspace(0, 1, 41)
+_FEWEST = 20  # descriptions from which their threshold is fitted
 _SKIPPED = 0.9  # minimum share of plain English that skips the language model
 _REWRITES_ALL = Gate(plain=1, other=1)
 
@@ -79,9 +80,11 @@ def _sentence(path: Path, gate: Gate, score: GateScore) -> str:
     if score.gain > 0:
         share = score.kept / score.gain
         kept = f"{share:.1%} of the gain on other queries ({score.gain:+.3f}) is kept"
+    described = "" if gate.description is None else f", descriptions at {gate.description:.1%}"
     return (
         f"{path}: plain English is kept as typed if it scores at least as high as {gate.plain:.1%} "
-        f"of the known queries, other queries at {gate.other:.1%}. On the validation split, "
+        f"of the known queries, other queries at {gate.other:.1%}{described}. On the validation "
+        "split, "
         f"{score.skipped:.1%} of plain English skips the language model, its R@10 is "
         f"{score.english:.3f} (as typed {score.english_direct:.3f}), and {kept}."
     )
@@ -92,12 +95,33 @@ def best_gate(labelled: Labelled) -> tuple[Gate, GateScore]:
 
     Gates that send too much plain English to the model are excluded, unless all do.
     """
+    description = best_description(labelled)
     gates = [
-        Gate(plain=round(float(p), 3), other=round(float(o), 3)) for p in _PLAIN for o in _OTHER
+        Gate(plain=round(float(p), 3), other=round(float(o), 3), description=description)
+        for p in _PLAIN
+        for o in _OTHER
     ]
     scored = [(gate, gate_score(labelled, gate)) for gate in gates]
     allowed = [pair for pair in scored if pair[1].skipped >= _SKIPPED] or scored
     return max(allowed, key=lambda pair: (pair[1].hits, pair[1].skipped, -pair[0].other))
+
+
+def best_description(labelled: Labelled) -> float | None:
+    """The threshold with the most hits among descriptions; among equals, the lowest one.
+
+    None if there are too few of them. No other query depends on it.
+    """
+    described = np.array(
+        [sign.description and sign.must_rewrite is None for sign in labelled.signals]
+    )
+    if described.sum() < _FEWEST:
+        return None
+    share = np.array([sign.share for sign in labelled.signals], dtype=float)
+    hits = [
+        np.where(share < least, labelled.rewritten, labelled.direct)[described].sum()
+        for least in _OTHER
+    ]
+    return round(float(_OTHER[np.argmax(hits)]), 3)
 
 
 def gate_score(labelled: Labelled, gate: Gate) -> GateScore:
@@ -120,7 +144,11 @@ def _rewritten(signals: list[GateSignals], gate: Gate) -> Flags:
     must = np.array([sign.must_rewrite is not None for sign in signals])
     plain = np.array([sign.plain for sign in signals])
     share = np.array([sign.share for sign in signals], dtype=float)
-    low: Flags = share < np.where(plain, gate.plain, gate.other)
+    least = np.where(plain, gate.plain, gate.other)
+    if gate.description is not None:
+        described = np.array([sign.description for sign in signals])
+        least = np.where(described, gate.description, least)
+    low: Flags = share < least
     return must | low
 
 

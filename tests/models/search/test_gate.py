@@ -67,6 +67,18 @@ def test_the_score_as_typed_decides(query: str, best: float, rewrite: bool, reas
         assert decision.reason.endswith(f"the best picture scores {best:.2f}")
 
 
+def test_a_description_may_need_a_higher_score_than_a_name() -> None:
+    query = "a big grey animal with a long trunk stands in the grass"
+    gate_input = GateInput(SHORT, 0.58, KNOWN)
+    assert not decide(query, gate_input, Gate()).rewrite
+    fitted = Gate(description=0.9)
+    assert decide(query, gate_input, fitted) == (
+        True, "a description: the best picture scores 0.58", "plain"
+    )  # fmt: skip
+    assert not decide(query, gate_input._replace(best_score=0.6), fitted).rewrite
+    assert not decide("a big grey animal", gate_input, fitted).rewrite
+
+
 @settings(deadline=None)  # the first call loads the word lists
 @given(st.text(), st.floats(-1, 1), st.floats(-1, 1))
 def test_a_higher_score_never_makes_it_rewrite(query: str, one: float, other: float) -> None:

@@ -23,7 +23,8 @@ from training.evaluation.settings import EvalSettings
 from training.evaluation.summarise import gate_note
 
 KNOWN = tuple(np.linspace(0.4, 0.6, 101).tolist())
-QUERIES = ["red apple", "roter Apfel", "слон", "Hotel", "the round red thing on a tree"]
+DESCRIPTION = "the round red thing that hangs on a tree in autumn and is eaten"
+QUERIES = ["red apple", "roter Apfel", "слон", "Hotel", DESCRIPTION]
 
 
 @settings(deadline=None)
@@ -34,11 +35,12 @@ QUERIES = ["red apple", "roter Apfel", "слон", "Hotel", "the round red thing
     ),
     st.floats(0, 1),
     st.floats(0, 1),
+    st.none() | st.floats(0, 1),
 )
 def test_the_fit_sees_what_serving_decides(
-    asked: list[tuple[str, float, int]], plain: float, other: float
+    asked: list[tuple[str, float, int]], plain: float, other: float, description: float | None
 ) -> None:
-    gate = Gate(plain=plain, other=other)
+    gate = Gate(plain=plain, other=other, description=description)
     gate_inputs = [GateInput(TextLength(length, 77), best, KNOWN) for _, best, length in asked]
     queries = [query for query, *_ in asked]
     signals = [
@@ -71,6 +73,26 @@ def test_the_best_gate_parts_what_the_encoder_knows_from_the_rest() -> None:
     assert 0.02 < gate.plain <= 0.1
     assert 0.0 < gate.other <= 0.7
     assert score == pytest.approx((1.0, 1.0, 1.0, 1.0, 0.6, 0.8))
+
+
+def test_descriptions_have_a_threshold_of_their_own_if_there_are_enough() -> None:
+    """Their best pictures score as high as those of known names, and are the wrong ones."""
+    names = [GateSignals(None, True, 0.5)] * 30
+    misread = [GateSignals(None, True, 0.5, description=True)] * 25
+    read = [GateSignals(None, True, 0.9, description=True)] * 5
+    labelled = Labelled(
+        names + misread + read,
+        english=np.arange(60) < 30,
+        direct=np.array([True] * 30 + [False] * 25 + [True] * 5),
+        rewritten=np.array([False] * 30 + [True] * 25 + [False] * 5),
+    )
+    gate, score = best_gate(labelled)
+    assert gate.plain <= 0.5 < (gate.description or 0) <= 0.9
+    assert score.hits == 1
+    few = Labelled(
+        labelled.signals[:45], labelled.english[:45], labelled.direct[:45], labelled.rewritten[:45]
+    )
+    assert best_gate(few)[0].description is None
 
 
 def test_what_a_gate_does_is_counted() -> None:
