@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.common.errors import InputError
 from models.retriever.types import TextLength
 from models.rewriter.tasks import LONG, choose_task
+from models.search.long_text import sentences_of
 from models.search.normalise import has_words
 from models.search.plain_english import in_latin_script, read_words
 
 GATE_JSON = "gate.json"
+_MOST_SENTENCES = 2  # of a caption
 NO_WORDS = "it has no letters or digits"
 
 
@@ -87,7 +89,7 @@ class GateSignals(NamedTuple):
 
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
     """Takes microseconds a word once the word lists are loaded."""
-    if gate_input.length.truncated:
+    if gate_input.length.truncated or _runs_on(query):
         return GateSignals("long", False, None)
     if not in_latin_script(query):
         return GateSignals("script", False, None)
@@ -108,7 +110,7 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
         return Decision(False, NO_WORDS, "known")
     must, plain, share, description = read_signals(query, gate_input)
     if must:
-        return Decision(True, _reason(must, gate_input), must)
+        return Decision(True, _reason(must, query, gate_input), must)
     language = "plain English" if plain else "not plain English"
     if share is None:  # the words alone
         return Decision(not plain, language, "known" if plain else "other")
@@ -127,7 +129,14 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     )
 
 
-def _reason(must_rewrite: Kind, gate_input: GateInput) -> str:
+def _runs_on(query: str) -> bool:
+    """Whether this is no caption, which an encoder was trained on, but a text."""
+    return len(sentences_of(query)) > _MOST_SENTENCES
+
+
+def _reason(must_rewrite: Kind, query: str, gate_input: GateInput) -> str:
+    if must_rewrite == "long" and not gate_input.length.truncated:
+        return f"a text of {len(sentences_of(query))} sentences"
     if must_rewrite == "long":
         return f"longer than the {gate_input.length.limit} tokens that the encoder reads"
     return "not in Latin script" if must_rewrite == "script" else "words of another language"

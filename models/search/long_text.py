@@ -35,7 +35,7 @@ def split_text(text: str, fits: Fits) -> list[str]:
     if fits(text):
         return [text]
     parts: list[str] = []
-    for sentence in _sentences(text):
+    for sentence in sentences_of(text):
         if parts and fits(joined := f"{parts[-1]} {sentence}"):
             parts[-1] = joined
         elif fits(sentence):
@@ -47,7 +47,7 @@ def split_text(text: str, fits: Fits) -> list[str]:
 
 def without_repeats(text: str) -> str:
     """The text with each of its sentences once; case and white space do not count."""
-    sentences = _sentences(text)
+    sentences = sentences_of(text)
     once: dict[str, str] = {}
     for sentence in sentences:
         once.setdefault(" ".join(sentence.casefold().split()), sentence)
@@ -61,7 +61,8 @@ def readable_parts(text: str, encoder: Measures) -> list[str]:
     return split_text(text, lambda part: not encoder.text_length(part).truncated)[:_MOST_PARTS]
 
 
-def _sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
+    """The sentences and lines of a text, with their marks."""
     return [part for piece in _SENTENCE.findall(text) if (part := piece.strip())]
 
 

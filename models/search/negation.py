@@ -19,6 +19,7 @@ from models.search.searches import Search
 # A picture shows the unwanted thing if its cosine is this share of the best picture's. On the
 # demo's English negations .85 left a dog in front, and .75 took a sixth of the cats' neighbours.
 _SIMILAR = 0.8
+_SIMILAR_ALONE = 0.7  # if nothing is wanted but that it is not there, its neighbours go too
 _MOST_CHARS = 60  # a description that runs on has negations of many kinds
 
 # How each language says it: {x} is not wanted, {y} is. A word counts only as a whole word, except
@@ -94,9 +95,10 @@ def demoted(like: Sequence[Scored], rest: Scored | None) -> npt.NDArray[np.int64
         like: what the searches of :attr:`Unwanted.like` reached.
         rest: what that of :attr:`Unwanted.rest` reached.
     """
+    similar = _SIMILAR if rest is not None else _SIMILAR_ALONE
     found: list[npt.NDArray[np.int64]] = []
     for positions, cosines in like:
-        close = cosines >= _SIMILAR * max(cosines.max(initial=0.0), 0.0)
+        close = cosines >= similar * max(cosines.max(initial=0.0), 0.0)
         if rest is not None and len(rest.positions):
             places = np.searchsorted(rest.positions, positions).clip(max=len(rest.positions) - 1)
             reached = rest.positions[places] == positions

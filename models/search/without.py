@@ -22,7 +22,7 @@ from models.search.searches import Search
 _UNKNOWN = 0.01  # share of the known queries: what scores lower is not known to the encoder
 _MEANINGS = 3  # rewrites that may be the name
 _NAME_NOTHING = frozenset(["a", "an", "the", "with", "of", "in", "on", "at", "and", "to", "for"])
-_GUESSES = 8  # rewrites of what is not wanted; a wrong one puts pictures last that nobody asked for
+_GUESSES = 8  # rewrites of what is not wanted
 
 
 def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setting) -> Steps[Plan]:
@@ -45,6 +45,9 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
         return plan
     foreign = bool(plan.rewriting.rewrites)  # then a part of it is foreign too: "chat" is a cat
     guesses = yield from _in_english(negation.thing, foreign, setting)
+    # A wrong guess would put last what is wanted: of "two daughters, no mum" the daughters.
+    guesses = guesses[: 1 if negation.rest else _GUESSES]
+    guesses += [found.thing for text in whole if (found := read_negation(text))]
     if not guesses:
         return plan
     if _says_it_otherwise(whole[0], guesses):
@@ -93,7 +96,7 @@ def _in_english(text: str, foreign: bool, setting: Setting) -> Steps[list[str]]:
         if not decision.rewrite:
             return [text]
     rewriting = yield from rewrite_query(query, "what is not wanted", setting)
-    return [texts[0] for texts in rewriting.rewrites[:_GUESSES]]
+    return [texts[0] for texts in rewriting.rewrites]
 
 
 def _is_known_name(meanings: Sequence[str], asked: Negation, setting: Setting) -> Steps[bool]:

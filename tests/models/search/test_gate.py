@@ -47,6 +47,14 @@ def test_what_the_encoder_would_cut_is_rewritten() -> None:
     assert decision == (True, "longer than the 77 tokens that the encoder reads", "long")
 
 
+def test_a_text_that_runs_on_is_rewritten_however_well_it_scores() -> None:
+    query = "An elephant walks through the grass. It has a long trunk."
+    gate_input = GateInput(TextLength(20, 77), 0.9, KNOWN)
+    assert not decide(query, gate_input, Gate()).rewrite
+    decision = decide(f"{query} The sky is blue.", gate_input, Gate())
+    assert decision == (True, "a text of 3 sentences", "long")
+
+
 @pytest.mark.parametrize(
     ("query", "best", "rewrite", "reason"),
     [
