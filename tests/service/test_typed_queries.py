@@ -110,3 +110,22 @@ async def test_whatever_the_unwanted_thing_may_be_comes_last(
     found = await search(client, "kein Rot", k=5, rewrite="always", n=4)
     assert {hit["id"] for hit in found["hits"][-2:]} == {"black.png", "red.png"}
     assert [hit["score"] for hit in found["hits"][-2:]] == [0, 0]
+
+
+async def test_what_another_rewrite_says_is_missing_comes_last_too(
+    client: httpx.AsyncClient, rewriter: FakeRewriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best rewrite leaves the negation out, and "Rot" alone is misunderstood."""
+    written = {
+        "ein Quadrat ohne Rot": {"red squares": 0.5, "a square without red": 0.3},
+        "Rot": {"a black square": 0.5},
+        "ein Quadrat": {"a square": 0.9},
+    }
+
+    async def complete(prompt: Prompt, *_: object) -> Completions:
+        return Completions([Completion(text, p) for text, p in written[prompt.query].items()])
+
+    monkeypatch.setattr(rewriter, "complete", complete)
+    found = await search(client, "ein Quadrat ohne Rot", k=5, n=4)
+    assert found["rewrite"]["texts"] == ["a square"]
+    assert "red.png" in {hit["id"] for hit in found["hits"] if hit["score"] == 0}
