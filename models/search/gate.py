@@ -19,7 +19,7 @@ from models.search.normalise import has_words
 from models.search.plain_english import in_latin_script, read_words
 
 GATE_JSON = "gate.json"
-_MOST_SENTENCES = 2  # of a caption
+_MOST_SENTENCES = 2  # of a caption, which an encoder was trained on
 NO_WORDS = "it has no letters or digits"
 
 
@@ -89,7 +89,10 @@ class GateSignals(NamedTuple):
 
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
     """Takes microseconds a word once the word lists are loaded."""
-    if gate_input.length.truncated or _runs_on(query):
+    description = choose_task(query).name == LONG.name
+    # Not "Mr. and Mrs. Smith".
+    runs_on = description and len(sentences_of(query)) > _MOST_SENTENCES
+    if gate_input.length.truncated or runs_on:
         return GateSignals("long", False, None)
     if not in_latin_script(query):
         return GateSignals("script", False, None)
@@ -101,7 +104,7 @@ def read_signals(query: str, gate_input: GateInput) -> GateSignals:
         share = bisect_right(gate_input.known_scores, gate_input.best_score) / len(
             gate_input.known_scores
         )
-    return GateSignals(None, words.english, share, choose_task(query).name == LONG.name)
+    return GateSignals(None, words.english, share, description)
 
 
 def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
@@ -127,11 +130,6 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
         f"{language}, {joined} the encoder {knows}: {scores}",
         kind if rewrite else "known",
     )
-
-
-def _runs_on(query: str) -> bool:
-    """Whether this is no caption, which an encoder was trained on, but a text."""
-    return len(sentences_of(query)) > _MOST_SENTENCES
 
 
 def _reason(must_rewrite: Kind, query: str, gate_input: GateInput) -> str:
