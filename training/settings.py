@@ -127,6 +127,11 @@ class TrainSettings(RetrieverSettings):
         min_length=1,
         description="weights of the rewards, by name; the objective mixture only logs them",
     )
+    cut_rank: int | None = Field(
+        None,
+        ge=1,
+        description="worst rank that is rewarded, for all objectives but mixture; by default any",
+    )
     scale_advantages: Literal["none", "group", "batch"] = Field(
         "none", description="whose standard deviation the advantages are divided by"
     )
@@ -195,6 +200,12 @@ class TrainSettings(RetrieverSettings):
             )
         if not self.warm_start and not self.steps:
             raise ValueError("neither warm_start nor steps: there is nothing to train")
+        if self.rollouts == "vllm-server" and not self.vllm_server:
+            raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_objective(self) -> "TrainSettings":
         if self.objective == "pass_at_k" and self.pass_k > self.group_size:
             raise ValueError(f"pass_k {self.pass_k} must not exceed group_size {self.group_size}")
         if self.learn_from and self.learn_from > self.group_size:
@@ -205,8 +216,8 @@ class TrainSettings(RetrieverSettings):
             self.objective != "mixture" or self.rollouts not in ("auto", "grouped")
         ):
             raise ValueError("groups 'likeliest' needs objective 'mixture' and rollouts 'grouped'")
-        if self.rollouts == "vllm-server" and not self.vllm_server:
-            raise ValueError("rollouts 'vllm-server' needs vllm_server, the server's URL")
+        if self.cut_rank and self.objective == "mixture":
+            raise ValueError("cut_rank is for rewards, and objective 'mixture' learns from none")
         return self
 
     def of_tasks(self, counts: Mapping[TaskName, int]) -> dict[str, int | None]:

@@ -114,6 +114,16 @@ def relative_credit(rewards: Floats) -> Floats:
     return credit
 
 
+def cut_at_rank(rewards: Floats, rank: Floats, worst: int) -> Floats:
+    """The rewards, and nothing for a rewrite whose target ranks below ``worst``.
+
+    From 800 to 400 is as good as from 2 to 1 to a logarithm, and nobody sees it. Ours; takes any
+    shape.
+    """
+    cut: Floats = np.where(rank <= worst, rewards, 0.0)
+    return cut
+
+
 def most_varied(credit: Floats, count: int) -> Floats:
     """Leaves an advantage to the ``count`` rewrites whose credits have the greatest variance.
 

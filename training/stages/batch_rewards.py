@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.rewards.objectives import (
+    cut_at_rank,
     mixture_credit,
     mixture_weights,
     most_varied,
@@ -76,7 +77,7 @@ def batch_rewards(settings: TrainSettings, scorer: Scorer) -> BatchRewards:
     """
     rewards = {name: _logged(name, first=n == 0) for n, name in enumerate(settings.rewards)}
     weights = dict(settings.rewards)
-    if settings.objective != "rank" or settings.learn_from:
+    if settings.objective != "rank" or settings.learn_from or settings.cut_rank:
         rewards["credit"] = _credit(settings)
         weights = dict.fromkeys(settings.rewards, 0.0) | {"credit": 1.0}
     functions = [BatchReward(name, value, scorer) for name, value in rewards.items()]
@@ -119,6 +120,8 @@ def _credit(settings: TrainSettings) -> Value:
             log("likelihood/train", float(np.log(likelihood).mean()))
         else:
             rewards = _weighted_sum(settings.rewards, rollout)
+            if settings.cut_rank:
+                rewards = cut_at_rank(rewards, rollout.rewritten.rank, settings.cut_rank)
             credit = _of_rewards(settings, rewards.reshape(-1, settings.group_size))
         if settings.learn_from:
             credit = most_varied(credit, settings.learn_from)

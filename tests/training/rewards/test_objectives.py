@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.rewards.objectives import (
+    cut_at_rank,
     mixture_credit,
     most_varied,
     pass_at_k_credit,
@@ -59,6 +60,11 @@ def test_pass_at_k_credit_is_that_of_all_subsets(k: int) -> None:
 def test_relative_credit_is_the_place_in_the_group() -> None:
     credit = relative_credit(np.array([[0.1, 5.0, 0.2, 0.1], [3.0, 3.0, 3.0, 3.0]]))
     assert credit.tolist() == [[1 / 6, 1.0, 2 / 3, 1 / 6], [0.5, 0.5, 0.5, 0.5]]
+
+
+def test_what_ranks_too_low_gets_nothing() -> None:
+    rewards, rank = np.array([0.9, 0.4, 0.3]), np.array([1.0, 100.0, 101.0])
+    assert cut_at_rank(rewards, rank, 100).tolist() == [0.9, 0.4, 0.0]
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 6])

@@ -107,6 +107,10 @@ def test_other_objectives_credit_the_weighted_sum_that_rank_is(retriever: Retrie
     assert weights == {"rank_log": 0, "format": 0, "credit": 1}
     values, weights, _ = called(retriever, set(), objective="relative", **kept)
     assert values["credit"] == pytest.approx(relative_credit(total.reshape(2, 4)).ravel())
+    values, weights, _ = called(retriever, set(), objective="rank", cut_rank=1, **kept)
+    first = np.array(plain["rank_log"]) == 1
+    assert values["credit"] == pytest.approx(np.where(first, total, 0))
+    assert 0 < first.sum() < len(first)
     values, weights, _ = called(retriever, set(), objective="rank", learn_from=2, **kept)
     assert values["credit"] == pytest.approx(most_varied(total.reshape(2, 4), 2).ravel())
     assert weights == {"rank_log": 0, "format": 0, "credit": 1}
