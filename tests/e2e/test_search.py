@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,24 @@ def test_queries_in_several_languages(server: Server, query: str, picture: str) 
     assert answer["degraded"] is False
     status = "kept" if query == "red apple" else "rewritten"
     assert answer["rewrite"]["status"] == status  # type: ignore[index]
+
+
+ONCE = "A big grey elephant with large ears is standing by the water."
+EIGHT = (
+    "An elephant walks slowly through the tall dry grass. It has a long trunk and two white tusks. "
+    "Its skin is grey and wrinkled. A small bird sits on its back. The sun is going down behind the "
+    "hills. There are a few trees in the distance. The animal looks calm and strong. It seems to be "
+    "looking for water."
+)
+
+
+@pytest.mark.parametrize(
+    "text", [ONCE, f"{ONCE} " * 8, EIGHT], ids=["one sentence", "eight times", "eight sentences"]
+)
+def test_a_description_that_runs_on_keeps_its_subject(server: Server, text: str) -> None:
+    found: Any = server.search(text, k=10)
+    assert found["rewrite"]["status"] == "rewritten"
+    assert "1F418" in [hit["id"] for hit in found["hits"]]
 
 
 def test_the_same_request_gives_the_same_answer(server: Server) -> None:
