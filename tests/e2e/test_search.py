@@ -34,9 +34,9 @@ def test_queries_in_several_languages(server: Server, query: str, picture: str) 
 ONCE = "A big grey elephant with large ears is standing by the water."
 EIGHT = (
     "An elephant walks slowly through the tall dry grass. It has a long trunk and two white tusks. "
-    "Its skin is grey and wrinkled. A small bird sits on its back. The sun is going down behind the "
-    "hills. There are a few trees in the distance. The animal looks calm and strong. It seems to be "
-    "looking for water."
+    "Its skin is grey and wrinkled. A small bird sits on its back. The sun is going down behind "
+    "the hills. There are a few trees in the distance. The animal looks calm and strong. It seems "
+    "to be looking for water."
 )
 
 
