@@ -12,6 +12,7 @@ the memory that did not return, and deaths. ``--write`` puts it into docs/reliab
 import argparse
 import asyncio
 import base64
+import contextlib
 import io
 import tempfile
 import time
@@ -148,19 +149,32 @@ class Waited(NamedTuple):
 
     search: list[float]
     livez: list[float]
+    memory: list[float]  # MiB of the server and its decoding processes together
 
 
-async def light_load(session: aiohttp.ClientSession, stop: asyncio.Event) -> Waited:
+async def light_load(
+    session: aiohttp.ClientSession, process: psutil.Process, stop: asyncio.Event
+) -> Waited:
     """Searches and asks `/livez`, ten times a second each, until it is stopped."""
-    waited = Waited([], [])
+    waited = Waited([], [], [])
     number = 0
     while not stop.is_set():
         body = {"query": WORDS[number % len(WORDS)], "rewrite": "never"}
         waited.search.append(await _timed(session.post("/search", json=body)))
         waited.livez.append(await _timed(session.get("/livez")))
+        waited.memory.append(_memory(process))
         number += 1
         await asyncio.sleep(0.1)
     return waited
+
+
+def _memory(server: psutil.Process) -> float:
+    """MiB. A page that processes share counts once."""
+    total = 0
+    for process in (server, *server.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            total += process.memory_full_info().pss
+    return total / 2**20
 
 
 async def _timed(request: "aiohttp.client._RequestContextManager") -> float:
@@ -204,12 +218,12 @@ async def measure() -> list[str]:
         process = psutil.Process(server.process.pid)
         async with aiohttp.ClientSession(server.url) as session:
             stop = asyncio.Event()
-            alone = asyncio.create_task(light_load(session, stop))
+            alone = asyncio.create_task(light_load(session, process, stop))
             await asyncio.sleep(SECONDS_ALONE)
             stop.set()
             before, memory = await alone, process.memory_info().rss
             stop = asyncio.Event()
-            beside = asyncio.create_task(light_load(session, stop))
+            beside = asyncio.create_task(light_load(session, process, stop))
             answers, slowest = await send_all(session, pictures)
             stop.set()
             during = await beside
@@ -239,6 +253,8 @@ def _table(
         f"| worst `/livez` | {max(before.livez):.0f} ms | {max(during.livez):.0f} ms |",
         f"| answers to {count} hostile pictures | | {kinds} |",
         f"| slowest of these answers | | {slowest:.1f} s |",
+        f"| most memory, with the decoding processes | {max(before.memory):.0f} MiB | "
+        f"{max(during.memory):.0f} MiB |",
         f"| memory of the server that did not return | | {gained:.0f} MiB |",
         f"| deaths of the server | | {deaths} |",
     ]
