@@ -33,19 +33,26 @@ class Livez(threading.Thread):
         super().__init__(daemon=True)
         self._url = url
         self._stop_asking = threading.Event()
+        self._failure: httpx.HTTPError | None = None
         self.worst_ms = 0.0
 
     def run(self) -> None:
-        with httpx.Client(base_url=self._url) as client:
+        with httpx.Client(base_url=self._url, timeout=60) as client:
             while not self._stop_asking.wait(EVERY_S):
                 began = time.perf_counter()
-                client.get("/livez").raise_for_status()
+                try:
+                    client.get("/livez").raise_for_status()
+                except httpx.HTTPError as error:
+                    self._failure = error
+                    return
                 self.worst_ms = max(self.worst_ms, (time.perf_counter() - began) * 1000)
 
     def stop(self) -> float:
         """The slowest answer in milliseconds."""
         self._stop_asking.set()
         self.join()
+        if self._failure:
+            raise self._failure
         return self.worst_ms
 
 
@@ -72,11 +79,12 @@ def measure(deaths: int) -> list[str]:
     finally:
         server.stop()
     first = min(FIRST, deaths - 1)
-    growth = (memory[-1] - memory[first]) / (deaths - first)
+    early = (memory[first] - memory[0]) / first
+    late = (memory[-1] - memory[first]) / (deaths - first)
     rows = {
         "deaths": str(deaths),
-        "growth of the server, first deaths": f"{(memory[first] - memory[0]) / first:.1f} MiB each",
-        f"growth of the server, after {first}": f"{growth:.1f} MiB each",
+        f"growth of the server, first {first} deaths": f"{early:.1f} MiB each",
+        f"growth of the server, after {first}": f"{late:.1f} MiB each",
         "worst `/livez`, median of the deaths": f"{median(livez_ms):.0f} ms",
         "worst `/livez` of all": f"{max(livez_ms):.0f} ms",
         "until the engine is back, median": f"{median(back_s):.0f} s",
@@ -90,6 +98,8 @@ def main() -> None:
     parser.add_argument("--deaths", type=int, default=DEATHS, help=f"{DEATHS} by default")
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     arguments = parser.parse_args()
+    if arguments.deaths < 2:
+        parser.error("--deaths must be at least 2")
     lines = measure(arguments.deaths)
     print("\n".join(lines))
     if arguments.write:

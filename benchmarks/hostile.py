@@ -2,11 +2,12 @@
 
     python -m benchmarks.hostile [--write]
 
-Makes a corpus of pictures by script, the same every time: drawings with filters, depth, entities,
+Makes a corpus of pictures by script: drawings with filters, depth, entities,
 patterns and nested uses; bombs of every raster format; extreme shapes; truncations. Two clients
 send them to a server without rewriting, while a third one searches for plain English words. The
 table has the longest that an ordinary search and `/livez` waited, with and without the pictures,
-the memory that did not return, and deaths. ``--write`` puts it into docs/reliability.md.
+the most memory, what of it did not return, and deaths. ``--write`` puts it into
+docs/reliability.md.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Hostile(NamedTuple):
 
 
 def corpus() -> list[Hostile]:
-    """At least 200 pictures, the same every time."""
+    """At least 200 different pictures."""
     return [*_drawings(), *_bombs(), *_shapes(), *_truncations()]
 
 
@@ -145,7 +146,7 @@ def png(width: int, height: int, colour: int, channels: int, whole: bool = True)
 
 
 class Waited(NamedTuple):
-    """Milliseconds that a client has waited for each answer."""
+    """What a client saw: milliseconds for each answer, and the server's memory."""
 
     search: list[float]
     livez: list[float]
@@ -162,7 +163,7 @@ async def light_load(
         body = {"query": WORDS[number % len(WORDS)], "rewrite": "never"}
         waited.search.append(await _timed(session.post("/search", json=body)))
         waited.livez.append(await _timed(session.get("/livez")))
-        waited.memory.append(_memory(process))
+        waited.memory.append(await asyncio.to_thread(_memory, process))
         number += 1
         await asyncio.sleep(0.1)
     return waited
@@ -171,9 +172,10 @@ async def light_load(
 def _memory(server: psutil.Process) -> float:
     """MiB. A page that processes share counts once."""
     total = 0
-    for process in (server, *server.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            total += process.memory_full_info().pss
+    with contextlib.suppress(psutil.NoSuchProcess):  # the server is dead
+        for process in (server, *server.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                total += process.memory_full_info().pss
     return total / 2**20
 
 

@@ -151,8 +151,8 @@ class TrainSettings(RetrieverSettings):
     )
     rollouts: Rollouts = Field(
         "auto",
-        description="engine of the rollouts; auto: vllm-colocate on a GPU with vLLM, otherwise "
-        "grouped",
+        description="engine of the rollouts; auto: vllm-colocate on a GPU with vLLM, otherwise and "
+        "for groups 'likeliest' grouped",
     )
     vllm_server: str | None = Field(
         None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
@@ -216,6 +216,8 @@ class TrainSettings(RetrieverSettings):
             self.objective != "mixture" or self.rollouts not in ("auto", "grouped")
         ):
             raise ValueError("groups 'likeliest' needs objective 'mixture' and rollouts 'grouped'")
+        if self.groups == "likeliest" and self.temperature != 1:
+            raise ValueError("groups 'likeliest' needs temperature 1: nothing is drawn")
         if self.cut_rank and self.objective == "mixture":
             raise ValueError("cut_rank is for rewards, and objective 'mixture' learns from none")
         return self

@@ -1,6 +1,7 @@
 """The gate: whether a query is rewritten under `rewrite: auto`.
 
-It asks two questions. Are the words plain English? And does the best picture for the query as typed
+What is too long, in another script or in another language is always rewritten. Otherwise it asks
+two questions. Are the words plain English? And does the best picture for the query as typed
 score as well as for queries that the encoder knows? The index's manifest has those scores.
 """
 
@@ -90,8 +91,7 @@ class GateSignals(NamedTuple):
 def read_signals(query: str, gate_input: GateInput) -> GateSignals:
     """Takes microseconds a word once the word lists are loaded."""
     description = choose_task(query).name == LONG.name
-    # Not "Mr. and Mrs. Smith".
-    runs_on = description and len(sentences_of(query)) > _MOST_SENTENCES
+    runs_on = description and _sentences(query) > _MOST_SENTENCES
     if gate_input.length.truncated or runs_on:
         return GateSignals("long", False, None)
     if not in_latin_script(query):
@@ -132,9 +132,14 @@ def decide(query: str, gate_input: GateInput, gate: Gate) -> Decision:
     )
 
 
+def _sentences(query: str) -> int:
+    """Only those of three words or more: "Mr." and "a dog..." end no sentence."""
+    return sum(len(sentence.split()) > 2 for sentence in sentences_of(query))
+
+
 def _reason(must_rewrite: Kind, query: str, gate_input: GateInput) -> str:
     if must_rewrite == "long" and not gate_input.length.truncated:
-        return f"a text of {len(sentences_of(query))} sentences"
+        return f"a text of {_sentences(query)} sentences"
     if must_rewrite == "long":
         return f"longer than the {gate_input.length.limit} tokens that the encoder reads"
     return "not in Latin script" if must_rewrite == "script" else "words of another language"

@@ -19,7 +19,8 @@ from models.search.searches import Search
 # A picture shows the unwanted thing if its cosine is this share of the best picture's. On the
 # demo's English negations .85 left a dog in front, and .75 took a sixth of the cats' neighbours.
 _SIMILAR = 0.8
-_SIMILAR_ALONE = 0.7  # if nothing is wanted but that it is not there, its neighbours go too
+# Where nothing else is wanted, nothing is lost if the neighbours go too.
+_SIMILAR_ALONE = 0.7
 _MOST_CHARS = 60  # a description that runs on has negations of many kinds
 
 # How each language says it: {x} is not wanted, {y} is. A word counts only as a whole word, except

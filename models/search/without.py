@@ -47,7 +47,7 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     guesses = yield from _in_english(negation.thing, foreign, setting)
     # A wrong guess would put last what is wanted: of "two daughters, no mum" the daughters.
     guesses = guesses[: 1 if negation.rest else _GUESSES]
-    guesses += [found.thing for text in whole if (found := read_negation(text))]
+    guesses += _said_to_be_missing(plan, negation)
     if not guesses:
         return plan
     if _says_it_otherwise(whole[0], guesses):
@@ -63,6 +63,12 @@ def plan_query(query: Query, typed: Search, options: PlanOptions, setting: Setti
     return _with_unwanted(plan, [*guesses, _affirmed(whole[0]), f"{rest} {guesses[0]}"], rest)
 
 
+def _said_to_be_missing(plan: Plan, asked: Negation) -> list[str]:
+    """The things that rewrites of the whole query say are not wanted, in the same form as it."""
+    found = [read_negation(texts[0]) for texts in plan.rewriting.rewrites]
+    return [each.thing for each in found if each and (each.rest is None) == (asked.rest is None)]
+
+
 def _changes_a_picture(query: Query) -> bool:
     """What a picture should be without is said to the language model, with its caption."""
     return task_of(query).name == COMPOSED.name
@@ -71,7 +77,8 @@ def _changes_a_picture(query: Query) -> bool:
 def _with_unwanted(plan: Plan, unwanted: Sequence[str], rest: str | None) -> Plan:
     """The plan, with pictures that resemble the unwanted texts put last."""
     like = tuple(Search("unwanted", (text,)) for text in dict.fromkeys(unwanted))
-    why = f"{plan.rewriting.reason}; pictures like {unwanted[0]!r} come last"
+    others = f" and {len(like) - 1} more" if len(like) > 1 else ""
+    why = f"{plan.rewriting.reason}; pictures like {unwanted[0]!r}{others} come last"
     return plan._replace(
         rewriting=plan.rewriting._replace(reason=why),
         unwanted=Unwanted(like, Search("rest", (rest,)) if rest else None),
@@ -120,12 +127,15 @@ def _is_known_name(meanings: Sequence[str], asked: Negation, setting: Setting) -
 def _says_it_otherwise(whole: str, guesses: Sequence[str]) -> bool:
     """Whether a rewrite has no negation and does not name the thing, such as "leafless tree".
 
-    If it names the thing, in whichever number, the language model left the negation out.
+    If it names all of a guess, with or without the s of a plural, the language model left the
+    negation out.
     """
     if read_negation(whole) is not None:
         return False
-    things = {word for guess in guesses for word in guess.casefold().split()} - _NAME_NOTHING
-    words = whole.casefold().split()
+    words = set(whole.casefold().split())
+    words |= {word + "s" for word in words} | {word.removesuffix("s") for word in words}
+    things = [set(guess.casefold().split()) - _NAME_NOTHING for guess in guesses]
+    return not any(thing and thing <= words for thing in things)
     return not any(
         word in things or {word + "s", word.removesuffix("s")} & things for word in words
     )

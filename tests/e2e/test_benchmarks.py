@@ -64,7 +64,7 @@ def test_hostile_pictures(
     assert lines[-1] == "| deaths of the server | | 0 |"
 
 
-def test_the_corpus_of_hostile_pictures_is_large_and_without_doubles(
+def test_the_corpus_of_hostile_pictures_is_large_and_without_duplicates(
     hostile_pictures: list[hostile.Hostile],
 ) -> None:
     assert len(hostile_pictures) >= 200

@@ -40,6 +40,7 @@ def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
         ({"micro_batch": 5}, "micro_batch 5 must divide"),
         ({"rollouts": "vllm-server"}, "needs vllm_server"),
         ({"groups": "likeliest", "objective": "rank"}, "needs objective 'mixture'"),
+        ({"groups": "likeliest", "temperature": 0.8}, "needs temperature 1"),
         ({"cut_rank": 100}, "cut_rank is for rewards"),
         ({"llm": "/no/such/model"}, "The base model /no/such/model cannot be found"),
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),

@@ -85,7 +85,7 @@ def finish(
     """Goes on from the first tokens of answers until each of them ends.
 
     Args:
-        batch: a row for each answer, which has been read up to its last token.
+        batch: a row for each answer, of which all tokens but the last have been read.
     """
     device = model.device
     stops = torch.tensor(decoding.stops, device=device)

@@ -115,8 +115,10 @@ class Monitor(TrainerCallback):
             return
         if logs.get("step_time"):
             spent = sum(value for name, value in logs.items() if name.startswith("seconds/"))
-            logs["reward_time_share"] = spent / logs["step_time"]
-        self.steps = state.log_history  # also of the steps before a run was resumed
+            share = spent / logs["step_time"]
+            logs["reward_time_share"] = state.log_history[-1]["reward_time_share"] = share
+        # Also the steps before a run was resumed. The trainer adds a summary to its own list.
+        self.steps = [step for step in state.log_history if "reward" in step]
         parts = {
             name.split("/")[1]: value
             for name, value in logs.items()

@@ -55,6 +55,7 @@ def likeliest_answers(
 
     Serving searches with these rewrites (:mod:`models.rewriter.vllm_branches`). Each way out is
     finished greedily. All answers of a prompt are different, and the greedy one is the first.
+    Texts must fit the model's sliding window: in longer ones a way out sees less of the prompt.
     """
     batch = read_prompts(model, prompts, decoding)
     prompt_length = batch.mask.shape[1]

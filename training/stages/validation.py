@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.rewriter.protocol import MOST_REWRITES
 from models.rewriter.tasks import STOP, Task
 from training.data.rows import Row
 from training.rewards.objectives import mixture_weights
@@ -13,7 +14,7 @@ from training.stages.decoding import Answer, Decoding
 from training.stages.language_model import Tokenizer
 from training.stages.rollouts import likeliest_answers
 
-REWRITES = 16  # of a query, in its mixture: as many as are served
+REWRITES = MOST_REWRITES  # of a query, in its mixture
 _BATCH = 32  # queries
 
 

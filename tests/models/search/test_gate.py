@@ -53,7 +53,11 @@ def test_a_text_that_runs_on_is_rewritten_however_well_it_scores() -> None:
     assert not decide(query, gate_input, Gate()).rewrite
     decision = decide(f"{query} The sky is blue.", gate_input, Gate())
     assert decision == (True, "a text of 3 sentences", "long")
-    assert not decide("Mr. and Mrs. Claus", gate_input, Gate()).rewrite
+    for caption in (
+        "Mr. and Mrs. Claus stand in the snow next to a big red sleigh",
+        "a photo of a cat... a dog... and a bird sitting on the same sofa",
+    ):
+        assert not decide(caption, gate_input, Gate()).rewrite
 
 
 @pytest.mark.parametrize(

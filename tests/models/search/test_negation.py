@@ -130,6 +130,8 @@ def test_the_unwanted_thing_is_not_first(plans: Plans) -> None:
     assert after[3].texts == {"house": 0.9}
     (failed,) = plans.plans(["kein Hund"], {"kein Hund": "dog"}, plan_query)
     assert failed.unwanted is None, "what is not wanted is not known in English"
+    (failed,) = plans.plans(["kein Hund"], {}, plan_query)
+    assert failed.unwanted is None, "nothing is known in English"
 
 
 def test_names_are_searched_as_before(plans: Plans, demo_index: ImageIndex) -> None:
