@@ -19,6 +19,7 @@ from models.retriever.image_index import ImageIndex
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import TASKS
+from models.search import normalise
 from tests.support.grape_server import GRAPE
 from tests.support.train_runs import STEPS, config, train
 from training import pipeline
@@ -56,6 +57,7 @@ def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
     opened = open_adapter(folder, checkpoint_revision(tiny_llm))
     assert opened.rank == 4
     assert opened.tasks["multilingual"].examples == ()
+    assert opened.manifest.normalisation == normalise.version()
     model = AutoModelForCausalLM.from_pretrained(tiny_llm)
     loaded = PeftModel.from_pretrained(model, str(folder))
     weights = [value for name, value in loaded.named_parameters() if "lora_B" in name]

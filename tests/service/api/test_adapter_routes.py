@@ -1,8 +1,11 @@
 """Adapters change while the service runs: no request is lost, mixed up or served stale."""
 
 import asyncio
+import json
 
-from models.rewriter.adapter import open_adapter
+import pytest
+
+from models.rewriter.adapter import GRAPE_JSON, open_adapter
 from models.rewriter.tasks import TASKS
 from models.search.gate import Gate
 from models.search.mixture import MIXTURE_JSON, Mixture
@@ -76,6 +79,20 @@ async def test_the_mixture_comes_with_the_adapter(stage: Stage) -> None:
     answer = await stage.client.post("/search", json={"query": "rot", "rewrite": "always"})
     assert answer.json()["rewrite"]["tau"] == 0.07
     assert (await stage.client.get("/info")).json()["mixture"]["tau"] == 0.07
+
+
+async def test_an_adapter_for_queries_of_another_form_is_served_with_a_warning(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One without a record, as older versions wrote it, is served without."""
+    await stage.load("two")
+    assert "normalised in another way" not in caplog.text
+    manifest = stage.registry / "one" / GRAPE_JSON
+    manifest.write_text(
+        json.dumps({**json.loads(manifest.read_text()), "normalisation": "another"})
+    )
+    one = served(await stage.load("one"))["multilingual"]
+    assert f"The adapter {one} was trained on queries that were normalised" in caplog.text
 
 
 async def test_requests_on_their_way_finish_where_they_are(stage: Stage) -> None:

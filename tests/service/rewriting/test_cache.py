@@ -90,6 +90,13 @@ def key(query: str) -> RewriteKey:
     return RewriteKey.of(None, Prompt(MULTILINGUAL, query), Sampling())
 
 
+def test_another_form_of_queries_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key("red")
+    assert key("red") == before
+    monkeypatch.setattr("models.search.normalise.version", lambda: "another form")
+    assert key("red") != before
+
+
 async def test_one_who_leaves_does_not_stop_another() -> None:
     cache = RewriteCache(10, Metrics())
     ended: list[str] = []
