@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,9 @@ def test_sigterm_finishes_what_is_at_work(shut: Server) -> None:
             assert not asked.done(), "it was answered before anybody saw it at work"
         shut.process.send_signal(signal.SIGTERM)
         assert asked.result().status_code == 200
+    answered = time.monotonic()
     assert shut.process.wait(30) == 0
+    assert time.monotonic() - answered < 3
     lines = [json.loads(line) for line in shut.log.read_text().splitlines()]
     assert [line["status"] for line in lines if line.get("route") == "/search"] == [200]
     assert "GRAPE is at" in lines[0]["message"]
