@@ -5,7 +5,7 @@ import copy
 import itertools
 import math
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ class VLLMRewriter:
 
         def stream(
             tokens: Sequence[int], alternatives: int, with_text: bool
-        ) -> AsyncIterator["RequestOutput"]:
+        ) -> AsyncGenerator["RequestOutput"]:
             (rendered,) = self._engine.renderer.render_cmpl(
                 [{"prompt_token_ids": [*prompt_ids, *tokens]}]
             )
@@ -176,7 +176,7 @@ class VLLMRewriter:
             if shares_prompt:
                 marks = {"search": search, "greedy": not tokens}
                 parameters["extra_args"] = {"kv_transfer_params": marks}
-            return self._answers(rendered, parameters, streams=not tokens)
+            return self._answers(rendered, parameters, streams=True)
 
         return BranchSearch(
             stream,
@@ -196,7 +196,7 @@ class VLLMRewriter:
 
     def _answers(
         self, engine_input: Any, parameters: dict[str, Any], streams: bool
-    ) -> AsyncIterator["RequestOutput"]:
+    ) -> AsyncGenerator["RequestOutput"]:
         """What the engine writes; only what is finished, unless it streams."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind

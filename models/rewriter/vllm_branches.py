@@ -4,14 +4,17 @@ While the model writes its greedy answer, it says at each step which other words
 of them begins another answer, as probable as its first words. The likeliest of these are finished
 greedily, all in the engine's running batch. It is a beam search that opens no branch twice and
 needs no second pass: docs/mixture.md compares it with beams, draws and first words.
+
+A search is as slow as its longest answer. So a branch that goes on after the greedy answer has
+ended is given up, unless it is probable.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from models.rewriter.protocol import Completion, Completions, OnText, Sampling
 
@@ -20,7 +23,14 @@ if TYPE_CHECKING:
     from vllm.logprobs import Logprob
 
 # Arguments: the tokens to go on from, alternatives to name at each token, whether to write text.
-Stream = Callable[[Sequence[int], int, bool], AsyncIterator["RequestOutput"]]
+Stream = Callable[[Sequence[int], int, bool], AsyncGenerator["RequestOutput"]]
+
+Result = TypeVar("Result")
+
+# How much longer than the greedy answer a branch may be, in tokens, if it is less than this share
+# as probable. Without stragglers R@10 is the same (docs/decisions/search-and-gate.md).
+LONGER = 1
+PROBABLE = 0.25
 
 
 class Branch(NamedTuple):
@@ -29,6 +39,24 @@ class Branch(NamedTuple):
     probability: float  # of these words; all branches and the greedy answer exclude each other
     tokens: tuple[int, ...]
     ended: bool  # the last token ends the answer
+
+
+class Answer(NamedTuple):
+    """What the model has written, maybe not to its end."""
+
+    tokens: tuple[int, ...]
+    logprob: float
+    finished: bool = True
+
+    def is_straggler(self, greedy: "Answer") -> bool:
+        """Whether it makes the search wait for little.
+
+        An answer's probability falls with every token. So what holds for its beginning holds for
+        the whole, and what is given up does not depend on when it was looked at.
+        """
+        length = len(self.tokens) + (not self.finished)
+        longer = length - len(greedy.tokens)
+        return longer > LONGER and self.logprob < greedy.logprob + math.log(PROBABLE)
 
 
 @dataclass
@@ -79,14 +107,15 @@ class BranchSearch:
     decode: Callable[[list[int]], str]
     ends: frozenset[int]
     eager: bool = False
-    _greedy: asyncio.Task[Completion] | None = None
-    _branches: dict[Branch, asyncio.Task[Completion]] = field(default_factory=dict)
+    _greedy: Answer | None = None  # when it is finished
+    _greedy_task: asyncio.Task[Answer] | None = None
+    _branches: dict[Branch, asyncio.Task[Answer | None]] = field(default_factory=dict)
 
     async def run(
         self, sampling: Sampling, on_text: OnText | None, within_s: float | None
     ) -> Completions:
         """The rewrites, the most probable first. At least one, however late it is."""
-        self._greedy = _started(self._write_greedy(sampling, on_text))
+        self._greedy_task = _started(self._write_greedy(sampling, on_text))
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
@@ -98,12 +127,19 @@ class BranchSearch:
         finally:
             for task in self._tasks:
                 task.cancel()
-        done.sort(key=lambda completion: -(completion.probability or 0.0))
-        return Completions(done, unfinished)
+        answers = [answer for answer in done if answer and not self._gives_up(answer)]
+        answers.sort(key=lambda answer: -answer.logprob)
+        return Completions([self._completion(answer) for answer in answers], unfinished)
 
     @property
-    def _tasks(self) -> list[asyncio.Task[Completion]]:
-        return [task for task in (self._greedy, *self._branches.values()) if task]
+    def _tasks(self) -> Sequence[asyncio.Task[Answer] | asyncio.Task[Answer | None]]:
+        return [task for task in (self._greedy_task, *self._branches.values()) if task]
+
+    def _gives_up(self, answer: Answer) -> bool:
+        return self._greedy is not None and answer.is_straggler(self._greedy)
+
+    def _completion(self, answer: Answer) -> Completion:
+        return Completion(self.decode(list(answer.tokens)), math.exp(answer.logprob))
 
     def _follow(self, branches: Sequence[Branch]) -> None:
         for branch in branches:
@@ -115,7 +151,7 @@ class BranchSearch:
         for branch in self._branches.keys() - set(branches):
             self._branches.pop(branch).cancel()
 
-    async def _write_greedy(self, sampling: Sampling, on_text: OnText | None) -> Completion:
+    async def _write_greedy(self, sampling: Sampling, on_text: OnText | None) -> Answer:
         """The greedy answer; starts to follow branches while it is written."""
         alternatives = Alternatives(sampling.n - 1, sampling.coverage)
         logprob, words = 0.0, 0
@@ -132,7 +168,8 @@ class BranchSearch:
         best = alternatives.best(math.exp(logprob), 0.0)
         self._follow(best)
         self._keep(best)
-        return Completion(self.decode(tokens), math.exp(logprob))
+        self._greedy = Answer(tuple(tokens), logprob)
+        return self._greedy
 
     def _passed(
         self, greedy: list[int], logprob: float, top: Mapping[int, "Logprob"]
@@ -149,17 +186,23 @@ class BranchSearch:
             if token != chosen and probability and (before or not ended):
                 yield Branch(probability, (*before, token), ended)
 
-    async def _followed(self, branch: Branch) -> Completion:
-        """A branch, finished greedily."""
-        tokens, logprob = list(branch.tokens), math.log(branch.probability)
-        if not branch.ended:
-            async for output in self.stream(branch.tokens, 0, False):
-                tokens += output.outputs[0].token_ids
-                logprob += output.outputs[0].cumulative_logprob or 0.0
-        return Completion(self.decode(tokens), math.exp(logprob))
+    async def _followed(self, branch: Branch) -> Answer | None:
+        """A branch, finished greedily. None if it is given up."""
+        begun = answer = Answer(branch.tokens, math.log(branch.probability))
+        if branch.ended:
+            return answer
+        async with contextlib.aclosing(self.stream(branch.tokens, 0, False)) as outputs:
+            async for output in outputs:
+                written = output.outputs[0]
+                logprob = begun.logprob + (written.cumulative_logprob or 0.0)
+                tokens = (*begun.tokens, *written.token_ids)
+                answer = Answer(tokens, logprob, output.finished)
+                if self._gives_up(answer):
+                    return None
+        return answer
 
 
-def _started(answer: Coroutine[Any, Any, Completion]) -> asyncio.Task[Completion]:
+def _started(answer: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
     task = asyncio.create_task(answer)
     # Where the engine dies, every answer fails, and one of the errors is enough.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())

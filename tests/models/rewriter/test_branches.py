@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +63,7 @@ class TableModel:
 
     async def stream(
         self, beginning: Sequence[int], alternatives: int, with_text: bool
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         number = len(self.asked)
         self.asked.append(tuple(beginning))
         words = self.greedy(tuple(beginning))
@@ -75,8 +75,7 @@ class TableModel:
                     await asyncio.sleep(60)
                 told = min(len(words), told + self._chunks[chunk % len(self._chunks)])
                 chunk += 1
-                if told == len(words) or not beginning:
-                    yield self._output(tuple(beginning), words[:told], alternatives, with_text)
+                yield self._output(tuple(beginning), words[:told], alternatives, with_text)
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
@@ -106,7 +105,7 @@ class TableModel:
         return await search.run(sampling, given.get("on_text"), given.get("within_s"))
 
     def expected(self, sampling: Sampling) -> dict[str, float]:
-        """By brute force: the greedy answer and its most probable branches, finished greedily."""
+        """By brute force: the greedy answer and its most probable branches, without stragglers."""
         greedy = self.greedy(())
         passed = [(*greedy[:at], word) for at in range(len(greedy)) for word in range(WORDS)]
         branches = [
@@ -122,7 +121,12 @@ class TableModel:
                 break
             covered += math.exp(self.logprob(tokens))
             answers.append((*tokens, *self.greedy(tokens)))
-        return {text_of(answer): math.exp(self.logprob(answer)) for answer in answers}
+        return {
+            text_of(answer): math.exp(self.logprob(answer))
+            for answer in answers
+            if len(answer) <= len(greedy) + 1
+            or self.logprob(answer) >= self.logprob(greedy) + math.log(0.25)
+        }
 
 
 def text_of(tokens: Sequence[int]) -> str:
@@ -149,7 +153,25 @@ def test_the_most_probable_branches_are_followed_each_once(
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) <= 1 + 1e-9
     assert found.unfinished == 0
-    assert eager or model.cancelled == 0
+
+
+async def test_a_straggler_is_given_up_unless_it_is_probable() -> None:
+    """The greedy answer is one word; three branches go on to the longest answer."""
+
+    class Straggles(TableModel):
+        def logprobs(self, beginning: Tokens) -> list[float]:
+            after = [1.0, 0, 0, 0, 0, 0] if beginning[:1] == (1,) else [0.0, 0, 0, 0, 0, 1]
+            shares = after if beginning else [0, 0.5, 0.2, 0.16, 0.1, 0.04]
+            if len(beginning) >= LONGEST:
+                return super().logprobs(beginning)
+            return [math.log(share) if share else -math.inf for share in shares]
+
+    model = Straggles(0)
+    found = await model.rewrites(Sampling(5))
+    await asyncio.sleep(0)
+    assert [answer.text for answer in found.answers] == ["1 0", "2 5 5 5 5 0", "3 5 5 5 5 0"]
+    assert found.unfinished == 0
+    assert model.cancelled == 2
 
 
 def test_a_better_branch_that_comes_later_takes_no_place_of_one_that_is_followed() -> None:
@@ -208,7 +230,7 @@ async def test_an_eager_search_does_not_wait_until_branches_are_certain(
 def test_one_rewrite_is_enough_where_the_model_is_sure() -> None:
     sure = next(
         model
-        for model in (TableModel(seed, 4.0) for seed in range(999))
+        for model in (TableModel(seed, 6.0, shortest=LONGEST) for seed in range(999))
         if AUTO.coverage < math.exp(model.logprob(model.greedy(()))) < 0.95
     )
     assert len(asyncio.run(sure.rewrites(AUTO)).answers) == 1
@@ -264,7 +286,7 @@ async def test_a_model_that_dies_fails_the_whole_answer() -> None:
     class Dies(TableModel):
         async def stream(
             self, beginning: Sequence[int], alternatives: int, with_text: bool
-        ) -> AsyncIterator[Any]:
+        ) -> AsyncGenerator[Any]:
             if beginning:
                 raise RuntimeError("the engine has died")
             async for output in super().stream(beginning, alternatives, with_text):
