@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks.pages import DOCS, RESULTS, write_between
 from models.common import paths
+from training.data.demo.unseen import UNSEEN_LANGUAGES
 from training.evaluation.queries import OTHER_LANGUAGES, SHORT_ENGLISH
 from training.evaluation.report.tables import by_slice, calibrations, comparisons, overall
 from training.evaluation.results import ALL, Results
@@ -24,6 +25,7 @@ FROM_A_PICTURE = [
     "oracle",
 ]  # fmt: skip
 LANGUAGES = [f"language {code}" for code in ("de", "en", "es", "fr", "zh")]
+UNSEEN = ["direct", "frozen", "frozen-always", "tuned", "auto", "oracle"]
 LONG = ["direct", "parts", "frozen", "tuned", "auto", "oracle"]
 # The settings that docs/evaluation.md shows.
 SHOWN = yaml.safe_load((DOCS / "evaluation.md").read_text().split("```yaml\n")[1].split("```")[0])
@@ -48,6 +50,9 @@ TABLES = {
         SHOWN["limit"],
     ),
     "long": Table("demo-long", LONG, []),
+    "unseen": Table(
+        "demo-unseen", UNSEEN, [f"language {code}" for code in UNSEEN_LANGUAGES], limit=60
+    ),
 }  # fmt: skip
 
 

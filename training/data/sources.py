@@ -16,10 +16,12 @@ DEMO_REMOVALS = "demo-removals"  # a picture without one of its things, or smili
 DEMO_KEYWORDS = "demo-keywords"  # what people type who do not know the name
 DEMO_LONG = "demo-long"  # descriptions longer than the encoder reads
 DEMO_NEGATIONS = "demo-negations"  # what is not wanted; the targets should not be found
+DEMO_UNSEEN = "demo-unseen"  # names in languages that no other data has
 DEMO_ALL = "demo-all"  # what one adapter for all tasks learns: these, and plain English names
 
 _DEMO = (
-    DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_KEYWORDS, DEMO_LONG, DEMO_NEGATIONS, DEMO_ALL,
+    DEMO, DEMO_COMPOSED, DEMO_REMOVALS, DEMO_KEYWORDS, DEMO_LONG, DEMO_NEGATIONS, DEMO_UNSEEN,
+    DEMO_ALL,
 )  # fmt: skip
 
 
@@ -66,6 +68,7 @@ def _demo(source: str) -> list[Row]:
         long_texts,
         names_and_descriptions,
         negations,
+        unseen,
     )
 
     made = {
@@ -75,6 +78,7 @@ def _demo(source: str) -> list[Row]:
         DEMO_KEYWORDS: keywords.keyword_rows,
         DEMO_LONG: long_texts.long_rows,
         DEMO_NEGATIONS: negations.negation_rows,
+        DEMO_UNSEEN: unseen.unseen_rows,
         DEMO_ALL: composed.all_rows,
     }
     return made[source]()

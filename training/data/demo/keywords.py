@@ -36,7 +36,7 @@ def keyword_rows() -> list[Row]:
     for words in written.values():
         for word, pictures in words.items():
             right[same_query(word)].update(pictures & english.keys())
-    names = _names()
+    names = known_names()
     rows = []
     for language, words in written.items():
         for word in {same_query(word): word for word in words}.values():
@@ -52,7 +52,7 @@ def keyword_rows() -> list[Row]:
     return rows
 
 
-def _names() -> set[str]:
+def known_names() -> set[str]:
     """Everything that a picture of the gallery is called."""
     return {
         same_query(name)
