@@ -52,18 +52,22 @@ def test_queries_are_drawn_for_until_they_have_good_and_bad_rewrites() -> None:
 def test_the_trainers_advantage_is_the_credit_and_groups_are_balanced(
     tiny_llm: Path, tmp_path: Path
 ) -> None:
-    """Good is what is longer than three letters; what the rewards return is not centred again."""
+    """Good is about one rewrite in four; what the rewards return is not centred again."""
+
+    def is_good(text: str) -> bool:
+        return sum(map(ord, text)) % 4 == 0
+
     asked: list[tuple[list[str], Asked]] = []
 
     def judge(completions: Sequence[str], rows: Asked) -> Judged:
         asked.append((list(completions), rows))
-        return Judged([len(text) > 3 for text in completions], [0.5] * len(completions))
+        return Judged([is_good(text) for text in completions], [0.5] * len(completions))
 
     seen: dict[str, list[float]] = {}
 
     def credit(completions: list[str], drawn_mean: list[float], **_: object) -> list[float]:
         seen["mean"] = drawn_mean
-        seen["good"] = [float(len(text) > 3) for text in completions]
+        seen["good"] = [float(is_good(text)) for text in completions]
         return [1.0 + n for n in range(len(completions))]
 
     trainer = trainer_of(GroupedTrainer, tiny_llm, tmp_path, torch.float32, {})
@@ -84,3 +88,4 @@ def test_the_trainers_advantage_is_the_credit_and_groups_are_balanced(
     groups = [seen["good"][start : start + GROUP] for start in range(0, 16, GROUP)]
     assert sum(0 < sum(group) < GROUP for group in groups) == settled * len(REWRITES)
     assert settled > 0
+    assert drawn > GROUP
