@@ -155,7 +155,7 @@ def train(name: str, seed: int, start: Path, minutes: float, work: Path) -> Resu
 def tested(run: TrainingRun, adapter: Path) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
     """The last two fields of a result; every adapter is tested on the same queries."""
     tokenizer = run.base.tokenizer()
-    policy = grpo._policy(run, tokenizer, adapter)
+    policy = grpo.load_policy(run, tokenizer, adapter)
     model = policy.sampler.current() if policy.sampler else policy.model
     counts: dict[str, int | None] = {"multilingual": TESTED, "long": TESTED}
     found: dict[str, list[bool]] = {}
@@ -163,7 +163,7 @@ def tested(run: TrainingRun, adapter: Path) -> tuple[dict[str, list[bool]], dict
     for kind, data in KINDS.items():
         rows = choose(run.grpo_data[data], "validation", counts, seed=0)
         validator = Validator(rows, run.tasks, run.scorer, tokenizer, policy.stops)
-        mixtures = validator._mixtures(model)
+        mixtures = validator.mixtures(model)
         written = [answer.ids for answers in mixtures for answer in answers]
         known: Any = tokenizer
         texts = known.batch_decode(written, skip_special_tokens=True)
@@ -180,7 +180,7 @@ def _searched(
     asked = searched([text.split(STOP)[0] for text in texts], queries)
     index, encoder = run.scorer.retriever.index, run.scorer.retriever.encoder
     cosines = encoder.encode_texts(asked) @ index.vectors().T
-    given = probabilities(cosines, grpo._tau(run)).reshape(len(rows), REWRITES, -1)
+    given = probabilities(cosines, grpo.tau_of(run)).reshape(len(rows), REWRITES, -1)
     mixed = (given * weights[:, :, None]).sum(1)
     hits, logs = [], []
     for row, chances in zip(rows, mixed, strict=True):

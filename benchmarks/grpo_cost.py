@@ -99,7 +99,7 @@ def open_run(changes: dict[str, Any], work: str) -> TrainingRun:
 def drawn(run: TrainingRun) -> dict[Row, list[str]]:
     """Rewrites that the shipped adapter draws for training queries of the run's task."""
     tokens: Any = run.base.tokenizer()
-    policy = grpo._policy(run, tokens, paths.ADAPTER)
+    policy = grpo.load_policy(run, tokens, paths.ADAPTER)
     assert policy.sampler
     (task,) = run.settings.tasks
     rows = [row for row in run.rows if row.task == task and row.split == "train"][-KNOWN:]

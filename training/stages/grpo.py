@@ -62,7 +62,7 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     tokenizer = run.base.tokenizer()
     # If KL is measured to a copy of the adapter, transformers restores only that copy from a
     # checkpoint. So the policy is loaded from the checkpoint here.
-    policy = _policy(run, tokenizer, checkpoint or start)
+    policy = load_policy(run, tokenizer, checkpoint or start)
     monitor = _monitor(run, tokenizer, policy)
     scorer = _training_scorer(run)
     rewards = batch_rewards(settings, scorer)
@@ -85,7 +85,12 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     return monitor
 
 
-def _policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) -> Policy:
+def load_policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) -> Policy:
+    """The base model with an adapter, or with a new one if there is none.
+
+    Raises:
+        InputError: the model cannot be trained with these settings.
+    """
     from training.stages.grouped_trainer import cannot_group
 
     grouped = _engine(run) == "grouped"
@@ -164,7 +169,7 @@ def _difficulty(
 
 
 def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:
-    scorer = Scorer(of_mixture(run.scorer.retriever, _tau(run)))
+    scorer = Scorer(of_mixture(run.scorer.retriever, tau_of(run)))
     validator = Validator(run.grpo_validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
     sampler = policy.sampler
     return Monitor(run.settings, lambda model: validator(sampler.current() if sampler else model))
@@ -177,12 +182,12 @@ def _training_scorer(run: TrainingRun) -> Scorer:
         targets = {held: {t for row in run.all_rows() if (row.split != "train") == held
                           for t in row.targets} for held in (True, False)}  # fmt: skip
         left_out = targets[True] - targets[False]
-    tau = _tau(run) if settings.objective == "mixture" else TEMPERATURE
+    tau = tau_of(run) if settings.objective == "mixture" else TEMPERATURE
     return Scorer(of_mixture(run.scorer.retriever, tau, left_out))
 
 
-def _tau(run: TrainingRun) -> float:
-    """As served without a fit."""
+def tau_of(run: TrainingRun) -> float:
+    """The temperature of the mixture; by default as served without a fit."""
     return run.settings.tau or Mixture().temperature(run.scorer.retriever.encoder.temperature)
 
 
