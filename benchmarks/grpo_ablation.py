@@ -13,6 +13,7 @@ repeated; an interrupted one begins anew. ``--write`` puts the table into docs/g
 import argparse
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,6 @@ from training.stages.validation import REWRITES, Validator
 
 PAGE = DOCS / "grpo.md"
 START = "start"
-TESTED = 390  # validation queries of each kind that a kept adapter is tested on
 KINDS = {"names": "demo-all", "keywords": "demo-keywords", "descriptions": "demo-long"}
 SHOWN = ("names", "keywords")  # whose R@10 is in the table
 _LEAST = 1e-12  # probability, so that one lost picture does not decide
@@ -122,26 +122,33 @@ class Timed(Monitor):
         self._since += time.monotonic() - began
 
 
-def settings_of(name: str, seed: int, start: Path, minutes: float, work: Path) -> TrainSettings:
+class Plan(NamedTuple):
+    """What all runs of a table share."""
+
+    start: Path
+    minutes: float
+    queries: int  # of each kind, that a kept adapter is tested on
+
+
+def settings_of(name: str, seed: int, plan: Plan, work: Path) -> TrainSettings:
     """The recipe of the demo with the changes of a setting."""
     recipe = yaml.safe_load((ROOT / "training/demo.yaml").read_text())
     most = FEWER_STEPS.get(name, STEPS_PER_MINUTE)
     changes = {
-        "warm_start": False, "start_from": start, "seed": seed, "work": work,
-        "steps": max(1, round(most * minutes)), "learning_rate_schedule": "constant",
+        "warm_start": False, "start_from": plan.start, "seed": seed, "work": work,
+        "steps": max(1, round(most * plan.minutes)), "learning_rate_schedule": "constant",
         "average_weights_from": None, "patience": 1000, "save_every": 10_000,
     }  # fmt: skip
     return TrainSettings(**{**recipe, **changes, **SETTINGS.get(name, {})})
 
 
-def train(name: str, seed: int, start: Path, minutes: float, work: Path) -> Result:
+def train(name: str, seed: int, plan: Plan, work: Path) -> Result:
     """A run in this process."""
-    settings = settings_of(name, seed, start, minutes, work)
-    run = open_run(settings)
-    adapter = open_adapter(start, run.base.revision).folder
+    run = open_run(settings_of(name, seed, plan, work))
+    adapter = open_adapter(plan.start, run.base.revision).folder
     if name == START:
-        return Result(0, 0, 0, 0, *tested(run, adapter))
-    Timed.minutes = minutes
+        return Result(0, 0, 0, 0, *tested(run, adapter, plan.queries))
+    Timed.minutes = plan.minutes
     vars(grpo)["Monitor"] = Timed
     monitor = grpo.train_grpo(run, adapter)
     assert isinstance(monitor, Timed)
@@ -149,15 +156,18 @@ def train(name: str, seed: int, start: Path, minutes: float, work: Path) -> Resu
     entropy, distinct = (
         float(np.mean([step[key] for step in last])) for key in ("entropy", "distinct")
     )
-    return Result(spent, len(monitor.steps), entropy, distinct, *tested(run, work / "best"))
+    found = tested(run, work / "best", plan.queries)
+    return Result(spent, len(monitor.steps), entropy, distinct, *found)
 
 
-def tested(run: TrainingRun, adapter: Path) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+def tested(
+    run: TrainingRun, adapter: Path, queries: int
+) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
     """The last two fields of a result; every adapter is tested on the same queries."""
     tokenizer = run.base.tokenizer()
     policy = grpo.load_policy(run, tokenizer, adapter)
     model = policy.sampler.current() if policy.sampler else policy.model
-    counts: dict[str, int | None] = {"multilingual": TESTED, "long": TESTED}
+    counts: dict[str, int | None] = {"multilingual": queries, "long": queries}
     found: dict[str, list[bool]] = {}
     likelihoods: dict[str, list[float]] = {}
     for kind, data in KINDS.items():
@@ -197,17 +207,17 @@ def kept(folder: Path) -> Result | None:
     return Result(**json.loads(file.read_text())) if file.is_file() else None
 
 
-def run_once(name: str, seed: int, start: Path, minutes: float, folder: Path) -> Result:
-    """The result of a run, in a process of its own unless it is finished."""
-    if found := kept(folder):
+def run_once(name: str, seed: int, plan: Plan, folder: Path) -> Result | None:
+    """The result of a run, in a process of its own unless it is finished; None if it fails."""
+    place = folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-seed-{seed}"
+    if found := kept(place):
         return found
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.grpo_ablation", start, "--here", name,
-               "--seeds", seed, "--minutes", minutes, "--work", folder]  # fmt: skip
-    subprocess.run(list(map(str, command)), check=True)
-    found = kept(folder)
-    assert found
-    return found
+    shutil.rmtree(place, ignore_errors=True)
+    command = [sys.executable, "-m", "benchmarks.grpo_ablation", plan.start, "--here", name,
+               "--seeds", seed, "--minutes", plan.minutes, "--queries", plan.queries,
+               "--work", place]  # fmt: skip
+    subprocess.run(list(map(str, command)), check=False)
+    return kept(place)
 
 
 def table(results: Mapping[str, Sequence[Result]], start: Result) -> list[str]:
@@ -251,24 +261,28 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15, help="of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--queries", type=int, default=390, help="of each kind, for the table")
     parser.add_argument("--work", type=Path, default=paths.cache_dir() / "ablation")
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    plan = Plan(given.start, given.minutes, given.queries)
     if given.here:
-        result = train(given.here, given.seeds[0], given.start, given.minutes, given.work)
-        file = given.work / "result.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result._asdict()) + "\n")
+        given.work.mkdir(parents=True, exist_ok=True)
+        result = train(given.here, given.seeds[0], plan, given.work)
+        (given.work / "result.json").write_text(json.dumps(result._asdict()) + "\n")
         return
-    folder = given.work / f"{open_adapter(given.start, None).name}-{given.minutes:g}-minutes"
-    numbers = {name: number for number, name in enumerate(SETTINGS)}
-    start = run_once(START, 0, given.start, given.minutes, folder / START)
+    name = open_adapter(plan.start, None).name
+    folder = given.work / f"{name}-{plan.minutes:g}-minutes-{plan.queries}-queries"
+    start = run_once(START, 0, plan, folder)
+    assert start, "the start cannot be tested"
     results: dict[str, list[Result]] = {}
     for seed in given.seeds:  # every setting once, before any of them a second time
         for name in given.only:
-            place = folder / f"{numbers[name]}-seed-{seed}"
-            found = run_once(name, seed, given.start, given.minutes, place)
+            found = run_once(name, seed, plan, folder)
+            if found is None:
+                print(f"{name}, seed {seed}, failed and is left out.", flush=True)
+                continue
             results.setdefault(name, []).append(found)
             lines = table(results, start)
             print("\n".join(lines), "\n", flush=True)
