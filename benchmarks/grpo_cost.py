@@ -2,14 +2,15 @@
 
     python -m benchmarks.grpo_cost [--write]
 
-Short runs of the demo's adapter: each estimate is made in the same process just before the steps,
-from rewrites that the adapter draws for other queries. Then the recipes for a GPU are computed with
+Short runs of the demo's adapter: each estimate is made in the same process just after the steps, so
+that it finds the machine as they did, from rewrites that the adapter draws for other queries. Then the recipes for a GPU are computed with
 the demo's queries and rewrites, at assumed rates of two cards. ``--write`` puts both tables into
 docs/grpo.md.
 """
 
 import argparse
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -102,7 +103,8 @@ def drawn(run: TrainingRun) -> dict[Row, list[str]]:
     policy = grpo.load_policy(run, tokens, paths.ADAPTER)
     assert policy.sampler
     (task,) = run.settings.tasks
-    rows = [row for row in run.rows if row.task == task and row.split == "train"][-KNOWN:]
+    every = [row for row in run.rows if row.task == task and row.split == "train"]
+    rows = random.Random(1).sample(every, KNOWN)
     prompts = tokens([run.tasks[task].prompt(row.asked) for row in rows])["input_ids"]
     most = run.tasks[task].max_tokens
     decoding = Decoding(most, tuple(policy.stops), tokens.pad_token_id)
@@ -124,12 +126,12 @@ def estimate(run: TrainingRun) -> Cost:
 
 
 def compare(changes: dict[str, Any]) -> Compared:
-    """An estimate and real steps, in this process."""
+    """Real steps and then an estimate, in this process."""
     with tempfile.TemporaryDirectory() as work:
         run = open_run(changes, work)
-        expected = estimate(run)
         steps = grpo.train_grpo(run, paths.ADAPTER).steps[1:]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        expected = estimate(run)
     return Compared(
         expected.seconds,
         statistics.mean(step["step_time"] for step in steps),

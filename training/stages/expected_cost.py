@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 
 def expected_cost(run: TrainingRun, sampled: Mapping[Row, Samples]) -> str:
-    """One sentence; empty if the run has no steps of GRPO.
+    """One sentence; empty without steps of GRPO, or without a rewrite of any of its tasks.
 
     Args:
         sampled: rewrites of some training queries of each task.
@@ -57,8 +57,8 @@ def expected_cost(run: TrainingRun, sampled: Mapping[Row, Samples]) -> str:
         if texts:
             work = work_of_step(run, tokenizer, texts, sizes)
             costs.append(step_cost(shape, work, machine, settings.beta > 0, settings.lora_rank))
-            weights.append(steps / sum(_steps_by_task(run).values()))
-    return sentence(costs, weights, settings.steps)
+            weights.append(steps)
+    return sentence(costs, weights, settings.steps) if costs else ""
 
 
 def sentence(costs: Sequence[Cost], weights: Sequence[float], steps: int) -> str:
