@@ -2,10 +2,10 @@
 
     python -m benchmarks.grpo_cost [--write]
 
-Short runs of the demo's adapter: each estimate is made in the same process just after the steps, so
-that it finds the machine as they did, from rewrites that the adapter draws for other queries. Then the recipes for a GPU are computed with
-the demo's queries and rewrites, at assumed rates of two cards. ``--write`` puts both tables into
-docs/grpo.md.
+Short runs of the demo's adapter. Each estimate is made in the same process just after the steps, so
+that it finds the machine as they did, from rewrites that the adapter draws for other queries. Then
+the recipes for a GPU are computed with the demo's queries and rewrites, at assumed rates of two
+cards. ``--write`` puts both tables into docs/grpo.md.
 """
 
 import argparse
