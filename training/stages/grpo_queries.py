@@ -8,6 +8,7 @@ from typing import NamedTuple
 from models.common.errors import InputError
 from training.data.rows import Row
 
+_TOO_MANY = 50  # steps' worth of queries for one step; to go on would take hours
 Keep = Callable[[Sequence[Row]], list[Row]]  # the rows that are asked, of those given
 
 
@@ -40,14 +41,14 @@ def steps_of_queries(
     for name in plan.shares:
         if rows[name]:
             every = _batches(rows[name], plan.size, rng.randrange(2**32))
-            batches[name] = _kept(every, plan.size, keep, 2 * len(rows[name])) if keep else every
+            batches[name] = _kept(every, plan.size, keep) if keep else every
     names = list(batches)
     order = rng.choices(names, [plan.shares[name] for name in names], k=plan.steps)
     return [row for name in order for row in next(batches[name])]
 
 
-def _kept(batches: Iterator[list[Row]], size: int, keep: Keep, most: int) -> Iterator[list[Row]]:
-    """Batches of the rows that are kept; ``most`` rows may go by before one of them is full."""
+def _kept(batches: Iterator[list[Row]], size: int, keep: Keep) -> Iterator[list[Row]]:
+    """Batches of the rows that are kept."""
     waiting: defaultdict[str, list[Row]] = defaultdict(list)  # by task
     seen = 0
     for batch in batches:
@@ -58,10 +59,10 @@ def _kept(batches: Iterator[list[Row]], size: int, keep: Keep, most: int) -> Ite
             yield kept[:size]
             del kept[:size]
             seen = 0
-        elif seen >= max(most, 2 * size):
+        elif seen >= _TOO_MANY * size:
             raise InputError(
-                "difficulty_draws leaves too few queries to fill a step: raise good_rank if their "
-                "rewrites are never good, lower it if they always are, or leave it out."
+                f"difficulty_draws leaves fewer than one query in {_TOO_MANY}: raise good_rank if "
+                "their rewrites are never good, lower it if they always are, or draw more."
             )
 
 

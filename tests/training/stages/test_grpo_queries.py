@@ -64,5 +64,5 @@ def test_rows_that_are_not_kept_are_never_asked() -> None:
 
 
 def test_too_few_rows_that_are_kept_are_one_sentence() -> None:
-    with pytest.raises(InputError, match="difficulty_draws leaves too few queries"):
+    with pytest.raises(InputError, match="difficulty_draws leaves fewer than one query in 50"):
         steps_of_queries({"demo": ROWS}, Plan({"demo": 1}, 8, 1, seed=0), lambda _: [])
