@@ -22,6 +22,7 @@ from training.rewards.scorer import Scorer, load_retriever
 from training.settings import TrainSettings
 from training.stages import dry_run
 from training.stages.adapter_folder import HeldOutResult, Trained, add_test, write_adapter
+from training.stages.expected_cost import expected_cost
 from training.stages.language_model import LanguageModel
 from training.stages.processes import is_first
 from training.stages.sampling import Engine, SamplingRequest
@@ -71,13 +72,17 @@ def open_run(settings: TrainSettings) -> TrainingRun:
 
 
 def possible_gain(run: TrainingRun) -> str:
-    """The report of --dry-run: how much better the best of several samples is than one rewrite."""
+    """The report of --dry-run: how much better the best of several samples is than one rewrite.
+
+    It also says what a step of GRPO will cost on this machine.
+    """
     rows = dry_run.dry_run_rows(run)
     settings, file = run.settings, run.samples_file("samples", run.base)
     request = SamplingRequest(TASKS, rows, settings.samples, settings.sample_temperature, file)
     with Engine() as engine:
         samples = engine.samples(run.base.path, request)
-    return dry_run.report(run.scorer, samples, settings.rewards)
+    gain = dry_run.report(run.scorer, samples, settings.rewards)
+    return "\n".join(filter(None, [gain, expected_cost(run, samples)]))
 
 
 def run_stages(run: TrainingRun) -> Trained:

@@ -112,6 +112,25 @@ class TrainSettings(RetrieverSettings):
         description="rewrites of a group that GRPO learns from, those that differ most; by default "
         "all",
     )
+    sampling_rounds: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="rounds of sampling in a step (Reinforce-Ada): each draws a group again for "
+        "the queries whose rewrites are all good or all bad; not with vLLM",
+    )
+    good_rank: int = Field(
+        10,
+        ge=1,
+        description="worst rank of a good rewrite, for sampling_rounds and difficulty_draws",
+    )
+    difficulty_draws: int | None = Field(
+        None,
+        ge=2,
+        le=64,
+        description="rewrites drawn for each query before GRPO, which leaves out queries whose "
+        "rewrites are all good or all bad; by default no query is left out",
+    )
     tau: float | None = Field(
         None,
         gt=0,
@@ -141,6 +160,13 @@ class TrainSettings(RetrieverSettings):
         "cosine", description="the learning rate after the first two steps, which warm it up"
     )
     beta: float = Field(0.05, ge=0, description="weight of the KL term to the model before GRPO")
+    entropy_floor: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the entropy of the first steps (as many as validation_every); below "
+        "it the loss rewards entropy. By default none",
+    )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of the rollouts")
     max_grad_norm: float = Field(0.5, gt=0, description="gradient clipping norm")
     average_weights_from: int | None = Field(
@@ -151,8 +177,8 @@ class TrainSettings(RetrieverSettings):
     )
     rollouts: Rollouts = Field(
         "auto",
-        description="engine of the rollouts; auto: vllm-colocate on a GPU with vLLM, otherwise and "
-        "for groups 'likeliest' grouped",
+        description="engine of the rollouts; auto: vllm-colocate on a GPU with vLLM; otherwise, "
+        "for groups 'likeliest' and with sampling_rounds grouped",
     )
     vllm_server: str | None = Field(
         None, description="URL of `trl vllm-serve`, for rollouts 'vllm-server'"
@@ -220,6 +246,20 @@ class TrainSettings(RetrieverSettings):
             raise ValueError("groups 'likeliest' needs temperature 1: nothing is drawn")
         if self.cut_rank and self.objective == "mixture":
             raise ValueError("cut_rank is for rewards, and objective 'mixture' learns from none")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_rounds(self) -> "TrainSettings":
+        if self.sampling_rounds == 1:
+            return self
+        if self.objective not in ("mixture", "rank"):
+            raise ValueError("sampling_rounds needs objective 'mixture' or 'rank'")
+        if self.groups != "drawn" or self.rollouts not in ("auto", "grouped"):
+            raise ValueError("sampling_rounds needs groups 'drawn' and rollouts 'grouped'")
+        if self.scale_advantages != "none":
+            raise ValueError("sampling_rounds needs scale_advantages 'none'")
+        if self.learn_from:
+            raise ValueError("sampling_rounds chooses the rewrites itself: leave out learn_from")
         return self
 
     def of_tasks(self, counts: Mapping[TaskName, int]) -> dict[str, int | None]:

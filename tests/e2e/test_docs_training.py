@@ -66,7 +66,9 @@ def test_the_readme_names_commands_of_the_recipe() -> None:
 def test_the_four_commands(folder: Path) -> None:
     build, dry_run, train, serve = LINES
     assert "4 pictures" in run(build, folder)
-    assert "best of 2 samples by reward" in run(dry_run, folder)
+    reported = run(dry_run, folder)
+    assert "best of 2 samples by reward" in reported
+    assert "GRPO will take about" in reported
     assert not (folder / "my-adapter").exists()
     run(train, folder)
     flags = [word if word.startswith("--") else str(folder / word) for word in serve.split()[2:]]

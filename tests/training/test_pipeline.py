@@ -142,6 +142,38 @@ def test_grpo_learns_from_the_rewrites_that_are_served(
     assert any((before[name].float() - after[name].float()).abs().max() > 1e-3 for name in after)
 
 
+def test_grpo_draws_again_leaves_queries_out_and_holds_the_entropy(
+    unbroken: Path, tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny model finds a picture by chance, so that good means among the first 500."""
+    path = config(
+        tmp_path,
+        tiny_llm,
+        start_from=str(unbroken / "adapter"),
+        steps=3,
+        validation_every=1,
+        sampling_rounds=3,
+        good_rank=500,
+        difficulty_draws=4,
+        entropy_floor=0.99,
+    )
+    assert grape.run(["train", "--config", str(path)]) == 0
+    error = capsys.readouterr().err
+    work = tmp_path / "adapter.work"
+    shares = [json.loads(line)[1] for line in (work / "difficulty.jsonl").read_text().splitlines()]
+    assert f"Difficulty: of {len(shares)} queries {shares.count(1.0)} are left out" in error
+    assert len(shares) - shares.count(1.0) - shares.count(0.0) >= 3 * 4
+    checkpoint = work / "grpo" / "checkpoint-3" / "trainer_state.json"
+    log = json.loads(checkpoint.read_text())["log_history"]
+    steps = [logs for logs in log if "reward" in logs]
+    assert all(4 <= logs["adaptive/drawn"] <= 12 for logs in steps)
+    assert any(logs["adaptive/drawn"] > 4 for logs in steps)
+    assert all(1 <= logs["distinct"] <= 4 for logs in steps)
+    low = steps[1]["entropy"] <= 0.99 * steps[0]["entropy"]
+    assert (steps[1]["entropy_coef"] > 0) == low
+    assert "slower method" not in error
+
+
 def test_the_progress_shows_reward_rank_flat_groups_kl_and_inflation(unbroken: Path) -> None:
     lines = (unbroken / "stderr").read_text().splitlines()
     steps = [line for line in lines if line.startswith("step ")]

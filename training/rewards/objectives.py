@@ -30,6 +30,29 @@ def mixture_credit(probabilities: Floats, floor: float = MIXTURE_FLOOR) -> Float
     return credit
 
 
+def advantage_over_drawn(
+    values: Floats, drawn_mean: Floats, mixture: bool, floor: float = MIXTURE_FLOOR
+) -> Floats:
+    """The advantage of rewrites that were chosen from more draws, with a baseline from all of them.
+
+    ``v_i - m``, where m is the mean value of all that was drawn for the query. For the mixture's
+    likelihood, whose gradient divides by that mean, it is ``(p_i - m) / (n (m + floor))``: the
+    credit of :func:`mixture_credit` with the pool's mean in place of the group's, minus the
+    pool's mean credit.
+
+    Reinforce-Ada: arXiv 2510.04996, of which the abstract and the authors' README were read. As
+    there, what was left out of the group is not corrected for, so that a balanced group is biased.
+
+    Args:
+        values: rewards, or with ``mixture`` the probabilities of the target.
+        drawn_mean: of the values, by rewrite.
+    """
+    advantage: Floats = values - drawn_mean
+    if mixture:
+        advantage = advantage / (values.shape[1] * (drawn_mean + floor))
+    return advantage
+
+
 def served_credit(
     probabilities: Floats, log_probabilities: Floats, floor: float = MIXTURE_FLOOR
 ) -> Floats:

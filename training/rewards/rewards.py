@@ -28,6 +28,8 @@ class Rollout(NamedTuple):
     rewritten: Ranking
     original: Ranking  # of the queries as typed
     log_probability: Floats | None = None  # of the completions, unless they were drawn
+    # Mean value of all that was drawn for the query, if the completions were chosen from more.
+    drawn_mean: Floats | None = None
 
 
 class Reward(Protocol):

@@ -7,6 +7,7 @@ losses, advantages, KL term, logs and checkpoints are TRL's.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from models.common.progress import say
-from training.stages.decoding import Decoding
+from training.stages.adaptive import Adaptive, Groups, Judged, draw_in_rounds
+from training.stages.decoding import Answer, Decoding
 from training.stages.merged_policy import MergedPolicy
 from training.stages.packing import Ids, Packed, pack
 from training.stages.rollouts import likeliest_answers, sample_groups
@@ -33,21 +35,31 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     """As TRL's trainer, with two differences that :mod:`docs/decisions/training.md` explains.
 
     Rewrites are drawn from the 64 most probable tokens, and a backward pass holds whole groups
-    instead of rewrites in random order. Batches that it cannot pack go through TRL's own method: an
-    entropy bonus, whose gradient is not known here, and texts that are longer than the model's
-    sliding window.
+    instead of rewrites in random order. Texts longer than the model's sliding window cannot be
+    packed and go through TRL's own method.
 
     Args:
         sampler: made from the policy before this trainer, which replaces the policy's ``forward``.
         likeliest: whether a group holds the policy's most probable rewrites instead of draws. The
             rewards are then given their log-probabilities too, as ``log_probability``.
+        adaptive: draws a group in several rounds. The rewards are then given ``drawn_mean``, the
+            mean value of all that was drawn for a query, and their sum is the advantage.
     """
 
-    def __init__(self, sampler: MergedPolicy, likeliest: bool = False, **arguments: Any) -> None:
+    def __init__(
+        self,
+        sampler: MergedPolicy,
+        likeliest: bool = False,
+        adaptive: Adaptive | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self._sampler = sampler
         self._likeliest = likeliest
-        self._log_probabilities: list[float] = []  # of the rewrites of the last batch
+        self._adaptive = adaptive
+        self._asked: list[dict[str, Any]] = []  # the rows of the last batch, one for each rewrite
+        self._known: dict[str, list[float]] = {}  # of its rewrites, for the rewards
+        self._rewards = torch.empty(0)  # of the rewrites of all processes, weighted and added up
         config = self.accelerator.unwrap_model(self.model).config.get_text_config()
         self._window = getattr(config, "sliding_window", None) or math.inf
         self._buffered_inputs: list[Any] | None = None
@@ -66,19 +78,56 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             pad=self._tokenizer.pad_token_id,
             temperature=self.temperature,
         )
-        find = likeliest_answers if self._likeliest else sample_groups
-        groups = find(self._sampler.current(), prompt_ids[::together], together, decoding)
-        answers = [answer for answers in groups for answer in answers]
-        self._log_probabilities = [answer.log_probability for answer in answers]
-        return [list(answer.ids) for answer in answers], None
+        prompts, model = prompt_ids[::together], self._sampler.current()
+        if self._likeliest:
+            groups = likeliest_answers(model, prompts, together, decoding)
+            logs = [answer.log_probability for answers in groups for answer in answers]
+            self._known = {"log_probability": logs}
+        elif self._adaptive:
+            groups = self._in_rounds(
+                lambda rows: sample_groups(model, [prompts[n] for n in rows], together, decoding),
+                len(prompts),
+            )
+        else:
+            groups = sample_groups(model, prompts, together, decoding)
+        return [list(answer.ids) for answers in groups for answer in answers], None
+
+    def _in_rounds(
+        self, draw: Callable[[Sequence[int]], Groups], queries: int
+    ) -> list[list[Answer]]:
+        """Groups with good and bad rewrites, as far as some were drawn in the rounds."""
+        assert self._adaptive
+        rounds, judge = self._adaptive
+        size = len(self._asked) // queries
+
+        def judged(numbers: Sequence[int], groups: Groups) -> Judged:
+            ids = [answer.ids for group in groups for answer in group]
+            asked = [self._asked[n * size] for n in numbers for _ in range(size)]
+            return judge(self._tokenizer.batch_decode(ids, skip_special_tokens=True), asked)
+
+        pools = draw_in_rounds(queries, rounds, draw, judged)
+        self._known = {"drawn_mean": [pool.mean for pool in pools for _ in range(size)]}
+        self._log_metric("adaptive/drawn", sum(len(pool.answers) for pool in pools) / queries)
+        self._log_metric("adaptive/settled", sum(pool.settled for pool in pools) / queries)
+        return [pool.balanced(size) for pool in pools]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        self._asked = inputs
+        batch = super()._generate_and_score_completions(inputs)
+        if self._adaptive:
+            # TRL has subtracted the mean of the group, which is not the baseline here.
+            start = self.accelerator.process_index * len(inputs)
+            batch["advantages"] = self._rewards[start : start + len(inputs)]
+        return batch
 
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *others: Any) -> Any:
-        if self._likeliest:
-            inputs = [
-                {**given, "log_probability": value}
-                for given, value in zip(inputs, self._log_probabilities, strict=True)
-            ]
-        return super()._calculate_rewards(inputs, *others)
+        given = [
+            {**row, **{name: values[n] for name, values in self._known.items()}}
+            for n, row in enumerate(inputs)
+        ]
+        rewards = super()._calculate_rewards(given, *others)
+        self._rewards = (rewards * self.reward_weights.to(rewards.device)).sum(1)
+        return rewards
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but the rewrites are not shuffled: those of a group stay together."""
@@ -99,10 +148,11 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     def _with_gradient(self, inputs: Any) -> Tensor | None:
         """Which rewrites have a gradient, bool ``[rewrites]``; None if all may have one.
 
-        Without KL, a rewrite whose advantage is 0 has none, and a flat group none at all.
+        Without KL and entropy bonus, a rewrite whose advantage is 0 has none, and a flat group none
+        at all.
         """
         needs_all = self.beta != 0 or self.top_entropy_quantile < 1
-        if needs_all or "old_per_token_logps" in inputs:
+        if needs_all or self._entropy_bonus_enabled or "old_per_token_logps" in inputs:
             return None
         teaches: Tensor = inputs["advantages"].abs() > _NOTHING
         # Every process has to make a backward pass.
@@ -118,7 +168,7 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         **options: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
         """float32 ``[rewrites, logits_to_keep]`` each; 0 where there is no token."""
-        if self._entropy_bonus_enabled or input_ids.shape[1] > self._window:
+        if input_ids.shape[1] > self._window:
             self._tell_once()
             found: tuple[Tensor, Tensor | None, None]
             found = super()._get_per_token_logps_and_entropies(
@@ -151,9 +201,13 @@ class GroupedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         hidden = last_hidden_states(model, packed)
         states = hidden.flatten(0, 1)[packed.scored]
-        return token_scores(
-            states, packed.labels, Head(head.weight, self.temperature)
-        ), packed.place
+        scores = token_scores(
+            states,
+            packed.labels,
+            Head(head.weight, self.temperature),
+            learn_entropy=self._entropy_bonus_enabled,
+        )
+        return scores, packed.place
 
     def _tell_once(self) -> None:
         if not self._told:

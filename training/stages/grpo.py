@@ -1,26 +1,33 @@
 """GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the corpus."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel, get_peft_model
 
 from models.common.errors import InputError
 from models.common.progress import say
 from models.search.mixture import Mixture
+from training.data.rows import Row
 from training.rewards.ranking import TEMPERATURE
 from training.rewards.scorer import Scorer, of_mixture
 from training.settings import TrainSettings
-from training.stages.batch_rewards import BatchRewards, batch_rewards
+from training.stages.adaptive import Adaptive
+from training.stages.batch_rewards import BatchRewards, batch_rewards, judge_of
 from training.stages.checkpoints import last_checkpoint
-from training.stages.grpo_queries import steps_of_queries
+from training.stages.decoding import Decoding
+from training.stages.difficulty import DifficultyFilter
+from training.stages.entropy_floor import EntropyFloor
+from training.stages.grpo_queries import Plan, steps_of_queries
 from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
 from training.stages.memory import keep_freed_memory
 from training.stages.merged_policy import MergedPolicy
 from training.stages.monitor import Monitor
 from training.stages.processes import processes
+from training.stages.rollouts import sample_groups
 from training.stages.training_run import TrainingRun
 from training.stages.validation import Validator
 
@@ -42,8 +49,8 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
             new adapter, and the base model is the reference.
 
     Raises:
-        InputError: the processes cannot share a step evenly, or this model has no groups of its
-            most probable rewrites.
+        InputError: the processes cannot share a step evenly, this model cannot be trained with
+            these settings, or too few queries are of the right difficulty.
     """
     from transformers import PrinterCallback, set_seed
 
@@ -55,17 +62,19 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     tokenizer = run.base.tokenizer()
     # If KL is measured to a copy of the adapter, transformers restores only that copy from a
     # checkpoint. So the policy is loaded from the checkpoint here.
-    policy = _policy(run, tokenizer, checkpoint or start)
+    policy = load_policy(run, tokenizer, checkpoint or start)
     monitor = _monitor(run, tokenizer, policy)
-    rewards = batch_rewards(settings, _training_scorer(run))
+    scorer = _training_scorer(run)
+    rewards = batch_rewards(settings, scorer)
     trainer = _trainer(
         policy,
         settings,
+        scorer,
         model=policy.model,
         processing_class=tokenizer,
         reward_funcs=rewards.functions,
-        train_dataset=_dataset(run),
-        callbacks=[monitor],
+        train_dataset=_dataset(run, _difficulty(run, policy, tokenizer, scorer)),
+        callbacks=[monitor, *_entropy_floor(settings)],
         args=_config(run, folder, policy, rewards),
     )
     trainer.remove_callback(PrinterCallback)
@@ -76,7 +85,12 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     return monitor
 
 
-def _policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) -> Policy:
+def load_policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) -> Policy:
+    """The base model with an adapter, or with a new one if there is none.
+
+    Raises:
+        InputError: the model cannot be trained with these settings.
+    """
     from training.stages.grouped_trainer import cannot_group
 
     grouped = _engine(run) == "grouped"
@@ -91,6 +105,8 @@ def _policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | None) 
     if grouped and (reason := cannot_group(model)):
         if run.settings.groups == "likeliest":
             raise InputError(f"groups 'likeliest' cannot be found in {run.base.name}: {reason}.")
+        if run.settings.sampling_rounds > 1:
+            raise InputError(f"{run.base.name} cannot be sampled in rounds: {reason}.")
         say(f"{run.base.name} is trained by TRL's own, slower loop: {reason}.")
         return Policy(model if run.base.on_gpu else model.float(), stops, None)
     return Policy(model, stops, MergedPolicy(model) if grouped else None)
@@ -100,23 +116,60 @@ def _engine(run: TrainingRun) -> str:
     """The engine of the rollouts."""
     if run.settings.rollouts != "auto":
         return run.settings.rollouts
-    if run.settings.groups == "likeliest":
+    if run.settings.groups == "likeliest" or run.settings.sampling_rounds > 1:
         return "grouped"
     return "vllm-colocate" if run.base.on_gpu and find_spec("vllm") else "grouped"
 
 
-def _trainer(policy: Policy, settings: TrainSettings, **arguments: Any) -> Any:
+def _trainer(policy: Policy, settings: TrainSettings, scorer: Scorer, **arguments: Any) -> Any:
     from trl import GRPOTrainer
 
     from training.stages.grouped_trainer import GroupedTrainer
 
     if policy.sampler:
-        return GroupedTrainer(policy.sampler, settings.groups == "likeliest", **arguments)
+        rounds, adaptive = settings.sampling_rounds, None
+        if rounds > 1:
+            adaptive = Adaptive(rounds, judge_of(settings, scorer))
+        return GroupedTrainer(policy.sampler, settings.groups == "likeliest", adaptive, **arguments)
     return GRPOTrainer(**arguments)
 
 
+def _entropy_floor(settings: TrainSettings) -> list[EntropyFloor]:
+    if settings.entropy_floor is None:
+        return []
+    return [EntropyFloor(settings.entropy_floor, first=settings.validation_every)]
+
+
+def _difficulty(
+    run: TrainingRun, policy: Policy, tokenizer: Tokenizer, scorer: Scorer
+) -> DifficultyFilter | None:
+    """The filter of queries, if there is one; it draws from the policy as it is now."""
+    settings, tokens = run.settings, cast(Any, tokenizer)
+    draws = settings.difficulty_draws
+    if draws is None:
+        return None
+    if processes() > 1:
+        raise InputError("difficulty_draws works in one process: launch one, or leave it out.")
+
+    def draw(rows: Sequence[Row]) -> list[list[str]]:
+        most = max(run.tasks[row.task].max_tokens for row in rows)
+        decoding = Decoding(most, tuple(policy.stops), tokens.pad_token_id, settings.temperature)
+        model = policy.sampler.current() if policy.sampler else policy.model
+        prompts = tokens([run.tasks[row.task].prompt(row.asked) for row in rows])["input_ids"]
+        groups = sample_groups(model, prompts, draws, decoding)
+        return [
+            tokens.batch_decode([answer.ids for answer in group], skip_special_tokens=True)
+            for group in groups
+        ]
+
+    if run.base.on_gpu:
+        policy.model.to("cuda")  # the trainer would move it later
+    file = settings.work_folder / "difficulty.jsonl"
+    return DifficultyFilter(draw, judge_of(settings, scorer), file)
+
+
 def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:
-    scorer = Scorer(of_mixture(run.scorer.retriever, _tau(run)))
+    scorer = Scorer(of_mixture(run.scorer.retriever, tau_of(run)))
     validator = Validator(run.grpo_validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
     sampler = policy.sampler
     return Monitor(run.settings, lambda model: validator(sampler.current() if sampler else model))
@@ -129,24 +182,25 @@ def _training_scorer(run: TrainingRun) -> Scorer:
         targets = {held: {t for row in run.all_rows() if (row.split != "train") == held
                           for t in row.targets} for held in (True, False)}  # fmt: skip
         left_out = targets[True] - targets[False]
-    tau = _tau(run) if settings.objective == "mixture" else TEMPERATURE
+    tau = tau_of(run) if settings.objective == "mixture" else TEMPERATURE
     return Scorer(of_mixture(run.scorer.retriever, tau, left_out))
 
 
-def _tau(run: TrainingRun) -> float:
-    """As served without a fit."""
+def tau_of(run: TrainingRun) -> float:
+    """The temperature of the mixture; by default as served without a fit."""
     return run.settings.tau or Mixture().temperature(run.scorer.retriever.encoder.temperature)
 
 
-def _dataset(run: TrainingRun) -> Any:
+def _dataset(run: TrainingRun, difficulty: DifficultyFilter | None) -> Any:
     """The prompts in the order of training, with what the rewards need to know."""
     import datasets
 
     settings = run.settings
     shares = settings.grpo_data or {settings.data: 1.0}
-    rows = steps_of_queries(
-        run.grpo_rows(), shares, settings.prompts_per_step, settings.steps, settings.seed
-    )
+    plan = Plan(shares, settings.prompts_per_step, settings.steps, settings.seed)
+    rows = steps_of_queries(run.grpo_rows(), plan, difficulty)
+    if difficulty:
+        difficulty.tell()
     return datasets.Dataset.from_list(
         [
             {
@@ -174,6 +228,8 @@ def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchReward
         max_completion_length=max(task.max_tokens for task in run.tasks.values()),
         temperature=settings.temperature,
         beta=settings.beta,
+        use_adaptive_entropy=settings.entropy_floor is not None,
+        entropy_target=0.0,  # until EntropyFloor sets it
         loss_type=settings.loss,
         scale_rewards=settings.scale_advantages,
         learning_rate=settings.learning_rate,

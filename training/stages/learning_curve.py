@@ -17,6 +17,7 @@ _MEANS = {  # heading: the trainer's name
     "KL": "kl",
     "entropy": "entropy",
     "flat groups": "frac_reward_zero_std",
+    "distinct": "distinct",
     "tokens": "completions/mean_length",
     "seconds": "step_time",
 }

@@ -19,29 +19,38 @@ class TokenScores(NamedTuple):
     """Log-probability of each token, and the entropy of the distribution it comes from, in nats."""
 
     log_probabilities: Tensor  # float32 [tokens]; differentiable
-    entropies: Tensor  # float32 [tokens]; not differentiable
+    entropies: Tensor  # float32 [tokens]; differentiable only if that was asked for
 
 
-def token_scores(hidden: Tensor, labels: Tensor, head: Head) -> TokenScores:
+def token_scores(
+    hidden: Tensor, labels: Tensor, head: Head, learn_entropy: bool = False
+) -> TokenScores:
     """Scores tokens by the hidden states that predict them.
 
     Args:
         hidden: ``[tokens, dim]``.
         labels: int64 ``[tokens]``.
+        learn_entropy: whether the entropies have a gradient, which costs one more matrix product.
     """
-    return TokenScores(*_Scores.apply(hidden, labels, head))  # type: ignore[no-untyped-call]
+    found = _Scores.apply(hidden, labels, head, learn_entropy)  # type: ignore[no-untyped-call]
+    return TokenScores(*found)
 
 
 class _Scores(torch.autograd.Function):
-    """The gradient is known in the forward pass: ``(W[label] - softmax(W h) W) / temperature``.
+    """The gradients are known in the forward pass, with ``p = softmax(W h / temperature)``.
 
-    So each chunk of logits is made once, and only a vector of ``dim`` per token is kept.
+    That of a log-probability is ``(W[label] - p W) / temperature``, that of the entropy H
+    ``-(p (log p + H)) W / temperature``. So each chunk of logits is made once, and only a vector of
+    ``dim`` or two per token is kept.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: Head, learn_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         table = _Table(head, min(len(hidden), _CHUNK))
         scores, entropies, gradients = [], [], []
+        of_entropies = []
         for states, chosen in zip(
             torch.split(hidden, _CHUNK), torch.split(labels, _CHUNK), strict=True
         ):
@@ -50,16 +59,22 @@ class _Scores(torch.autograd.Function):
             entropies.append(found)
             if ctx.needs_input_grad[0]:
                 gradients.append(table.gradient(chosen))
-        if gradients:
-            ctx.save_for_backward(torch.cat(gradients).to(hidden.dtype))
+                if learn_entropy:
+                    of_entropies.append(table.entropy_gradient(found))
+        kept = [torch.cat(part).to(hidden.dtype) for part in (gradients, of_entropies) if part]
+        ctx.save_for_backward(*kept)
         entropy = torch.cat(entropies)
-        ctx.mark_non_differentiable(entropy)
+        if not learn_entropy:
+            ctx.mark_non_differentiable(entropy)
         return torch.cat(scores), entropy
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (by_token,) = ctx.saved_tensors
-        return gradients[0].unsqueeze(1).to(by_token.dtype) * by_token, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        parts = [
+            above.unsqueeze(1).to(own.dtype) * own
+            for above, own in zip(gradients, ctx.saved_tensors, strict=False)
+        ]
+        return torch.stack(parts).sum(0), None, None, None
 
 
 class _Table:
@@ -101,3 +116,14 @@ class _Table:
         rows = len(labels)
         probabilities = self._product[:rows].copy_(self._powers[:rows].div_(self._total))
         return (weight[labels] - probabilities @ weight) / temperature
+
+    def entropy_gradient(self, entropies: Tensor) -> Tensor:
+        """Of the last filled rows' entropies to their states, ``[rows, dim]``.
+
+        Comes after :meth:`gradient`, which leaves the probabilities.
+        """
+        weight, temperature = self._head
+        rows = len(entropies)
+        shares = self._shifted[:rows].sub_(self._total.log()).add_(entropies.unsqueeze(1))
+        shares.mul_(self._powers[:rows])
+        return -(self._product[:rows].copy_(shares) @ weight) / temperature

@@ -64,7 +64,7 @@ class Validator:
 
     def __call__(self, model: Any) -> Validation:
         """The result of a causal language model, with step 0."""
-        mixtures = self._mixtures(model)
+        mixtures = self.mixtures(model)
         written = self._tokenizer.batch_decode(
             [answer.ids for answers in mixtures for answer in answers], skip_special_tokens=True
         )
@@ -89,7 +89,7 @@ class Validator:
             log_likelihoods=log_likelihoods.tolist(),
         )
 
-    def _mixtures(self, model: Any) -> list[list[Answer]]:
+    def mixtures(self, model: Any) -> list[list[Answer]]:
         """The rewrites of each row, the greedy one first."""
         was_training = model.training
         model.eval()

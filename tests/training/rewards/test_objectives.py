@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.rewards.objectives import (
+    advantage_over_drawn,
     cut_at_rank,
     mixture_credit,
     most_varied,
@@ -25,6 +26,17 @@ def test_a_group_that_never_finds_its_target_gets_little_credit() -> None:
     found, lost = mixture_credit(np.array([[0.4, 0.0], [1e-5, 0.0]]), floor=1e-3)
     assert found[0] > 0.99
     assert lost[0] < 0.01
+
+
+def test_a_chosen_rewrite_is_compared_with_all_that_was_drawn() -> None:
+    drawn = np.array([[0.9, 0.1, 0.0, 0.0, 0.2, 0.0]])
+    mean = np.full((1, 2), drawn.mean())
+    rewards = advantage_over_drawn(drawn[:, [0, 2]], mean, mixture=False)
+    assert rewards == pytest.approx(drawn[:, [0, 2]] - 0.2)
+    # Of everything that was drawn, the mixture's advantage is the credit minus its mean.
+    credit = mixture_credit(drawn, floor=0.01)
+    given = advantage_over_drawn(drawn, np.full((1, 6), drawn.mean()), mixture=True, floor=0.01)
+    assert given == pytest.approx(credit - credit.mean())
 
 
 def test_served_credit_is_the_gradient_of_the_likelihood_that_is_served() -> None:

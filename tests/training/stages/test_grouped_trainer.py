@@ -79,6 +79,17 @@ def test_so_it_is_with_other_options(
     torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-5 * float(expected.norm()))
 
 
+def test_an_entropy_bonus_is_learnt_from_packed_rows(
+    tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"entropy_coef": 1.0, "beta": 0.1}
+    expected, given, _ = compared(tiny_llm, tmp_path, options)
+    torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-5 * float(expected.norm()))
+    assert "slower method" not in capsys.readouterr().err
+    without = gradient(trainer_of(GroupedTrainer, tiny_llm, tmp_path, torch.float32, {"beta": 0.1}))
+    assert (given - without).norm() > 1e-2 * given.norm()
+
+
 def test_bfloat16_weights_change_the_gradient_little(tiny_llm: Path, tmp_path: Path) -> None:
     exact, rounded = (
         gradient(trainer_of(GroupedTrainer, tiny_llm, tmp_path, dtype, {"beta": 0.1}))

@@ -71,3 +71,20 @@ def test_entropy_and_scores_are_those_of_the_softmax() -> None:
     (given,) = torch.autograd.grad((scores.log_probabilities * factors).sum(), hidden)
     (expected,) = torch.autograd.grad((logs[range(600), labels] * factors).sum(), hidden)
     torch.testing.assert_close(given, expected)
+
+
+def test_entropies_have_a_gradient_where_it_is_asked_for() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(300, 8, requires_grad=True)
+    weight, labels = torch.randn(50, 8), torch.randint(50, (300,))
+    scores = token_scores(hidden, labels, Head(weight, 0.7), learn_entropy=True)
+    logs = (hidden @ weight.T / 0.7).log_softmax(1)
+    factors = torch.randn(2, 300)
+    both = (scores.log_probabilities * factors[0] + scores.entropies * factors[1]).sum()
+    (given,) = torch.autograd.grad(both, hidden)
+    entropies = -(logs.exp() * logs).sum(1)
+    (expected,) = torch.autograd.grad(
+        (logs[range(300), labels] * factors[0] + entropies * factors[1]).sum(), hidden
+    )
+    torch.testing.assert_close(given, expected)
+    assert not token_scores(hidden, labels, Head(weight)).entropies.requires_grad
