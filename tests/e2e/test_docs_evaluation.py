@@ -18,9 +18,9 @@ from training.evaluation.systems import SYSTEMS
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_text()
 
 
-def run(line: str, folder: Path, limit: int = 1) -> str:
+def run(line: str, folder: Path, limit: int = 1, **more: str) -> str:
     command = shlex.split(line.replace(".venv/bin/grape", str(GRAPE)))
-    environment = {**os.environ, "GRAPE_LIMIT": str(limit), "GRAPE_N": "2"}
+    environment = {**os.environ, "GRAPE_LIMIT": str(limit), "GRAPE_N": "2", **more}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -35,7 +35,8 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "my-adapter" / GATE_JSON).unlink()
     (tmp_path / "my-adapter" / MIXTURE_JSON).unlink()
     list_systems, compare, fit_gate, fit_mixture = shell_lines(PAGE)
-    listed, compared = run(list_systems, tmp_path), run(compare, tmp_path)
+    listed = run(list_systems, tmp_path)
+    compared = run(compare, tmp_path, GRAPE_LANGUAGES='["de", "en"]')
     assert "mean log probability" in run(fit_mixture, tmp_path, limit=2)
     assert "split validation" in (tmp_path / "my-adapter" / MIXTURE_JSON).read_text()
     # Of the same queries, so that every rewrite is known already and no engine starts.
