@@ -5,12 +5,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from models.common.errors import GrapeError
+from models.rewriter.likelihood import Continuation
 from models.rewriter.tasks import STOP, Task
 from models.rewriter.vision import SEEN, SeenTask
 
 
 class RewriteFailed(GrapeError):
     """The language model did not answer this query; the search uses the original one."""
+
+
+class ScoresHidden(RewriteFailed):
+    """The language model does not say how probable a given text is."""
 
 
 class RewriterDown(RewriteFailed):
@@ -108,6 +113,15 @@ class Rewriter(Protocol):
             PictureError: the image cannot be decoded.
             RewriteFailed: no answer to this query.
             RewriterDown: no answer to any query.
+        """
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        """The log-probability that each prompt goes on with the text; one for each prompt.
+
+        Raises:
+            ScoresHidden: the model answers, but tells no such probabilities.
+            RewriteFailed: no answer to this.
+            RewriterDown: no answer to anything.
         """
 
     async def check(self) -> None:

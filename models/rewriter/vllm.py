@@ -1,16 +1,18 @@
 """VLLMRewriter: vLLM's AsyncLLM in this process, its engine in a child process."""
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import math
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter
+from models.rewriter.likelihood import Continuation
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import (
     Completion,
@@ -21,13 +23,20 @@ from models.rewriter.protocol import (
     RewriterDown,
     Sampling,
 )
-from models.rewriter.tasks import STOP
 from models.rewriter.vllm_branches import BranchSearch
-from models.rewriter.vllm_engine import VLLMOptions, import_engine_ahead, is_on_cpu, start_engine
+from models.rewriter.vllm_engine import (
+    SCORE_FROM,
+    VLLMOptions,
+    import_engine_ahead,
+    is_on_cpu,
+    start_engine,
+)
+from models.rewriter.vllm_tokenizers import line_ends
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
+    from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
 
 __all__ = ["VLLMOptions", "VLLMRewriter"]
@@ -70,6 +79,7 @@ class VLLMRewriter:
             self._lora = request.LoRARequest(adapter.name, 1, str(adapter.folder))
         attach = self._lora is not None or options.attachable > 0
         self._engine = start_engine(options, attach)
+        self._scores_ends = on_cpu
         self._sees_pictures = takes_pictures(self._engine)
         self._line_ends = line_ends(self._engine.get_tokenizer())
 
@@ -120,22 +130,42 @@ class VLLMRewriter:
         on_text: OnText | None = None,
         within_s: float | None = None,
     ) -> Completions:
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
+        with _failures_told():
             engine_input = await self._engine_input(prompt)
             # The words of a branch cannot be put behind an image.
             if sampling.finds_several and prompt.picture is None:
                 search = self._branch_search(prompt, engine_input["prompt_token_ids"])
                 return await search.run(sampling, on_text, within_s)
             return await self._drawn(prompt, sampling, engine_input, on_text)
-        except EngineDeadError as error:
-            raise RewriterDown("vLLM's engine has died.") from error
-        except (VLLMClientError, ValueError) as error:  # for example a prompt that is too long
-            # vLLM wraps the message of the model's own processor.
-            reason = str(error.__cause__ or error).strip() or repr(error)
-            raise RewriteFailed(reason.splitlines()[0]) from error
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        tokenizer = self._engine.get_tokenizer()
+        text = tokenizer.encode(asked.text, add_special_tokens=False)
+        prompts = [tokenizer.encode(prompt) for prompt in asked.prompts]
+        with _failures_told():
+            return await asyncio.gather(*(self._log_likelihood(ids, text) for ids in prompts))
+
+    async def _log_likelihood(self, prompt: list[int], text: list[int]) -> float:
+        """The log-probability of the text's tokens after the prompt's."""
+        (engine_input,) = self._engine.renderer.render_cmpl(
+            [{"prompt_token_ids": [*prompt, *text]}]
+        )
+        # On a GPU vLLM's own worker leaves undefined what came from the cache.
+        for reads_cache in (True, False) if self._scores_ends else (False,):
+            parameters: dict[str, Any] = {
+                "max_tokens": 1,
+                "temperature": 0.0,
+                "prompt_logprobs": 0,
+                "detokenize": False,
+                "skip_reading_prefix_cache": not reads_cache,
+                "extra_args": {SCORE_FROM: len(prompt)},
+            }
+            async for output in self._answers(engine_input, parameters, streams=False):
+                total = _log_probability(output.prompt_logprobs, text)
+            # A part of the text may have been in the cache, too.
+            if not math.isnan(total):
+                return total
+        raise RewriteFailed("vLLM gave no log-probabilities.")
 
     async def _drawn(
         self, prompt: Prompt, sampling: Sampling, engine_input: Any, on_text: OnText | None
@@ -233,15 +263,29 @@ class VLLMRewriter:
         del self._engine
 
 
-def line_ends(tokenizer: Any) -> list[int]:
-    """The ids of all tokens with a line break, at which a rewrite ends."""
-    # As vocabularies write it: as it is, as a byte of BPE, as a byte for want of a token.
-    maybe = sorted(
-        token
-        for text, token in tokenizer.get_vocab().items()
-        if STOP in text or "\u010a" in text or text == "<0x0A>"
-    )
-    return [token for token in maybe if STOP in tokenizer.decode([token])]
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Raises our own errors for those of vLLM."""
+    from vllm.exceptions import VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise RewriterDown("vLLM's engine has died.") from error
+    except (VLLMClientError, ValueError) as error:  # for example a prompt that is too long
+        # vLLM wraps the message of the model's own processor.
+        reason = str(error.__cause__ or error).strip() or repr(error)
+        raise RewriteFailed(reason.splitlines()[0]) from error
+
+
+def _log_probability(
+    logprobs: Sequence[Mapping[int, "Logprob"] | None] | None, tokens: Sequence[int]
+) -> float:
+    """Of the last tokens of a prompt together."""
+    last = (logprobs or [])[-len(tokens) :]
+    pairs = zip(last, tokens, strict=True)
+    return sum(own[token].logprob if own else math.nan for own, token in pairs)
 
 
 def _probability(logprob: float | None) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.rewriter.adapter import Adapter
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
     Completions,
     OnText,
@@ -89,6 +90,9 @@ class _Attached:
         within_s: float | None = None,
     ) -> Completions:
         return await self._rewriter.complete(prompt, sampling, on_text, within_s)
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        return await self._rewriter.log_likelihoods(asked)
 
     async def check(self) -> None:
         await self._rewriter.check()

@@ -11,6 +11,8 @@ from models.rewriter.protocol import OnText, Prompt, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import Gate
 from models.search.mixture import Mixture
+from models.search.rerank import Comparison
+from service.rewriting.comparing import Compared
 from service.rewriting.host import RewriterHost, Rewritten
 
 log = logging.getLogger("grape")
@@ -119,6 +121,10 @@ class Rewriters:
     ) -> Rewritten:
         """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
         return await self._routing[prompt.task.name].host.rewrite(prompt, sampling, on_text)
+
+    async def compare(self, asked: Comparison) -> Compared:
+        """Scores texts for a query within the deadline. Never raises for a failure of the model."""
+        return await self._routing[asked.task].host.compare(asked)
 
     async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
         """Prepares a new slot, starts and proves its rewriter, and gives it its adapter's tasks.

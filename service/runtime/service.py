@@ -77,7 +77,11 @@ class Service:
                 AdapterSlot(self._host(adapter), adapter, gate, mixture), self._make_room
             )
             self._searcher = Searcher(
-                self._retriever, self._rewriters, self.metrics, self.index_path.name
+                self._retriever,
+                self._rewriters,
+                self.metrics,
+                self.index_path.name,
+                self.settings.rerank_field,
             )
             keep_what_is_loaded()
         except GrapeError as error:

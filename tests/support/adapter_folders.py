@@ -10,6 +10,7 @@ import httpx
 
 from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import Completions, OnText, Prompt, RewriterDown, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate
@@ -113,6 +114,10 @@ class NamedRewriter:
         await self._engines.may_answer.wait()
         await self.check()
         return completions(f"{self.adapter} wrote {prompt.query}")
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        await self.check()
+        return [0.0] * len(asked.prompts)
 
     async def check(self) -> None:
         if self.dead:

@@ -8,6 +8,7 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import Completion, Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import MULTILINGUAL, TASKS
 from tests.support.completions import completions
@@ -98,6 +99,9 @@ class Counting:
         if len(self.asked) > self._fails_after:
             raise RuntimeError("the power went out")
         return self._answers or completions(*(f" {prompt.query} {n}" for n in range(sampling.n)))
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        raise NotImplementedError
 
     async def check(self) -> None: ...
 
