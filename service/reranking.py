@@ -16,9 +16,9 @@ from models.search.rerank import (
     chosen,
     comparison,
     priors,
+    relevance,
     reranked,
     scores_of,
-    shares,
     text_of,
     why_not,
 )
@@ -27,6 +27,22 @@ from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
 
 _REWRITES = 2  # that take the time of the default number of candidates
+
+
+class RerankSettings(NamedTuple):
+    """The server's settings."""
+
+    field: str | None = None  # the metadata key of what a candidate says; None: its caption
+    passes: int = 1  # over the candidates, by group
+
+
+class Asked(NamedTuple):
+    """A query, and the texts to order for it; None for a candidate that says nothing."""
+
+    query: str
+    texts: Sequence[str | None]
+    by: RerankBy
+    passes: int = 1
 
 
 class Wish(NamedTuple):
@@ -74,13 +90,12 @@ class Reranker:
         retriever: BatchedRetriever,
         rewriters: Rewriters,
         metrics: Metrics,
-        field: str | None,
+        settings: RerankSettings,
     ) -> None:
-        """``field``: the metadata key of what a candidate says; None: its caption."""
         self._retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
-        self._field = field
+        self._settings = settings
 
     async def rerank(
         self, query: Query, plan: Plan, hits: Sequence[FusedHit], wished: Wish
@@ -89,10 +104,11 @@ class Reranker:
         started = time.perf_counter()
         first = list(hits[: wished.candidates])
         metadata = self._retriever.index.metadata
-        texts = [text_of(metadata[hit.position], self._field) for hit in first]
+        texts = [text_of(metadata[hit.position], self._settings.field) for hit in first]
         reason = why_not(query, plan)
-        scored = await _scored(self._rewriters, query.text or "", texts, wished.by, reason)
-        weight = self._rewriters.mixture(choose_task(query.text or "").name).rerank[scored.told.by]
+        asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
+        scored = await _scored(self._rewriters, asked, reason)
+        weight = self._rewriters.mixture(choose_task(asked.query).name).rerank[scored.told.by]
         order = reranked(priors(first, plan), scored.scores, weight)
         new = [RankedHit(first[placed.place], placed.score) for placed in order]
         ms = (time.perf_counter() - started) * 1000
@@ -101,15 +117,13 @@ class Reranker:
         return Reranked([*new, *map(RankedHit, hits[len(first) :])], scored.told, ms)
 
 
-async def rank_texts(
-    rewriters: Rewriters, metrics: Metrics, query: str, texts: Sequence[str], by: RerankBy
-) -> RankedTexts:
+async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> RankedTexts:
     """Puts texts in a new order. They keep theirs if that fails."""
-    reason = None if has_words(query) else "the query has no letters or digits"
-    scored = await _scored(rewriters, query, texts, by, reason)
+    reason = None if has_words(asked.query) else "the query has no letters or digits"
+    scored = await _scored(rewriters, asked, reason)
     metrics.rerank(scored.told.status, scored.cause)
-    order = reranked([0.0] * len(texts), scored.scores, 1.0)
-    share = shares(scored.scores)
+    order = reranked([0.0] * len(asked.texts), scored.scores, 1.0)
+    share = relevance(scored.told.by, scored.scores)
     return RankedTexts([(placed.place, share[placed.place]) for placed in order], scored.told)
 
 
@@ -118,26 +132,20 @@ def admitted_as(candidates: int) -> int:
     return math.ceil(_REWRITES * candidates / CANDIDATES)
 
 
-async def _scored(
-    rewriters: Rewriters,
-    query: str,
-    texts: Sequence[str | None],
-    wished: RerankBy,
-    why_not: str | None,
-) -> _Scored:
+async def _scored(rewriters: Rewriters, wanted: Asked, why_not: str | None) -> _Scored:
     """Each text's score; None for those without one.
 
     Args:
         why_not: why nothing is asked.
     """
-    by = chosen(wished)
+    by, texts = chosen(wanted.by), wanted.texts
     told = Reranking(
         status="kept", reason=why_not or "", by=by, adapter=None, candidates=len(texts), groups=0
     )
     none: list[float | None] = [None] * len(texts)
     if why_not is not None:
         return _Scored(none, told)
-    asked = comparison(by, query, texts)
+    asked = comparison(by, wanted.query, texts, wanted.passes)
     if asked is None:
         reason = "fewer than two candidates have a text to compare"
         return _Scored(none, told.model_copy(update={"reason": reason}))

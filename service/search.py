@@ -37,7 +37,7 @@ from models.search.without import plan_query
 from service.hits import answered
 from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
-from service.reranking import RankedHit, Reranked, Reranker, Wish, admitted_as
+from service.reranking import RankedHit, Reranked, Reranker, RerankSettings, Wish, admitted_as
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
 from service.symbols import symbols_of, with_first
@@ -84,14 +84,13 @@ class Searcher:
         rewriters: Rewriters,
         metrics: Metrics,
         index_name: str,
-        rerank_field: str | None = None,
+        reranking: RerankSettings,
     ) -> None:
-        """``rerank_field``: the metadata key of what a candidate says; None: its caption."""
         self._retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
         self._index_name = index_name
-        self._reranker = Reranker(retriever, rewriters, metrics, rerank_field)
+        self._reranker = Reranker(retriever, rewriters, metrics, reranking)
 
     async def search(
         self, query: Query, options: SearchOptions, request_id: str, tell: Tell | None = None

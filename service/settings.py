@@ -134,6 +134,13 @@ class Settings(CommandSettings):
         "reranking; by default its caption, name, title, description or text",
     )
 
+    rerank_passes: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="how often `rerank_by: group` rates each hit, in another group each time",
+    )
+
     rewrite_cache: int = Field(
         10_000,
         ge=0,

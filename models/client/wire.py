@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.rewriter.tasks import TaskName
-from models.search.options import By, Fusion, RewriteMode
+from models.search.options import ComparedBy, Fusion, RewriteMode
 
 Status = Literal["rewritten", "kept", "fallback"]
 RerankStatus = Literal["reranked", "kept", "fallback"]
@@ -128,7 +128,7 @@ class Reranking(BaseModel):
         "language model failed. With the last two, the hits are in the order of the search"
     )
     reason: str
-    by: By = Field(description="what compared the hits: 'likelihood' or 'group'")
+    by: ComparedBy = Field(description="what compared the hits: 'likelihood' or 'group'")
     adapter: str | None = Field(description="that gave the scores; null for the base model")
     candidates: int = Field(description="hits that were to be reranked")
     groups: int = Field(description="groups that they were compared in; 0 by 'likelihood'")

@@ -2,12 +2,13 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
 from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
-from models.rewriter.endpoint_scores import echoed_log_likelihoods
+from models.rewriter.endpoint_scores import echoed_log_likelihoods, endpoint_tokens
 from models.rewriter.endpoint_stream import Heard, stream_until
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
@@ -19,6 +20,7 @@ from models.rewriter.protocol import (
     RewriterDown,
     Sampling,
     ScoresHidden,
+    WrittenTokens,
 )
 from models.rewriter.tasks import STOP
 from models.rewriter.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
@@ -215,6 +217,9 @@ class EndpointRewriter:
         except ScoresHidden as error:
             self._hides_scores = error
             raise
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        return await endpoint_tokens(self._server, self._model, prompts)
 
     async def check(self) -> None:
         """Asks the server for its models. One that lists none is taken at its word."""

@@ -1,20 +1,24 @@
-"""Log-probabilities of a given text, from a server that echoes its prompts."""
+"""What a server with OpenAI's API says of probabilities: of a given text, and of its own answer."""
 
 import asyncio
+import math
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 from models.rewriter.endpoint_http import Choice, EndpointServer, Refused
 from models.rewriter.likelihood import Continuation
-from models.rewriter.protocol import ScoresHidden
+from models.rewriter.protocol import Prompt, Sampling, ScoresHidden, WrittenTokens
+from models.rewriter.tasks import STOP
 
+_CONSIDERED = 5  # tokens at each place; OpenAI's own API gives no more
 _AT_ONCE = 25  # prompts in a request: its answer names every token of every prompt
 
 
 async def echoed_log_likelihoods(
     server: EndpointServer, model: str, asked: Continuation
 ) -> list[float]:
-    """The log-probability that each prompt goes on with the text.
+    """The log-probability that each prompt goes on with the text and ends its line.
 
     Raises:
         ScoresHidden: the server refuses to echo, or echoes without log-probabilities.
@@ -23,7 +27,9 @@ async def echoed_log_likelihoods(
     chunks = [
         asked.prompts[start : start + _AT_ONCE] for start in range(0, len(asked.prompts), _AT_ONCE)
     ]
-    answers = await asyncio.gather(*(_echoed(server, model, some, asked.text) for some in chunks))
+    answers = await asyncio.gather(
+        *(_echoed(server, model, some, asked.text + STOP) for some in chunks)
+    )
     return [value for answer in answers for value in answer]
 
 
@@ -52,6 +58,34 @@ async def _echoed(server: EndpointServer, model: str, prompts: list[str], text: 
     if len(known) < len(found):
         raise _hidden(server)
     return known
+
+
+async def endpoint_tokens(
+    server: EndpointServer, model: str, prompts: Sequence[Prompt]
+) -> list[WrittenTokens]:
+    """The greedy answer to each prompt, with what else the model considered.
+
+    Raises:
+        ScoresHidden: the server does not say what it considered.
+        RewriteFailed: no answer.
+    """
+    texts = [prompt.task.prompt(prompt.query) for prompt in prompts]
+    body = {"model": model, **Sampling().parameters(prompts[0]), "prompt": texts}
+    choices = await server.complete("/completions", body | {"logprobs": _CONSIDERED})
+    found = []
+    for choice in choices:
+        told = choice.logprobs
+        if not told or not told.tokens or not told.top_logprobs:
+            raise ScoresHidden(
+                f"{server.url} does not say what else it considered, which reranking in groups "
+                "needs: it would have to take `logprobs`"
+            )
+        likely = [
+            {token: math.exp(value) for token, value in (options or {}).items()}
+            for options in told.top_logprobs
+        ]
+        found.append(WrittenTokens(told.tokens, likely))
+    return found
 
 
 def _of_end(choice: Choice, start: int, end: int) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from models.rewriter.tasks import LONG, MULTILINGUAL, STOP, Task
+from models.rewriter.tasks import LONG, MULTILINGUAL, Task
 
 _QUERY_CHARS = 240  # that are compared; every token is scored once for each candidate
 
@@ -19,7 +19,7 @@ class Continuation(NamedTuple):
     """A text whose probability is asked for, after each of several prompts."""
 
     prompts: list[str]
-    text: str  # ends its line
+    text: str  # after which the line ends
 
 
 def turned(task: Task, instruction: str, examples: int) -> Task:
@@ -47,4 +47,4 @@ def continuation(task: Task, query: str, texts: Sequence[str]) -> Continuation:
         task: one of :data:`TURNED`.
     """
     shown = " ".join(query.split())[:_QUERY_CHARS]
-    return Continuation([task.prompt(text) for text in texts], f" {shown}{STOP}")
+    return Continuation([task.prompt(text) for text in texts], f" {shown}")

@@ -1,7 +1,7 @@
 """The Rewriter protocol: turns a query into texts that the encoder understands."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from models.common.errors import GrapeError
@@ -68,6 +68,13 @@ class Completions(NamedTuple):
     unfinished: int = 0  # that were given up when the time was over
 
 
+class WrittenTokens(NamedTuple):
+    """The greedy answer to a prompt, token by token."""
+
+    tokens: list[str]
+    likely: list[dict[str, float]]  # the likeliest tokens at each place, with their probabilities
+
+
 OnText = Callable[[str], None]  # called with the whole text so far whenever it grows
 
 
@@ -116,10 +123,19 @@ class Rewriter(Protocol):
         """
 
     async def log_likelihoods(self, asked: Continuation) -> list[float]:
-        """The log-probability that each prompt goes on with the text; one for each prompt.
+        """The log-probability that each prompt goes on with the text and ends its line.
 
         Raises:
             ScoresHidden: the model answers, but tells no such probabilities.
+            RewriteFailed: no answer to this.
+            RewriterDown: no answer to anything.
+        """
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        """The greedy answer to each prompt, with what else the model considered.
+
+        Raises:
+            ScoresHidden: the model answers, but does not say what it considered.
             RewriteFailed: no answer to this.
             RewriterDown: no answer to anything.
         """

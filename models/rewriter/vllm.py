@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,24 +22,26 @@ from models.rewriter.protocol import (
     RewriteFailed,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
 from models.rewriter.vllm_branches import BranchSearch
 from models.rewriter.vllm_engine import (
-    SCORE_FROM,
     VLLMOptions,
     import_engine_ahead,
     is_on_cpu,
     start_engine,
 )
+from models.rewriter.vllm_likelihood import VLLMScoring
 from models.rewriter.vllm_tokenizers import line_ends
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
-    from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
 
 __all__ = ["VLLMOptions", "VLLMRewriter"]
+
+_CONSIDERED = 20  # tokens at each place; vLLM gives no more by default
 
 
 class VLLMRewriter:
@@ -79,7 +81,6 @@ class VLLMRewriter:
             self._lora = request.LoRARequest(adapter.name, 1, str(adapter.folder))
         attach = self._lora is not None or options.attachable > 0
         self._engine = start_engine(options, attach)
-        self._scores_ends = on_cpu
         self._sees_pictures = takes_pictures(self._engine)
         self._line_ends = line_ends(self._engine.get_tokenizer())
 
@@ -139,33 +140,30 @@ class VLLMRewriter:
             return await self._drawn(prompt, sampling, engine_input, on_text)
 
     async def log_likelihoods(self, asked: Continuation) -> list[float]:
-        tokenizer = self._engine.get_tokenizer()
-        text = tokenizer.encode(asked.text, add_special_tokens=False)
-        prompts = [tokenizer.encode(prompt) for prompt in asked.prompts]
-        with _failures_told():
-            return await asyncio.gather(*(self._log_likelihood(ids, text) for ids in prompts))
-
-    async def _log_likelihood(self, prompt: list[int], text: list[int]) -> float:
-        """The log-probability of the text's tokens after the prompt's."""
-        (engine_input,) = self._engine.renderer.render_cmpl(
-            [{"prompt_token_ids": [*prompt, *text]}]
+        scoring = VLLMScoring(
+            self._engine, self._answers, self._line_ends[0], f"{self._prefix}-{self._next_id()}"
         )
-        # On a GPU vLLM's own worker leaves undefined what came from the cache.
-        for reads_cache in (True, False) if self._scores_ends else (False,):
-            parameters: dict[str, Any] = {
-                "max_tokens": 1,
-                "temperature": 0.0,
-                "prompt_logprobs": 0,
-                "detokenize": False,
-                "skip_reading_prefix_cache": not reads_cache,
-                "extra_args": {SCORE_FROM: len(prompt)},
-            }
-            async for output in self._answers(engine_input, parameters, streams=False):
-                total = _log_probability(output.prompt_logprobs, text)
-            # A part of the text may have been in the cache, too.
-            if not math.isnan(total):
-                return total
-        raise RewriteFailed("vLLM gave no log-probabilities.")
+        with _failures_told():
+            return await scoring.log_likelihoods(asked)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        with _failures_told():
+            return await asyncio.gather(*map(self._written_tokens, prompts))
+
+    async def _written_tokens(self, prompt: Prompt) -> WrittenTokens:
+        parameters = self._parameters(Sampling(), prompt) | {"logprobs": _CONSIDERED}
+        tokens, likely = [], []
+        async for output in self._answers(await self._engine_input(prompt), parameters, False):
+            answer = output.outputs[0]
+            for token, options in zip(answer.token_ids, answer.logprobs or (), strict=False):
+                tokens.append(self._text_of(token))
+                likely.append(
+                    {self._text_of(id): math.exp(one.logprob) for id, one in options.items()}
+                )
+        return WrittenTokens(tokens, likely)
+
+    def _text_of(self, token: int) -> str:
+        return str(self._engine.get_tokenizer().decode([token]))
 
     async def _drawn(
         self, prompt: Prompt, sampling: Sampling, engine_input: Any, on_text: OnText | None
@@ -189,7 +187,7 @@ class VLLMRewriter:
 
     def _branch_search(self, prompt: Prompt, prompt_ids: list[int]) -> BranchSearch:
         tokenizer = self._engine.get_tokenizer()
-        search = f"{self._prefix}-{next(self._request_ids)}"
+        search = f"{self._prefix}-{self._next_id()}"
         shares_prompt = self._engine.vllm_config.kv_transfer_config is not None
 
         def stream(
@@ -236,7 +234,7 @@ class VLLMRewriter:
             engine_input,
             # They belong to this request alone, so the engine need not copy them.
             SamplingParams(**parameters, output_kind=kind, skip_clone=True),
-            f"{self._prefix}-{next(self._request_ids)}",
+            f"{self._prefix}-{self._next_id()}",
             lora_request=self._lora,
         )
 
@@ -249,6 +247,9 @@ class VLLMRewriter:
         text = prompt.task.prompt(prompt.query)
         (rendered,) = self._engine.renderer.render_cmpl([{"prompt": text}])
         return rendered
+
+    def _next_id(self) -> int:
+        return next(self._request_ids)
 
     async def check(self) -> None:
         if self._engine.errored:
@@ -277,15 +278,6 @@ def _failures_told() -> Iterator[None]:
         # vLLM wraps the message of the model's own processor.
         reason = str(error.__cause__ or error).strip() or repr(error)
         raise RewriteFailed(reason.splitlines()[0]) from error
-
-
-def _log_probability(
-    logprobs: Sequence[Mapping[int, "Logprob"] | None] | None, tokens: Sequence[int]
-) -> float:
-    """Of the last tokens of a prompt together."""
-    last = (logprobs or [])[-len(tokens) :]
-    pairs = zip(last, tokens, strict=True)
-    return sum(own[token].logprob if own else math.nan for own, token in pairs)
 
 
 def _probability(logprob: float | None) -> float | None:

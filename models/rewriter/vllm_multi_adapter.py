@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.rewriter.adapter import Adapter
@@ -14,6 +14,7 @@ from models.rewriter.protocol import (
     Rewriter,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
 from models.rewriter.vllm import VLLMRewriter
 
@@ -93,6 +94,9 @@ class _Attached:
 
     async def log_likelihoods(self, asked: Continuation) -> list[float]:
         return await self._rewriter.log_likelihoods(asked)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        return await self._rewriter.written_tokens(prompts)
 
     async def check(self) -> None:
         await self._rewriter.check()

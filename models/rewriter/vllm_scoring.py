@@ -50,22 +50,10 @@ class ScoringRunner(CPUModelRunner):
             del self.num_prompt_logprobs[name]
         if not scored:
             return {}
-        import sys
-        import time  # PROF
 
-        t0 = time.perf_counter()  # PROF
         hidden = torch.cat([part.hidden for part in scored.values()])
         wanted = [token for part in scored.values() for token in part.tokens[part.missing :]]
         found = self._log_probabilities(hidden, torch.tensor(wanted, dtype=torch.long))
-        print(
-            "PROF",
-            len(scored),
-            len(hidden),
-            hidden_states.shape[0],
-            f"{(time.perf_counter() - t0) * 1000:.0f}",
-            file=sys.stderr,
-            flush=True,
-        )  # PROF
         own = torch.split(found, [len(part.hidden) for part in scored.values()])
         return {
             name: _answer(part, values)

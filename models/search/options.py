@@ -12,8 +12,8 @@ from pydantic import (
 )
 
 RewriteMode = Literal["auto", "always", "never"]
-By = Literal["group", "likelihood"]  # what compares the candidates of a reranking
-RerankBy = Literal["auto"] | By
+ComparedBy = Literal["group", "likelihood"]  # what compares the candidates of a reranking
+RerankBy = Literal["auto"] | ComparedBy
 Fusion = Literal["auto", "mixture", "rewrite", "original", "rrf", "mean", "interleave"]
 
 

@@ -12,21 +12,22 @@ A candidate without a text or a score keeps its place, and so does every hit beh
 
 import math
 from collections.abc import Sequence
+from random import Random
 from typing import NamedTuple
 
 from models.retriever.types import Metadata
-from models.rewriter.tasks import choose_task
+from models.rewriter.tasks import GROUP, HIGHEST, choose_task
 from models.search.composed import caption_of
 from models.search.fusion import FusedHit
 from models.search.normalise import has_words
-from models.search.options import By, RerankBy
+from models.search.options import ComparedBy, RerankBy
 from models.search.plan import Plan
 from models.search.query import Query, as_one_line
 
 _LEAST = 1e-37  # a probability, of which the logarithm is taken
 
 
-def chosen(by: RerankBy) -> By:
+def chosen(by: RerankBy) -> ComparedBy:
     """What `auto` stands for: the scorer that measures better (docs/reranking.md)."""
     return "likelihood" if by == "auto" else by
 
@@ -34,10 +35,11 @@ def chosen(by: RerankBy) -> By:
 class Comparison(NamedTuple):
     """What a language model is asked to score."""
 
-    by: By
+    by: ComparedBy
     task: str  # the kind of query
     query: str
     texts: list[str]  # each once
+    passes: int = 1  # over the texts, by group
 
 
 def text_of(metadata: Metadata, field: str | None = None) -> str | None:
@@ -64,12 +66,47 @@ def why_not(query: Query, plan: Plan) -> str | None:
     return None
 
 
-def comparison(by: By, query: str, texts: Sequence[str | None]) -> Comparison | None:
-    """What to ask for the candidates; None if fewer than two of them say anything."""
+def comparison(
+    by: ComparedBy, query: str, texts: Sequence[str | None], passes: int = 1
+) -> Comparison | None:
+    """What to ask for the candidates; None if fewer than two of them say anything.
+
+    Args:
+        passes: how often each text is rated, by group.
+    """
     said = [as_one_line(text) for text in texts if text]
     if len(said) < 2:
         return None
-    return Comparison(by, choose_task(query).name, as_one_line(query), list(dict.fromkeys(said)))
+    distinct = list(dict.fromkeys(said))
+    return Comparison(by, choose_task(query).name, as_one_line(query), distinct, passes)
+
+
+def groups_of(count: int, passes: int = 1) -> list[list[int]]:
+    """The texts that are rated together: each is in one group of every pass.
+
+    The first pass deals them out like cards, so that every group has some of the best. Each further
+    one shuffles them first, the same way every time: a text then has other places and neighbours.
+    """
+    groups: list[list[int]] = []
+    number = math.ceil(count / GROUP)
+    for again in range(passes):
+        places = list(range(count))
+        if again:
+            Random(again).shuffle(places)
+        groups += [places[start::number] for start in range(number)]
+    return groups
+
+
+def ratings_of(
+    count: int, groups: Sequence[Sequence[int]], ratings: Sequence[Sequence[float | None]]
+) -> list[float | None]:
+    """The mean rating of each text; None for one that no group has rated."""
+    given: list[list[float]] = [[] for _ in range(count)]
+    for group, own in zip(groups, ratings, strict=True):
+        for place, rating in zip(group, own, strict=True):
+            if rating is not None:
+                given[place].append(rating)
+    return [sum(own) / len(own) if own else None for own in given]
 
 
 def scores_of(
@@ -124,14 +161,17 @@ def reranked(
     return [Placed(place, total.get(place)) for place in order]
 
 
-def shares(scores: Sequence[float | None]) -> list[float | None]:
-    """p(text | query) of each text if one of them is meant, and each as likely before.
+def relevance(by: ComparedBy, scores: Sequence[float | None]) -> list[float | None]:
+    """Each score from 0 to 1; None where there is none.
 
-    The softmax of log p(query | text). None for a text without a score.
+    By likelihood it is p(text | query), if one of the texts is meant and each is as likely before:
+    the softmax of log p(query | text). By group it is the rating as a share of the highest one.
     """
     known = [score for score in scores if score is not None]
     if not known:
         return [None] * len(scores)
+    if by == "group":
+        return [None if score is None else score / HIGHEST for score in scores]
     highest = max(known)
     total = sum(math.exp(score - highest) for score in known)
     return [None if score is None else math.exp(score - highest) / total for score in scores]

@@ -11,7 +11,7 @@ from service.api.disconnect import unless_gone
 from service.api.requests import Document, RerankRequest
 from service.errors import ERROR_RESPONSES, ApiError
 from service.monitoring.logs import log_queries
-from service.reranking import admitted_as, rank_texts
+from service.reranking import Asked, admitted_as, rank_texts
 from service.runtime.service import Service
 
 router = APIRouter()
@@ -30,10 +30,9 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     _check_lengths(body.query, documents, service)
     query = normalise(body.query) or body.query
     texts = [document.text for document in documents]
+    asked = Asked(query, texts, body.rerank_by, service.settings.rerank_passes)
     with service.admit(admitted_as(len(texts))):
-        ranked = await unless_gone(
-            request, rank_texts(service.rewriters, service.metrics, query, texts, body.rerank_by)
-        )
+        ranked = await unless_gone(request, rank_texts(service.rewriters, service.metrics, asked))
     answer = RerankResponse(
         results=[
             RankedDocument(index=place, id=documents[place].id, relevance_score=share)

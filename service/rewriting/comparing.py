@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from models.rewriter.likelihood import TURNED, continuation
+from models.rewriter.likelihood import TURNED
 from models.rewriter.protocol import Rewriter
+from models.rewriter.tasks import RERANK, Task
+from models.search.compare import compared
 from models.search.rerank import Comparison
 from service.monitoring.metrics import Cause
 
@@ -28,19 +30,26 @@ class _Key(NamedTuple):
     prompt: str  # hash
     query: str
     texts: tuple[str, ...]
+    passes: int
 
 
 class Scorer:
     """Asks one language model, and remembers what it said."""
 
-    def __init__(self, size: int) -> None:
-        """``size``: comparisons that are kept; the least recently used are dropped."""
+    def __init__(self, size: int, rating: Task = RERANK) -> None:
+        """Creates an empty memory.
+
+        Args:
+            size: comparisons that are kept; the least recently used are dropped.
+            rating: the task of a group, as the adapter was trained on it.
+        """
         self._kept: LRUCache[_Key, list[float | None]] = LRUCache(max(size, 1))
         self._size = size
+        self._rating = rating
 
     def kept(self, asked: Comparison) -> list[float | None] | None:
         """The scores of an earlier comparison."""
-        return self._kept.get(_key(asked))
+        return self._kept.get(self._key(asked))
 
     async def scores(self, rewriter: Rewriter, asked: Comparison) -> list[float | None]:
         """A score for each text.
@@ -48,12 +57,11 @@ class Scorer:
         Raises:
             RewriteFailed: there are none.
         """
-        wanted = continuation(TURNED[asked.task], asked.query, asked.texts)
-        found: list[float | None] = [*await rewriter.log_likelihoods(wanted)]
+        found = await compared(rewriter, asked, self._rating)
         if self._size:
-            self._kept[_key(asked)] = found
+            self._kept[self._key(asked)] = found
         return found
 
-
-def _key(asked: Comparison) -> _Key:
-    return _Key(asked.by, TURNED[asked.task].hash, asked.query, tuple(asked.texts))
+    def _key(self, asked: Comparison) -> _Key:
+        task = self._rating if asked.by == "group" else TURNED[asked.task]
+        return _Key(asked.by, task.hash, asked.query, tuple(asked.texts), asked.passes)

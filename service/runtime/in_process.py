@@ -13,6 +13,7 @@ from models.search.options import Fusion, candidates
 from models.search.query import Query
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
+from service.reranking import RerankSettings
 from service.retrieval import BatchedRetriever
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
@@ -119,7 +120,7 @@ async def _searcher(
             rewriters,
             metrics,
             index_path(settings).name,
-            settings.rerank_field,
+            RerankSettings(settings.rerank_field, settings.rerank_passes),
         )
     finally:
         running.cancel()

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from models.client.wire import ErrorType, RerankResponse, SearchResult
-from models.rewriter.protocol import RewriteFailed, RewriterDown, ScoresHidden
+from models.rewriter.protocol import RewriteFailed, RewriterDown, ScoresHidden, WrittenTokens
 from tests.service.api.test_routes import problem
 from tests.support.app import COLOURS, FakeRewriter, Start
 
@@ -56,7 +56,7 @@ async def test_the_prompt_turns_the_dictionary_round(
 ) -> None:
     await found(client, rerank=2)
     (asked,) = rewriter.compared
-    assert asked.text == " ein rotes Bild\n"
+    assert asked.text == " ein rotes Bild"
     assert all(prompt.endswith("\nWord:") for prompt in asked.prompts)
     assert "English: red apples\nWord: красные яблоки\n" in asked.prompts[0]
 
@@ -136,6 +136,44 @@ async def test_what_has_nothing_to_compare_keeps_the_order(
     assert result.rerank.status == "kept"
     assert result.rerank.reason.startswith(reason)
     assert not rewriter.compared
+
+
+def one_digit(rating: dict[int, float]) -> tuple[str, dict[str, float]]:
+    """The digit that is written, and how probable each one is."""
+    written = max(rating, key=lambda digit: rating[digit])
+    return f" {written}", {f" {digit}": p for digit, p in rating.items()} | {" x": 0.1}
+
+
+async def test_groups_are_asked_at_once_and_rated_by_the_mean(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    """The words 'dog' and 'cat' get the digit 7 both, and are told apart by what else is likely."""
+    means = {"dog": {7: 0.5, 9: 0.4}, "cat": {7: 0.5, 2: 0.4}}
+
+    def ratings(asked: str) -> WrittenTokens:
+        texts = [part.split(" ", 1)[1] for part in asked.split(" / ")[1:]]
+        pairs = [one_digit(means.get(text, {1: 0.9})) for text in texts]
+        return WrittenTokens([token for token, _ in pairs], [options for _, options in pairs])
+
+    rewriter.ratings = ratings
+    documents = ["bird", "cat", *(f"fish {n}" for n in range(8)), "dog"]
+    answer = await ranked(client, query="Hund", documents=documents, rerank_by="group")
+    assert [documents[one.index] for one in answer.results][:3] == ["dog", "cat", "bird"]
+    assert answer.results[0].relevance_score == pytest.approx((7 * 0.5 + 9 * 0.4) / 0.9 / 9)
+    assert answer.rerank.groups == len(rewriter.rated) == 3
+    assert rewriter.rated[0] == "Hund / 1 bird / 2 fish 1 / 3 fish 4 / 4 fish 7"
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+async def test_a_group_without_ratings_keeps_its_places(
+    start: Start, rewriter: FakeRewriter, passes: int
+) -> None:
+    client = await start(rerank_passes=passes)
+    rewriter.ratings = lambda _: WrittenTokens([" well"], [{" well": 1.0}])
+    answer = await ranked(client, query="Hund", documents=["a", "b", "c"], rerank_by="group")
+    assert [one.index for one in answer.results] == [0, 1, 2]
+    assert answer.rerank.status == "fallback"
+    assert len(rewriter.rated) == passes
 
 
 async def test_another_field_of_the_metadata(start: Start, rewriter: FakeRewriter) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,14 @@ import httpx
 from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.likelihood import Continuation
-from models.rewriter.protocol import Completions, OnText, Prompt, RewriterDown, Sampling
+from models.rewriter.protocol import (
+    Completions,
+    OnText,
+    Prompt,
+    RewriterDown,
+    Sampling,
+    WrittenTokens,
+)
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate
 from tests.support.completions import completions
@@ -118,6 +126,10 @@ class NamedRewriter:
     async def log_likelihoods(self, asked: Continuation) -> list[float]:
         await self.check()
         return [0.0] * len(asked.prompts)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        await self.check()
+        return [WrittenTokens([], [])] * len(prompts)
 
     async def check(self) -> None:
         if self.dead:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,7 @@ from models.rewriter.protocol import (
     Prompt,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
 from models.search.gate import Gate
 from service.api.app import create_app
@@ -51,6 +52,8 @@ class FakeRewriter:
         self.calls: list[tuple[str, Sampling]] = []
         self.likelihoods: dict[str, float] = {}  # of any query after a caption; others -9
         self.compared: list[Continuation] = []
+        self.rated: list[str] = []  # groups, each with its query
+        self.ratings = lambda _: WrittenTokens([], [])
 
     async def complete(
         self,
@@ -81,6 +84,13 @@ class FakeRewriter:
             raise self.error
         captions = [re.search(r"English: (.*)\nWord:$", prompt) for prompt in asked.prompts]
         return [self.likelihoods.get(found[1], -9.0) if found else -9.0 for found in captions]
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        self.rated += [prompt.query for prompt in prompts]
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        return [self.ratings(prompt.query) for prompt in prompts]
 
     async def check(self) -> None:
         if isinstance(self.error, RewriterDown):

@@ -22,8 +22,9 @@ from models.common.files import write_file
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Kind
 from models.search.mixture import MIXTURE_JSON, Mixture
-from training.evaluation.bench import Bench, Fitted, Measured
+from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted, Measured
 from training.evaluation.run import Evaluation, evaluation_of
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SYSTEMS

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.rewriter.tasks import GROUP
 from models.search.fusion import FusedHit, Fusing
 from models.search.plan import Plan, Rewriting
-from models.search.rerank import comparison, priors, reranked, scores_of, shares, text_of
+from models.search.rerank import (
+    comparison,
+    groups_of,
+    priors,
+    ratings_of,
+    relevance,
+    reranked,
+    scores_of,
+    text_of,
+)
 from models.search.searches import Search
 
 SCORES = st.lists(st.one_of(st.none(), st.floats(-50, 0)), max_size=30)
@@ -89,7 +99,22 @@ def test_ranks_stand_in_for_probabilities_where_a_fusion_has_none() -> None:
 
 @given(SCORES)
 def test_shares_sum_to_1(scores: Sequence[float | None]) -> None:
-    found = shares(scores)
+    found = relevance("likelihood", scores)
     known = [share for share in found if share is not None]
     assert [share is None for share in found] == [score is None for score in scores]
     assert not known or math.isclose(sum(known), 1)
+
+
+@given(st.integers(1, 100), st.integers(1, 4))
+def test_every_pass_rates_every_text_once(count: int, passes: int) -> None:
+    groups = groups_of(count, passes)
+    assert groups == groups_of(count, passes)
+    assert max(map(len, groups)) <= GROUP
+    assert sorted(place for group in groups for place in group) == sorted([*range(count)] * passes)
+    rated = ratings_of(count, groups, [[float(place) for place in group] for group in groups])
+    assert rated == [float(place) for place in range(count)]
+
+
+def test_ratings_that_are_missing_do_not_count() -> None:
+    groups = [[0, 1], [2], [1, 2], [0]]
+    assert ratings_of(3, groups, [[4.0, None], [None], [6.0, None], [8.0]]) == [6.0, 6.0, None]

@@ -19,8 +19,9 @@ from tests.support.app import COLOURS, FakeRewriter
 from tests.support.completions import completions
 from tests.support.loopback import listening
 from training.data.rows import Row
-from training.evaluation.bench import Bench, Fitted
+from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted
 from training.evaluation.mteb import ServedModel
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec
