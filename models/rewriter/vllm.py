@@ -157,9 +157,8 @@ class VLLMRewriter:
             answer = output.outputs[0]
             for token, options in zip(answer.token_ids, answer.logprobs or (), strict=False):
                 tokens.append(self._text_of(token))
-                likely.append(
-                    {self._text_of(id): math.exp(one.logprob) for id, one in options.items()}
-                )
+                considered = (options or {}).items()
+                likely.append({self._text_of(id): math.exp(one.logprob) for id, one in considered})
         return WrittenTokens(tokens, likely)
 
     def _text_of(self, token: int) -> str:

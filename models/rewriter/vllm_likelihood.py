@@ -73,7 +73,7 @@ class VLLMScoring:
                     group.create_task(self._one(ids, text, reads_cache, mark)) for ids in prompts
                 ]
         except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
+            raise failed.exceptions[0] from None  # they are all the same
         return [task.result() for task in tasks]
 
     async def _one(
@@ -87,7 +87,7 @@ class VLLMScoring:
             "max_tokens": 1,
             "temperature": 0.0,
             "prompt_logprobs": 0,
-            "logprobs": 0,
+            "logprobs": 1,
             "logprob_token_ids": [self.line_end],
             "detokenize": False,
             "skip_reading_prefix_cache": not reads_cache,

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -53,7 +53,7 @@ class FakeRewriter:
         self.likelihoods: dict[str, float] = {}  # of any query after a caption; others -9
         self.compared: list[Continuation] = []
         self.rated: list[str] = []  # groups, each with its query
-        self.ratings = lambda _: WrittenTokens([], [])
+        self.ratings: Callable[[str], WrittenTokens] = lambda _: WrittenTokens([], [])
 
     async def complete(
         self,
