@@ -22,21 +22,24 @@ class Continuation(NamedTuple):
     text: str  # after which the line ends
 
 
-def turned(task: Task, instruction: str, examples: int) -> Task:
-    """A task from its answers to its queries, with as many of its examples."""
+def turned(task: Task, instruction: str) -> Task:
+    """A task from its answers to its queries."""
     asked, answered = task.labels
     return replace(
         task,
         instruction=instruction,
         labels=(answered, asked),
-        examples=tuple((answer, query) for query, answer in task.examples[:examples]),
+        examples=tuple((answer, query) for query, answer in task.examples),
     )
 
 
-# TODO: number of examples
+# The engine caches the beginning that all prompts share in blocks of 32 tokens. Of Gemma's tokens
+# these are 483 and 128, so that three at most have to be computed again for each candidate.
 TURNED = {
-    "multilingual": turned(MULTILINGUAL, "Dictionary of English words in other languages.", 38),
-    "long": turned(LONG, "Describe the picture.", 3),
+    "multilingual": turned(
+        MULTILINGUAL, "Dictionary of English words and their meaning in other languages."
+    ),
+    "long": turned(LONG, "Say at length what the picture of this name shows."),
 }
 
 
