@@ -6,11 +6,13 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from models.rewriter.likelihood import TURNED
-from models.rewriter.protocol import Rewriter
+from models.rewriter.protocol import RewriteFailed, Rewriter
 from models.rewriter.tasks import RERANK, Task
 from models.search.compare import compared
 from models.search.rerank import Comparison
 from service.monitoring.metrics import Cause
+
+_MOST_TEXTS = 1000  # of one query, whose scores are kept
 
 
 class Compared(NamedTuple):
@@ -29,7 +31,7 @@ class _Key(NamedTuple):
     by: str
     prompt: str  # hash
     query: str
-    texts: tuple[str, ...]
+    group: tuple[str, ...]  # that a text is rated among; by likelihood each text is alone
     passes: int
 
 
@@ -40,28 +42,40 @@ class Scorer:
         """Creates an empty memory.
 
         Args:
-            size: comparisons that are kept; the least recently used are dropped.
+            size: queries whose scores are kept; the least recently used are dropped.
             rating: the task of a group, as the adapter was trained on it.
         """
-        self._kept: LRUCache[_Key, list[float | None]] = LRUCache(max(size, 1))
+        self._kept: LRUCache[_Key, dict[str, float | None]] = LRUCache(max(size, 1))
         self._size = size
         self._rating = rating
 
     def kept(self, asked: Comparison) -> list[float | None] | None:
-        """The scores of an earlier comparison."""
-        return self._kept.get(self._key(asked))
+        """The scores, if all of them are from earlier comparisons."""
+        known = self._kept.get(self._key(asked), {})
+        if any(text not in known for text in asked.texts):
+            return None
+        return [known[text] for text in asked.texts]
 
     async def scores(self, rewriter: Rewriter, asked: Comparison) -> list[float | None]:
-        """A score for each text.
+        """A score for each text. Only those without a score are asked for.
 
         Raises:
             RewriteFailed: there are none.
         """
-        found = await compared(rewriter, asked, self._rating)
+        key = self._key(asked)
+        known = dict(self._kept.get(key, {}))
+        left = asked._replace(texts=[text for text in asked.texts if text not in known])
+        found = await compared(rewriter, left, self._rating)
+        if len(found) != len(left.texts):
+            raise RewriteFailed(f"{len(found)} scores for {len(left.texts)} texts")
+        known.update(zip(left.texts, found, strict=True))
         if self._size:
-            self._kept[self._key(asked)] = found
-        return found
+            # Documents of one query are without number.
+            kept = known if len(known) <= _MOST_TEXTS else dict(zip(left.texts, found, strict=True))
+            self._kept[key] = kept
+        return [known[text] for text in asked.texts]
 
     def _key(self, asked: Comparison) -> _Key:
-        task = self._rating if asked.by == "group" else TURNED[asked.task]
-        return _Key(asked.by, task.hash, asked.query, tuple(asked.texts), asked.passes)
+        if asked.by == "likelihood":
+            return _Key(asked.by, TURNED[asked.task].hash, asked.query, (), 1)
+        return _Key(asked.by, self._rating.hash, asked.query, tuple(asked.texts), asked.passes)

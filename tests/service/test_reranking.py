@@ -70,6 +70,14 @@ async def test_the_same_comparison_is_made_once(
     assert len(rewriter.compared) == 1
 
 
+async def test_only_new_candidates_are_asked_for(
+    client: httpx.AsyncClient, rewriter: FakeRewriter
+) -> None:
+    await found(client, rerank=3)
+    await found(client, rerank=5)
+    assert [len(asked.prompts) for asked in rewriter.compared] == [3, 2]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
