@@ -2,7 +2,8 @@
 
 vLLM's prefix cache shares whole blocks only, 32 tokens on a CPU. The prompt of a tuned model is
 shorter, so that every branch would compute it again. This connector gives a branch a copy of the
-block that the greedy answer writes to; what is left to compute is its own first word.
+block that the greedy answer writes to; what is left to compute is its own first word. It also holds
+requests back that are to be computed together.
 
 vLLM creates it twice in the engine's process: in the scheduler, which says what to copy, and in the
 worker, which copies. It is an ordinary KV connector, except that both ends are the same cache.

@@ -64,7 +64,7 @@ async def _search(
     picture = body.get("image")
     reference = await from_request(retriever, picture, limits) if picture is not None else None
     query = Query(body["query"], reference)
-    reranks = body["rerank"] and query.text is not None
+    reranks = body.get("rerank", False) and query.text is not None
     needed = reranks or (body["rewrite"] != "never" and query.text is not None)
     if body["rewrite"] == "auto" and query.text and not reference and not reranks:
         # Before the language model is started for nothing.
@@ -77,7 +77,7 @@ async def _search(
         fusion,
         body["n"],
         compare=False,
-        candidates=candidates(body["rerank"]),
+        candidates=candidates(body.get("rerank", False)),
     )
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(query, options, request_id="local")
