@@ -1,11 +1,10 @@
 """The commands of the `grape` program, each a settings class: its fields are its flags."""
 
 import asyncio
-import base64
 import contextlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,9 +15,9 @@ from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.common.text_output import as_json, one_line
-from models.search.options import RewriteCount
+from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service.settings import Settings
-from service.shell import as_lines, print_hits, read_lines, unasked
+from service.shell import as_lines, print_hits, read_base64, read_lines, unasked
 
 BATCH = 64  # queries in a request; fewer if the server refuses them
 
@@ -61,6 +60,7 @@ class Search(_Client):
     """
 
     shown = _Client.shown | {"rewrite", "fusion", "n"}
+    bare: ClassVar[Mapping[str, str]] = {"--rerank": str(CANDIDATES)}
 
     query: CliPositionalArg[str | None] = Field(
         None, description="what to look for, in any language"
@@ -69,15 +69,21 @@ class Search(_Client):
         None, description="a picture to search with; a query then says what should be different"
     )
     k: int = Field(10, ge=1, le=1000, description="maximum number of hits")
+    rerank: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_CANDIDATES,
+        description=f"let the language model reorder so many first hits; alone: {CANDIDATES}",
+    )
 
     def cli_cmd(self) -> None:
         query = _checked(self.query)
         if query is None and self.image is None:
             raise InputError("there is nothing to look for: give a query or an --image.")
         body = {"query": query, "k": self.k, "rewrite": self.rewrite}
-        body |= {"fusion": self.fusion, "n": self.n}
+        body |= {"fusion": self.fusion, "n": self.n, "rerank": self.rerank or False}
         if self.image:
-            body["image"] = _read_base64(self.image)
+            body["image"] = read_base64(self.image)
         answer = _ask("/search", body, self)
         if self.as_json:
             print(as_json(answer))
@@ -280,13 +286,6 @@ def _read_lines(path: Path) -> list[str]:
     if not any(lines):
         raise InputError(f"{path} contains no queries.")
     return [line for line in lines if line]
-
-
-def _read_base64(path: Path) -> str:
-    try:
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _checked(query: str | None) -> str | None:

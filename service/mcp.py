@@ -20,7 +20,7 @@ from mcp_types import (
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from models.client import AsyncClient, ClientError
-from models.client.base import SearchParams
+from models.client.params import SearchParams
 from models.client.wire import RewriteResult, SearchedTexts, SearchHit
 from models.common.progress import say
 from models.search.options import RewriteCount, RewriteMode
@@ -57,6 +57,13 @@ Like = Annotated[
 ]
 
 
+Reranks = Annotated[
+    bool,
+    Field(
+        description="Let the language model compare the first 20 hits: slower, and more often "
+        "right for single words in other languages than English."
+    ),
+]
 Rewrites = Annotated[
     RewriteCount,
     Field(
@@ -119,7 +126,12 @@ class _Tools:
         self._client = client
 
     async def search_images(
-        self, query: Query, k: Count = 5, rewrite: Rewrite = "auto", like: Like = None
+        self,
+        query: Query,
+        k: Count = 5,
+        rewrite: Rewrite = "auto",
+        like: Like = None,
+        rerank: Reranks = False,
     ) -> Annotated[CallToolResult, FoundPictures]:
         """Finds the pictures of the collection that best match the query.
 
@@ -136,6 +148,8 @@ class _Tools:
         params: SearchParams = {"k": k, "rewrite": rewrite}
         if like:
             params["image_id"] = like
+        if rerank:
+            params["rerank"] = True
         found = await self._client.search(query, **params)
         hits = [_flat(hit) for hit in found.hits]
         answer = FoundPictures(

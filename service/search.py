@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
 from models.client.wire import (
     DirectHits,
@@ -16,14 +15,14 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
-from models.retriever.types import Scored, TextLength, true_cosine
+from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
 from models.search.composed import is_called
 from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
 from models.search.negation import read_negation
 from models.search.normalise import only_symbol
-from models.search.options import Fusion, RewriteCount, RewriteMode
+from models.search.options import Fusion, RerankBy, RewriteCount, RewriteMode
 from models.search.plan import (
     Plan,
     PlanOptions,
@@ -35,14 +34,13 @@ from models.search.plan import (
 from models.search.query import Query, as_typed, task_of
 from models.search.searches import Search
 from models.search.without import plan_query
+from service.hits import answered
 from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
+from service.reranking import RankedHit, Reranked, Reranker, RerankSettings, Wish, admitted_as
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
 from service.symbols import symbols_of, with_first
-
-if TYPE_CHECKING:
-    from models.retriever.image_index import ImageIndex
 
 
 class SearchOptions(NamedTuple):
@@ -54,6 +52,8 @@ class SearchOptions(NamedTuple):
     n: RewriteCount
     compare: bool
     with_reference: bool = False
+    candidates: int = 0  # first hits that are reranked
+    rerank_by: RerankBy = "auto"
 
     @property
     def sampling(self) -> Sampling:
@@ -65,21 +65,32 @@ class SearchOptions(NamedTuple):
         return AUTO if self.fusion in ("auto", "mixture") else Sampling()
 
     @property
+    def reranking(self) -> Wish:
+        return Wish(self.candidates, self.rerank_by)
+
+    @property
     def admitted_as(self) -> int:
         """Rewrites that a query takes at least; `n: auto` goes down to one under load."""
-        return 1 if self.rewrite == "never" or self.n == "auto" else self.sampling.n
+        rewrites = 1 if self.rewrite == "never" or self.n == "auto" else self.sampling.n
+        return rewrites + admitted_as(self.candidates)
 
 
 class Searcher:
     """All that a search needs, put together once."""
 
     def __init__(
-        self, retriever: BatchedRetriever, rewriters: Rewriters, metrics: Metrics, index_name: str
+        self,
+        retriever: BatchedRetriever,
+        rewriters: Rewriters,
+        metrics: Metrics,
+        index_name: str,
+        reranking: RerankSettings,
     ) -> None:
         self._retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
         self._index_name = index_name
+        self._reranker = Reranker(retriever, rewriters, metrics, reranking)
 
     async def search(
         self, query: Query, options: SearchOptions, request_id: str, tell: Tell | None = None
@@ -97,7 +108,7 @@ class Searcher:
         typed = as_typed(query, self._retriever.encoder)
         if tell:
             plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
-            direct = self._hits(plain, await lookups.find([typed]), options.k)
+            direct = self._answered(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
         plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
@@ -105,19 +116,26 @@ class Searcher:
         originals = await lookups.find([typed]) if options.compare else []
         first = await self._of_symbol(query)
         fusing = time.perf_counter()
-        hits = self._hits(plan, found, options.k, first)
+        fused = self._fused(plan, found, max(options.k, options.candidates), first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
+        ordered: Sequence[FusedHit | RankedHit] = fused
+        reranked = None
+        if options.candidates:
+            reranked = await self._reranker.rerank(query, plan, fused, options.reranking)
+            ordered = reranked.hits
+        hits = answered(self._retriever.index, ordered[: options.k], plan)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
             query=query.typed,
             rewrite=self._searched_texts(query, plan),
             hits=hits,
-            original_hits=self._hits(kept, originals, options.k) if options.compare else None,
+            original_hits=self._answered(kept, originals, options.k) if options.compare else None,
+            rerank=reranked.told if reranked else None,
             confident=bool(first)
             or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
-            timings_ms=_timings(started, rewriting, lookups),
+            timings_ms=_timings(started, rewriting, lookups, reranked),
             index=self._index_name,
-            degraded=plan.rewriting.status == "fallback",
+            degraded="fallback" in (plan.rewriting.status, reranked and reranked.told.status),
             request_id=request_id,
         )
         self._count(result, plan, rewriting)
@@ -194,14 +212,15 @@ class Searcher:
     def _length(self, text: str) -> TextLength:
         return self._retriever.encoder.text_length(text)
 
-    def _hits(
+    def _fused(
         self, plan: Plan, found: list[Scored], k: int, first: Sequence[int] = ()
-    ) -> list[SearchHit]:
+    ) -> list[FusedHit]:
         """The best ``k``, with the pictures at the positions ``first`` before all others."""
-        index = self._retriever.index
-        hits = fuse(found, plan.how, len(index) if first else k)
-        names = [search.name for search in plan.searches]
-        return answered(index, with_first(hits, first, k) if first else hits, names)
+        hits = fuse(found, plan.how, len(self._retriever.index) if first else k)
+        return with_first(hits, first, k) if first else hits
+
+    def _answered(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
+        return answered(self._retriever.index, self._fused(plan, found, k), plan)
 
     async def _names(self, query: Query) -> Callable[[str], bool]:
         """Says whether the query is what a picture is called; looked up only for a negation."""
@@ -234,31 +253,13 @@ class Searcher:
         self._metrics.stage("total", timings.total)
 
 
-def _timings(started: float, rewriting: "RewriterCalls", lookups: "Lookups") -> SearchTimings:
+def _timings(
+    started: float, rewriting: "RewriterCalls", lookups: "Lookups", reranked: Reranked | None
+) -> SearchTimings:
     return SearchTimings(
         rewrite=round(rewriting.ms, 2),
         encode=round(lookups.encode_ms, 2),
         search=round(lookups.search_ms, 2),
+        rerank=round(reranked.ms, 2) if reranked else None,
         total=round((time.perf_counter() - started) * 1000, 2),
     )
-
-
-def answered(index: "ImageIndex", hits: list[FusedHit], names: Sequence[str]) -> list[SearchHit]:
-    """Hits as they go over the wire: with ids, ranks, metadata and the searches that found them."""
-    return [
-        SearchHit.model_construct(
-            id=index.ids[hit.position],
-            rank=rank,
-            score=round(hit.score, 6),
-            cosine=round(true_cosine(hit.cosine), 6),
-            url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
-            metadata=index.metadata[hit.position],
-            found_by=[names[number] for number in hit.found_by],
-        )
-        for rank, hit in enumerate(hits, start=1)
-    ]
-
-
-def _picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
-    """Where the picture is served; None for an index of vectors alone."""
-    return f"/images/{quote(picture_id)}" if "file" in metadata else None

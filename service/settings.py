@@ -123,7 +123,22 @@ class Settings(CommandSettings):
         "'auto': one if the model is sure, up to 16 if it is not, fewer under load",
     )
     rewrite_timeout_s: float = Field(
-        10.0, gt=0, description="seconds after which a search continues with the original query"
+        10.0,
+        gt=0,
+        description="seconds after which a search continues with the original query, and its hits "
+        "keep their order if they were to be reranked",
+    )
+    rerank_field: str | None = Field(
+        None,
+        description="key of the pictures' metadata that says what a picture shows, for "
+        "reranking; by default its caption, name, title, description or text",
+    )
+
+    rerank_passes: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="how often `rerank_by: group` rates each hit, in another group each time",
     )
 
     rewrite_cache: int = Field(

@@ -1,7 +1,9 @@
-"""What the shell commands read from standard input and print."""
+"""What the shell commands read and print."""
 
+import base64
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from models.client.wire import RewriteResult, RewriteText, Status
@@ -55,6 +57,8 @@ def print_hits(answer: dict[str, Any]) -> None:
     rewrite = answer["rewrite"]
     if rewrite["status"] == "fallback":
         say(f"not rewritten: {rewrite['reason']}")
+    if answer.get("rerank", {}).get("status") == "fallback":
+        say(f"not reranked: {answer['rerank']['reason']}")
     if answer["hits"] and not answer["confident"]:
         say("no picture is a sure match: look at the first few.")
     rows = [_row(hit, rewrite) for hit in answer["hits"]]
@@ -93,3 +97,15 @@ def _draw(rows: Iterable[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*map(harmless, row))
     Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def read_base64(path: Path) -> str:
+    """A file as base64.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error

@@ -31,6 +31,12 @@ class Eval(EvalSettings):
         "them in the adapter folder, or in the index's",
     )
 
+    fit_rerank: bool = Field(
+        False,
+        description="fit the weight of a reranker's score on the split 'validation', and save it "
+        "with the mixture",
+    )
+
     def cli_cmd(self) -> None:
         from training.evaluation.systems import SYSTEMS
 
@@ -46,6 +52,11 @@ class Eval(EvalSettings):
             from training.evaluation.mixture_fit import fit_mixture
 
             print(fit_mixture(self))
+            return
+        if self.fit_rerank:
+            from training.evaluation.rerank_fit import fit_rerank
+
+            print(fit_rerank(self))
             return
         from training.evaluation.report.tables import as_text
         from training.evaluation.run import evaluate

@@ -12,7 +12,7 @@ from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.sources import load_rows
 from training.data.splits import check_leakage, check_targets
-from training.evaluation.bench import Fitted
+from training.evaluation.measured import Fitted
 from training.evaluation.queries import card_slices
 from training.evaluation.report.tables import adapter_summary
 from training.evaluation.results import ALL, Results

@@ -54,6 +54,18 @@ def checked_queries(queries: object, for_one: str) -> list[str]:
     return checked
 
 
+def checked_documents(documents: object) -> list[Any]:
+    """Candidates to rerank, from any iterable; the server checks what each of them holds.
+
+    Raises:
+        ClientError: it is not iterable, or a single text.
+    """
+    if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+        name = type(documents).__name__
+        raise ClientError("argument", f"Documents are a list of str or of dict, not {name}.")
+    return list(documents)
+
+
 def checked_count(name: str, value: object) -> None:
     """Checks that an argument is a whole number from 1.
 

@@ -6,27 +6,34 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from models.client.arguments import checked_count, checked_queries, checked_query, image_sent
+from models.client.arguments import (
+    checked_count,
+    checked_documents,
+    checked_queries,
+    checked_query,
+    image_sent,
+)
 from models.client.errors import ClientError
+from models.client.params import Document, RerankParams, RewriteParams, SearchParams
 from models.client.retry import RetryPolicy
 from models.client.wire import (
     ErrorBody,
     Info,
     Readiness,
+    RerankResponse,
     RewriteResponse,
     RewriteResult,
     SearchResult,
     SearchResults,
 )
 from models.common.proxies import UnusableProxy, unusable_proxy_told
-from models.search.options import Fusion, RewriteCount, RewriteMode
+from models.search.options import RewriteCount
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 64  # rewrites in one request; the server's default `max_queries` allows no more queries
@@ -36,28 +43,6 @@ TOO_LARGE = 413
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 Shape = TypeVar("Shape", bound=BaseModel)
-
-
-class SearchParams(TypedDict, total=False):
-    """Parameters of a search; the server chooses what is left out."""
-
-    k: int
-    rewrite: RewriteMode
-    fusion: Fusion
-    n: RewriteCount  # rewrites of each query; "auto": one if the model is sure, up to 16 if not
-    compare: bool
-    image: str | bytes | Path  # base64, or a file; a query then says what should be different
-    image_id: str  # a picture of the index instead of ``image``
-    with_reference: bool
-
-
-class RewriteParams(TypedDict, total=False):
-    """Parameters of a rewrite; the server chooses what is left out."""
-
-    task: Literal["auto", "multilingual", "long", "composed"]
-    image: str | bytes | Path  # base64, or a file, for the task ``composed``
-    n: RewriteCount  # rewrites, the most probable first
-    temperature: float  # 0 finds the most probable rewrites; above 0 they are drawn
 
 
 @dataclass(frozen=True)
@@ -132,6 +117,16 @@ class BaseClient:
             _batch_size(batch, params.get("n")),
             lambda some: Call("POST", "/rewrite", read, {"query": some, **sent}),
         )
+
+    def _rerank(
+        self, query: str, documents: Iterable[str | Document], params: RerankParams
+    ) -> Call[RerankResponse]:
+        def read(response: httpx.Response) -> RerankResponse:
+            return self._parsed(response, RerankResponse)
+
+        query = checked_query(query, "each call")
+        body = {"query": query, "documents": checked_documents(documents), **params}
+        return Call("POST", "/rerank", read, body)
 
     def _info(self) -> Call[Info]:
         return Call("GET", "/info", lambda response: self._parsed(response, Info))

@@ -15,14 +15,13 @@ from models.client.base import (
     BaseClient,
     Batches,
     Call,
-    RewriteParams,
-    SearchParams,
     key_headers,
     proxies_told,
 )
 from models.client.errors import ClientError
+from models.client.params import Document, RerankParams, RewriteParams, SearchParams
 from models.client.retry import RetryPolicy
-from models.client.wire import Info, Readiness, RewriteResult, SearchResult
+from models.client.wire import Info, Readiness, RerankResponse, RewriteResult, SearchResult
 from models.common.proxies import is_on_this_machine
 
 Answer = TypeVar("Answer")
@@ -110,6 +109,12 @@ class Client(BaseClient):
                 sent at a time if the server takes no more.
         """
         return self._collect(self._rewrite_batches(queries, batch, params))
+
+    def rerank(
+        self, query: str, documents: Iterable[str | Document], **params: Unpack[RerankParams]
+    ) -> RerankResponse:
+        """Orders documents by how well they fit a query, the best first."""
+        return self._send(self._rerank(query, documents, params))
 
     def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""
@@ -223,6 +228,12 @@ class AsyncClient(BaseClient):
                 sent at a time if the server takes no more.
         """
         return await self._collect(self._rewrite_batches(queries, batch, params))
+
+    async def rerank(
+        self, query: str, documents: Iterable[str | Document], **params: Unpack[RerankParams]
+    ) -> RerankResponse:
+        """Orders documents by how well they fit a query, the best first."""
+        return await self._send(self._rerank(query, documents, params))
 
     async def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""

@@ -6,9 +6,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.rewriter.tasks import TaskName
-from models.search.options import Fusion, RewriteMode
+from models.search.options import ComparedBy, Fusion, RewriteMode
 
 Status = Literal["rewritten", "kept", "fallback"]
+RerankStatus = Literal["reranked", "kept", "fallback"]
 
 
 class ErrorType(StrEnum):
@@ -103,13 +104,34 @@ class SearchHit(BaseModel):
         "'rewrite 1' (the first of `rewrite.texts`), ..., or 'mean'; in a mixture, the one that "
         "contributed most to the score"
     )
+    rerank_score: float | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="what a reranked hit is ordered by: log `score` + weight x the language "
+        "model's score; absent from a hit that kept its place",
+    )
 
 
 class SearchTimings(BaseModel):
     rewrite: float
     encode: float
     search: float
+    rerank: float | None = Field(None, exclude_if=lambda found: found is None)
     total: float
+
+
+class Reranking(BaseModel):
+    """What became of the first hits."""
+
+    status: RerankStatus = Field(
+        description="'reranked'; 'kept' if there was nothing to compare; 'fallback' if the "
+        "language model failed. With the last two, the hits are in the order of the search"
+    )
+    reason: str
+    by: ComparedBy = Field(description="what compared the hits: 'likelihood' or 'group'")
+    adapter: str | None = Field(description="that gave the scores; null for the base model")
+    candidates: int = Field(description="hits that were to be reranked")
+    groups: int = Field(description="groups that they were compared in; 0 by 'likelihood'")
 
 
 class SearchResult(BaseModel):
@@ -117,6 +139,11 @@ class SearchResult(BaseModel):
     rewrite: SearchedTexts
     hits: list[SearchHit]
     original_hits: list[SearchHit] | None = None
+    rerank: Reranking | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="what became of the first hits; absent if the request did not ask for it",
+    )
     confident: bool = Field(
         description="whether the first hit is more likely right than wrong, by its score"
     )
@@ -140,6 +167,22 @@ class PartialRewrite(BaseModel):
 
 class SearchResults(BaseModel):
     results: list[SearchResult]
+
+
+class RankedDocument(BaseModel):
+    index: int = Field(description="place of the document in the request, from 0")
+    id: str | None = Field(description="its id, if the request gives it one")
+    relevance_score: float | None = Field(
+        description="the probability that it is the one meant, if one of the documents is; null "
+        "for a document without a score"
+    )
+
+
+class RerankResponse(BaseModel):
+    results: list[RankedDocument] = Field(description="the best first")
+    rerank: Reranking
+    timings_ms: dict[str, float]
+    request_id: str
 
 
 class PartHealth(BaseModel):

@@ -2,10 +2,12 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from contextvars import ContextVar
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -42,6 +44,9 @@ class CommandSettings(BaseSettings):
         protected_namespaces=(),
     )
 
+    # Flags that may stand without a number, and the value that they have then.
+    bare: ClassVar[Mapping[str, str]] = {}
+
     config: Path | None = Field(None, description="YAML file with any of these settings")
     debug: bool = Field(False, description="show the traceback of an error")
 
@@ -72,13 +77,26 @@ def run_command(command: type[CommandSettings], name: str, arguments: list[str])
     command.model_config["cli_prog_name"] = f"grape {name}"
     before = config_file.set(_config_path(arguments))
     try:
-        CliApp.run(command, cli_args=arguments)
+        CliApp.run(command, cli_args=_with_values(arguments, command.bare))
     except ValidationError as error:
         raise InputError(_first_reason(error, command)) from error
     except SettingsError as error:
         raise InputError(_usage_reason(str(error), command, name, arguments)) from error
     finally:
         config_file.reset(before)
+
+
+def _with_values(arguments: list[str], bare: Mapping[str, str]) -> list[str]:
+    """The arguments, with a value for each flag that stands without a number."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [
+        f"{argument}={bare[argument]}"
+        if place < end
+        and argument in bare
+        and not "".join(arguments[place + 1 : place + 2]).isdecimal()
+        else argument
+        for place, argument in enumerate(arguments)
+    ]
 
 
 def _config_path(arguments: list[str]) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.common.errors import InputError
-from models.rewriter.tasks import TASKS, Task
+from models.rewriter.tasks import SERVED_TASKS, Task
 
 GRAPE_JSON = "grape.json"
 CONFIG = "adapter_config.json"
@@ -97,9 +97,9 @@ def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) ->
         raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
                      f"but the base model here is {base_revision[:12]}")  # fmt: skip
     for name, task_hash in manifest.tasks.items():
-        if name not in TASKS:
-            raise refuse(f"its task {name!r} is not one of {', '.join(sorted(TASKS))}")
-        if task_hash not in (TASKS[name].hash, TASKS[name].short.hash):
+        if name not in SERVED_TASKS:
+            raise refuse(f"its task {name!r} is not one of {', '.join(sorted(SERVED_TASKS))}")
+        if task_hash not in (SERVED_TASKS[name].hash, SERVED_TASKS[name].short.hash):
             raise refuse(
                 f"it was trained with another prompt or parser of {name!r}; train it again"
             )
@@ -117,7 +117,7 @@ def content_hash(folder: Path) -> str:
 
 
 def _task(name: str, task_hash: str) -> Task:
-    task = TASKS[name]
+    task = SERVED_TASKS[name]
     return task if task.hash == task_hash else task.short
 
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
 from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
+from models.rewriter.endpoint_scores import echoed_log_likelihoods, endpoint_tokens
 from models.rewriter.endpoint_stream import Heard, stream_until
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
     Completion,
     Completions,
@@ -16,6 +19,8 @@ from models.rewriter.protocol import (
     RewriteFailed,
     RewriterDown,
     Sampling,
+    ScoresHidden,
+    WrittenTokens,
 )
 from models.rewriter.tasks import STOP
 from models.rewriter.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
@@ -64,6 +69,7 @@ class EndpointRewriter:
         self._sees_pictures = sees_pictures
         self._image_pixels = image_pixels
         self._hides_words = False
+        self._hides_scores: ScoresHidden | None = None
         self._few_words = False
         self._knows_top_k = True
         self._streams_several = True
@@ -202,6 +208,18 @@ class EndpointRewriter:
 
         await self._server.stream(route, body, on_part)
         return text
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        if self._hides_scores:
+            raise self._hides_scores
+        try:
+            return await echoed_log_likelihoods(self._server, self._model, asked)
+        except ScoresHidden as error:
+            self._hides_scores = error
+            raise
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        return await endpoint_tokens(self._server, self._model, prompts)
 
     async def check(self) -> None:
         """Asks the server for its models. One that lists none is taken at its word."""

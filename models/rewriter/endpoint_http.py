@@ -45,6 +45,7 @@ LogProbability = Annotated[float, AfterValidator(_log_probability)]
 
 
 class Logprobs(BaseModel):
+    tokens: list[str] | None = None
     token_logprobs: list[LogProbability | None] | None = None
     top_logprobs: list[dict[str, LogProbability] | None] | None = None
 

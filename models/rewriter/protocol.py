@@ -1,16 +1,21 @@
 """The Rewriter protocol: turns a query into texts that the encoder understands."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from models.common.errors import GrapeError
+from models.rewriter.likelihood import Continuation
 from models.rewriter.tasks import STOP, Task
 from models.rewriter.vision import SEEN, SeenTask
 
 
 class RewriteFailed(GrapeError):
     """The language model did not answer this query; the search uses the original one."""
+
+
+class ScoresHidden(RewriteFailed):
+    """The language model does not say how probable a given text is."""
 
 
 class RewriterDown(RewriteFailed):
@@ -63,6 +68,13 @@ class Completions(NamedTuple):
     unfinished: int = 0  # that were given up when the time was over
 
 
+class WrittenTokens(NamedTuple):
+    """The greedy answer to a prompt, token by token."""
+
+    tokens: list[str]
+    likely: list[dict[str, float]]  # the likeliest tokens at each place, with their probabilities
+
+
 OnText = Callable[[str], None]  # called with the whole text so far whenever it grows
 
 
@@ -108,6 +120,24 @@ class Rewriter(Protocol):
             PictureError: the image cannot be decoded.
             RewriteFailed: no answer to this query.
             RewriterDown: no answer to any query.
+        """
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        """The log-probability that each prompt goes on with the text and ends its line.
+
+        Raises:
+            ScoresHidden: the model answers, but tells no such probabilities.
+            RewriteFailed: no answer to this.
+            RewriterDown: no answer to anything.
+        """
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        """The greedy answer to each prompt, with what else the model considered.
+
+        Raises:
+            ScoresHidden: the model answers, but does not say what it considered.
+            RewriteFailed: no answer to this.
+            RewriterDown: no answer to anything.
         """
 
     async def check(self) -> None:

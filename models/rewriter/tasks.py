@@ -7,10 +7,11 @@ Every adapter records the hash of prompt and parser.
 import hashlib
 import inspect
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-TaskName = Literal["multilingual", "long", "composed"]
+TaskName = Literal["multilingual", "long", "composed"]  # of rewriting
 
 # The engine stops at the first newline, which ends a rewrite.
 STOP = "\n"
@@ -23,7 +24,7 @@ class Task:
     Plain completion works for base and instruct models, and every server gets the same text.
     """
 
-    name: TaskName
+    name: TaskName | Literal["rerank"]
     instruction: str
     labels: tuple[str, str]  # prefixes of a query and of its rewrite
     examples: tuple[tuple[str, str], ...]
@@ -48,7 +49,8 @@ class Task:
     def hash(self) -> str:
         """Changes with the prompt and with the parser."""
         parts = repr((self.name, self.prompt("{query}"), self.max_tokens, self.max_chars))
-        return hashlib.sha256((parts + _PARSER).encode()).hexdigest()
+        parser = _RATINGS_PARSER if self.name == "rerank" else _PARSER
+        return hashlib.sha256((parts + parser).encode()).hexdigest()
 
 
 def parse_rewrite(answer: str) -> str | None:
@@ -66,7 +68,29 @@ def parse_rewrite(answer: str) -> str | None:
     return text
 
 
+def parse_ratings(
+    tokens: Sequence[str], likely: Sequence[Mapping[str, float]], count: int
+) -> list[float | None]:
+    """Reads the ratings of ``count`` candidates from what the model wrote for a group.
+
+    A rating is the mean of the digits 0 to 9 by their probability where the model wrote one of
+    them, and not that digit: it tells apart what the model rates alike. None where none is written.
+
+    Args:
+        tokens: that the model wrote.
+        likely: the likeliest tokens at each place, with their probabilities.
+    """
+    ratings: list[float | None] = []
+    for token, options in zip(tokens, likely, strict=False):
+        digits = [(int(text), p) for text, p in options.items() if text.strip() in _DIGITS]
+        if token.strip() in _DIGITS and (total := sum(p for _, p in digits)) > 0:
+            ratings.append(sum(digit * p for digit, p in digits) / total)
+    return [*ratings, *[None] * count][:count]
+
+
+_DIGITS = frozenset("0123456789")
 _PARSER = inspect.getsource(parse_rewrite)  # read now, because the file may change later
+_RATINGS_PARSER = inspect.getsource(parse_ratings)
 
 
 MULTILINGUAL = Task(
@@ -170,6 +194,55 @@ COMPOSED = Task(
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (MULTILINGUAL, LONG, COMPOSED)}
+
+# A query with a group of candidates; see :func:`rerank_query`.
+RERANK = Task(
+    name="rerank",
+    instruction="Rate from 0 to 9 how well each picture fits the words.",
+    labels=("Words and pictures", "Ratings"),
+    # None of these names an image of the demo gallery. The right picture has every place once.
+    examples=(
+        (
+            "rotes dach / 1 red roof / 2 red apples / 3 empty coffee cup / 4 roof / 5 old door",
+            "9 3 0 6 0",
+        ),
+        (
+            "弯曲的箭 / 1 straight line / 2 bent arrow / 3 bow / 4 little bird / 5 long road",
+            "2 9 4 0 1",
+        ),
+        (
+            "mavi duvar / 1 white wall / 2 towel / 3 blue wall / 4 blue umbrella / 5 wooden table",
+            "5 0 9 3 0",
+        ),
+        (
+            "anak tertawa / 1 crying man / 2 closed door / 3 green hat / 4 laughing child / "
+            "5 laughing girl",
+            "2 0 0 9 7",
+        ),
+        (
+            "bougie allumée / 1 candlestick / 2 sad child / 3 red dress / 4 praying man / "
+            "5 burning candle",
+            "5 0 0 0 9",
+        ),
+    ),
+    max_tokens=12,
+    max_chars=900,
+)
+HIGHEST = 9  # rating
+GROUP = 5  # candidates in one prompt, as in the examples
+_WORDS_CHARS = 240  # of the query, and half of that of a candidate
+
+SERVED_TASKS: dict[str, Task] = {**TASKS, RERANK.name: RERANK}
+
+
+def rerank_query(query: str, texts: Sequence[str]) -> str:
+    """The query for a model that rates a group of candidates."""
+
+    def shown(text: str, chars: int) -> str:
+        return " ".join(text.split()).replace(" / ", " ")[:chars].rstrip()
+
+    rated = [f"{n} {shown(text, _WORDS_CHARS // 2)}" for n, text in enumerate(texts, start=1)]
+    return " / ".join([shown(query, _WORDS_CHARS), *rated])
 
 
 def composed_query(caption: str, change: str) -> str:

@@ -1,16 +1,18 @@
 """VLLMRewriter: vLLM's AsyncLLM in this process, its engine in a child process."""
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import math
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter
+from models.rewriter.likelihood import Continuation
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import (
     Completion,
@@ -20,10 +22,17 @@ from models.rewriter.protocol import (
     RewriteFailed,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
-from models.rewriter.tasks import STOP
 from models.rewriter.vllm_branches import BranchSearch
-from models.rewriter.vllm_engine import VLLMOptions, import_engine_ahead, is_on_cpu, start_engine
+from models.rewriter.vllm_engine import (
+    VLLMOptions,
+    import_engine_ahead,
+    is_on_cpu,
+    start_engine,
+)
+from models.rewriter.vllm_likelihood import VLLMScoring
+from models.rewriter.vllm_tokenizers import line_ends
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
 __all__ = ["VLLMOptions", "VLLMRewriter"]
+
+_CONSIDERED = 20  # tokens at each place; vLLM gives no more by default
 
 
 class VLLMRewriter:
@@ -120,22 +131,38 @@ class VLLMRewriter:
         on_text: OnText | None = None,
         within_s: float | None = None,
     ) -> Completions:
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
+        with _failures_told():
             engine_input = await self._engine_input(prompt)
             # The words of a branch cannot be put behind an image.
             if sampling.finds_several and prompt.picture is None:
                 search = self._branch_search(prompt, engine_input["prompt_token_ids"])
                 return await search.run(sampling, on_text, within_s)
             return await self._drawn(prompt, sampling, engine_input, on_text)
-        except EngineDeadError as error:
-            raise RewriterDown("vLLM's engine has died.") from error
-        except (VLLMClientError, ValueError) as error:  # for example a prompt that is too long
-            # vLLM wraps the message of the model's own processor.
-            reason = str(error.__cause__ or error).strip() or repr(error)
-            raise RewriteFailed(reason.splitlines()[0]) from error
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        scoring = VLLMScoring(
+            self._engine, self._answers, self._line_ends[0], f"{self._prefix}-{self._next_id()}"
+        )
+        with _failures_told():
+            return await scoring.log_likelihoods(asked)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        with _failures_told():
+            return await asyncio.gather(*map(self._written_tokens, prompts))
+
+    async def _written_tokens(self, prompt: Prompt) -> WrittenTokens:
+        parameters = self._parameters(Sampling(), prompt) | {"logprobs": _CONSIDERED}
+        tokens, likely = [], []
+        async for output in self._answers(await self._engine_input(prompt), parameters, False):
+            answer = output.outputs[0]
+            for token, options in zip(answer.token_ids, answer.logprobs or (), strict=False):
+                tokens.append(self._text_of(token))
+                considered = (options or {}).items()
+                likely.append({self._text_of(id): math.exp(one.logprob) for id, one in considered})
+        return WrittenTokens(tokens, likely)
+
+    def _text_of(self, token: int) -> str:
+        return str(self._engine.get_tokenizer().decode([token]))
 
     async def _drawn(
         self, prompt: Prompt, sampling: Sampling, engine_input: Any, on_text: OnText | None
@@ -159,7 +186,7 @@ class VLLMRewriter:
 
     def _branch_search(self, prompt: Prompt, prompt_ids: list[int]) -> BranchSearch:
         tokenizer = self._engine.get_tokenizer()
-        search = f"{self._prefix}-{next(self._request_ids)}"
+        search = f"{self._prefix}-{self._next_id()}"
         shares_prompt = self._engine.vllm_config.kv_transfer_config is not None
 
         def stream(
@@ -206,7 +233,7 @@ class VLLMRewriter:
             engine_input,
             # They belong to this request alone, so the engine need not copy them.
             SamplingParams(**parameters, output_kind=kind, skip_clone=True),
-            f"{self._prefix}-{next(self._request_ids)}",
+            f"{self._prefix}-{self._next_id()}",
             lora_request=self._lora,
         )
 
@@ -219,6 +246,9 @@ class VLLMRewriter:
         text = prompt.task.prompt(prompt.query)
         (rendered,) = self._engine.renderer.render_cmpl([{"prompt": text}])
         return rendered
+
+    def _next_id(self) -> int:
+        return next(self._request_ids)
 
     async def check(self) -> None:
         if self._engine.errored:
@@ -233,15 +263,20 @@ class VLLMRewriter:
         del self._engine
 
 
-def line_ends(tokenizer: Any) -> list[int]:
-    """The ids of all tokens with a line break, at which a rewrite ends."""
-    # As vocabularies write it: as it is, as a byte of BPE, as a byte for want of a token.
-    maybe = sorted(
-        token
-        for text, token in tokenizer.get_vocab().items()
-        if STOP in text or "\u010a" in text or text == "<0x0A>"
-    )
-    return [token for token in maybe if STOP in tokenizer.decode([token])]
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Raises our own errors for those of vLLM."""
+    from vllm.exceptions import VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise RewriterDown("vLLM's engine has died.") from error
+    except (VLLMClientError, ValueError) as error:  # for example a prompt that is too long
+        # vLLM wraps the message of the model's own processor.
+        reason = str(error.__cause__ or error).strip() or repr(error)
+        raise RewriteFailed(reason.splitlines()[0]) from error
 
 
 def _probability(logprob: float | None) -> float | None:

@@ -40,6 +40,7 @@ class VLLMOptions(NamedTuple):
     attachable: int = 0  # how many adapters can be attached at the same time
 
 
+SCORE_FROM = "score_from"  # see models/rewriter/vllm_scoring.py
 _CPU_BATCH_TOKENS = 4096  # per step; vLLM's own default for batches on a CPU
 
 
@@ -145,6 +146,7 @@ def _adapt_to_cpu(arguments: "AsyncEngineArgs", options: VLLMOptions) -> None:
         kv_connector_module_path="models.rewriter.vllm_shared_prompt",
         kv_role="kv_consumer",
     )
+    arguments.worker_cls = "models.rewriter.vllm_scoring.ScoringWorker"
     # With chunked prefill a seeded request whose prompt takes two steps kills the engine on a CPU:
     # vLLM then sets the offset of a generator, which only generators on a GPU have.
     arguments.enable_chunked_prefill = False

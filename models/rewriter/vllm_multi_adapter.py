@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.rewriter.adapter import Adapter
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
     Completions,
     OnText,
@@ -13,6 +14,7 @@ from models.rewriter.protocol import (
     Rewriter,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
 from models.rewriter.vllm import VLLMRewriter
 
@@ -89,6 +91,12 @@ class _Attached:
         within_s: float | None = None,
     ) -> Completions:
         return await self._rewriter.complete(prompt, sampling, on_text, within_s)
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        return await self._rewriter.log_likelihoods(asked)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        return await self._rewriter.written_tokens(prompts)
 
     async def check(self) -> None:
         await self._rewriter.check()

@@ -2,7 +2,8 @@
 
 vLLM's prefix cache shares whole blocks only, 32 tokens on a CPU. The prompt of a tuned model is
 shorter, so that every branch would compute it again. This connector gives a branch a copy of the
-block that the greedy answer writes to; what is left to compute is its own first word.
+block that the greedy answer writes to; what is left to compute is its own first word. It also holds
+requests back that are to be computed together.
 
 vLLM creates it twice in the engine's process: in the scheduler, which says what to copy, and in the
 worker, which copies. It is an ordinary KV connector, except that both ends are the same cache.
@@ -63,8 +64,21 @@ class Found(NamedTuple):
     place: int  # of the target among the request's blocks
 
 
+class Batch(NamedTuple):
+    """Requests that are computed in one step."""
+
+    name: str
+    size: int
+    shared: int  # tokens at their beginning that are the same
+
+
 class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
-    """Requests of one search name it in `kv_transfer_params`: {"search": str, "greedy": bool}."""
+    """Requests of one search name it in `kv_transfer_params`: {"search": str, "greedy": bool}.
+
+    Requests that are to be computed in one step name it: {"batch": str, "size": int, "shared":
+    int}. Each waits until all have arrived; otherwise the first would take a step of its own. Where
+    the tokens that they share at the beginning are not cached, one goes before the others.
+    """
 
     def __init__(
         self,
@@ -86,6 +100,8 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # the oldest first
         self._found: dict[str, Found] = {}  # by request
         self._copies: list[Copy] = []
+        self._missing: dict[str, int] = {}  # requests that have not arrived, by batch
+        self._leaders: dict[str, str] = {}  # the request that goes before the others, by batch
 
     # In the scheduler.
 
@@ -96,11 +112,20 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         search, greedy = _search(request)
         if search and greedy and self._copyable:
             self._writing[search] = request
+        if batch := _batch(request):
+            self._missing[batch.name] = self._missing.get(batch.name, batch.size) - 1
+            if not self._missing[batch.name]:
+                del self._missing[batch.name]
 
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
-    ) -> tuple[int, bool]:
-        """How many tokens the block behind the cached ones has in common with the greedy answer."""
+    ) -> tuple[int | None, bool]:
+        """How many tokens the block behind the cached ones has in common with the greedy answer.
+
+        None: the request waits for others.
+        """
+        if self._waits(request, num_computed_tokens):
+            return None, False
         self._found.pop(request.request_id, None)
         search, greedy = _search(request)
         answer = None if greedy or not search else self._answer(search)
@@ -131,12 +156,26 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
     def request_finished_all_groups(
         self, request: "Request", block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
+        if batch := _batch(request):
+            self._missing.pop(batch.name, None)  # it was cancelled before all had arrived
+            self._leaders.pop(batch.name, None)
         search, _ = _search(request)
         if search and self._writing.get(search) is request:
             del self._writing[search]
             first = request.num_prompt_tokens // self._block_size
             self._keep(search, Kept(_computed(request), first, _rows(block_ids)[first:]))
         return False, None
+
+    def _waits(self, request: "Request", num_computed_tokens: int) -> bool:
+        """Whether a request waits for others of its batch."""
+        batch = _batch(request)
+        if batch is None:
+            return False
+        if batch.name in self._missing:
+            return True
+        if num_computed_tokens > batch.shared - self._block_size:
+            return False
+        return self._leaders.setdefault(batch.name, request.request_id) != request.request_id
 
     def _answer(self, search: str) -> Kept | None:
         """The greedy answer as far as it is computed."""
@@ -185,6 +224,13 @@ def _search(request: "Request") -> tuple[str | None, bool]:
     """The search that a request belongs to, and whether it writes the greedy answer."""
     parameters = request.kv_transfer_params or {}
     return parameters.get("search"), parameters.get("greedy", False)
+
+
+def _batch(request: "Request") -> Batch | None:
+    parameters = request.kv_transfer_params or {}
+    if "batch" not in parameters:
+        return None
+    return Batch(parameters["batch"], parameters["size"], parameters["shared"])
 
 
 def _computed(request: "Request") -> list[int]:

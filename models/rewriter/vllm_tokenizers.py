@@ -1,4 +1,4 @@
-"""One pool of tokenizers for all engines of a process.
+"""One pool of tokenizers for all engines of a process, and the tokens that end a line.
 
 vLLM makes deep copies of the tokenizer for each engine that starts. With 262,144 words that takes
 seconds, and Python's lock is held meanwhile: no request is answered.
@@ -7,6 +7,8 @@ seconds, and Python's lock is held meanwhile: no request is answered.
 import importlib
 from collections.abc import Callable
 from typing import Any
+
+from models.rewriter.tasks import STOP
 
 _MARKER = "_vllm_space_marker_cache"  # what vLLM has found out about a tokenizer, and keeps in it
 
@@ -38,3 +40,14 @@ def share_tokenizers() -> None:
     hf: Any = importlib.import_module("vllm.renderers.hf")
     if not isinstance(hf.maybe_make_thread_pool, PoolOnce):
         hf.maybe_make_thread_pool = PoolOnce(hf.maybe_make_thread_pool)
+
+
+def line_ends(tokenizer: Any) -> list[int]:
+    """The ids of all tokens with a line break, at which a rewrite ends."""
+    # As vocabularies write it: as it is, as a byte of BPE, as a byte for want of a token.
+    maybe = sorted(
+        token
+        for text, token in tokenizer.get_vocab().items()
+        if STOP in text or "\u010a" in text or text == "<0x0A>"
+    )
+    return [token for token in maybe if STOP in tokenizer.decode([token])]

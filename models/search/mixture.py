@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.common.errors import InputError
 from models.retriever.types import Scored, best_places
 from models.search.gate import Kind
+from models.search.options import ComparedBy
 from models.search.searches import Search
 
 MIXTURE_JSON = "mixture.json"
@@ -36,6 +37,10 @@ _TYPED: dict[Kind, float] = {
 }  # fmt: skip
 
 
+# Without a fit, of a score beside log p(picture | query).
+_RERANK: dict[ComparedBy, float] = {"likelihood": 0.5, "group": 0.5}
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,6 +54,7 @@ class Mixture(BaseModel):
     reference: Share = Field(0.05, description="... of a composed query's picture")
     change: Share = Field(0.2, description="... of the words that change it, in place of it")
     confident: Share = Field(0.5, description="score from which a first hit is likelier right")
+    rerank: dict[ComparedBy, Weight] = Field(_RERANK, description="weight of a reranker's score")
     encoder_weights_sha256: str | None = None  # that it was fitted with
     fitted_on: str = ""
 
@@ -56,6 +62,11 @@ class Mixture(BaseModel):
     @classmethod
     def _with_every_kind(cls, typed: dict[Kind, float]) -> dict[Kind, float]:
         return _TYPED | typed
+
+    @field_validator("rerank")
+    @classmethod
+    def _with_every_scorer(cls, rerank: dict[ComparedBy, float]) -> dict[ComparedBy, float]:
+        return _RERANK | rerank
 
     @classmethod
     def in_folder(cls, folder: Path, encoder_weights_sha256: str) -> "Mixture":

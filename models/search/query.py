@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from models.retriever.types import Vectors
 from models.rewriter.protocol import Prompt
-from models.rewriter.tasks import COMPOSED, TASKS, Task, choose_task, composed_query
+from models.rewriter.tasks import COMPOSED, SERVED_TASKS, Task, choose_task, composed_query
 from models.search.long_text import Measures, readable_parts, split_text
 from models.search.normalise import normalise
 from models.search.searches import Search
 
 # The prompts' own labels: in a query they would look like one more example.
+_NAMES = sorted({label for task in SERVED_TASKS.values() for label in task.labels})
 _LABELS = re.compile(
-    rf"(?<!\w)({'|'.join(sorted({label for task in TASKS.values() for label in task.labels}))})"
+    rf"(?<!\w)({'|'.join(_NAMES)})"
     r"\s*[:：﹕꞉]",
     re.IGNORECASE,
 )

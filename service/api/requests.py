@@ -13,7 +13,15 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from models.search.options import Fusion, RewriteCount, RewriteMode
+from models.search.options import (
+    CANDIDATES,
+    MOST_CANDIDATES,
+    Fusion,
+    Rerank,
+    RerankBy,
+    RewriteCount,
+    RewriteMode,
+)
 
 # URL-safe base64 as the usual one. `base64 FILE` breaks lines.
 _USUAL_BASE64 = bytes.maketrans(b"-_", b"+/")
@@ -120,6 +128,34 @@ class SearchRequest(_Request):
         "if it is not, fewer under load. Defaults to the server's setting",
     )
     compare: bool = Field(False, description="Also return the hits of the original query")
-    # Refused in a sentence of their own, and not described until they work.
+    rerank: Rerank = Field(
+        False,
+        description="Put the first hits in a new order, by how probable the language model finds "
+        f"the query after each one's caption: true for the first {CANDIDATES}, or their number",
+        examples=[True],
+    )
+    rerank_by: RerankBy = Field(
+        "auto",
+        description="What compares the hits: `likelihood` scores each alone, `group` several in "
+        "one prompt; `auto` is the one that measures better",
+    )
+    # Refused in a sentence of its own, and not described until it works.
     filter: SkipJsonSchema[dict[str, Any] | None] = None
-    rerank: SkipJsonSchema[bool] = False
+
+
+class Document(_Request):
+    id: str | None = Field(None, description="Returned with the score")
+    text: Query = Field(description="What the document says")
+
+
+class RerankRequest(_Request):
+    query: Query = Field(description="What is looked for", examples=["ein roter Drache"])
+    documents: list[Query | Document] = Field(
+        min_length=1,
+        max_length=MOST_CANDIDATES,
+        description="Texts, or objects with an id and a text, in the order that is kept where "
+        "scores are equal or missing",
+        examples=[["red dragon", {"id": "1F432", "text": "dragon face"}, "red kite"]],
+    )
+    k: int | None = Field(None, ge=1, description="Maximum number of results; all by default")
+    rerank_by: RerankBy = Field("auto", description="As in `POST /search`")

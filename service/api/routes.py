@@ -15,6 +15,7 @@ from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchR
 from models.retriever.pictures import PictureError
 from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
+from models.search.options import candidates
 from models.search.query import Query, Reference
 from service.api.disconnect import unless_gone
 from service.api.events import MEDIA_TYPE, event_stream, wants_events
@@ -127,8 +128,8 @@ async def page(request: Request) -> Response:
 async def _search_one(request: Request, query: Query, options: SearchOptions) -> Response:
     service: Service = request.app.state.service
     work = service.searcher.search(query, options, request.state.request_id)
-    # Only a rewrite takes long enough to be worth stopping when the client leaves.
-    quick = options.rewrite == "never"
+    # Only the language model takes long enough to be worth stopping when the client leaves.
+    quick = options.rewrite == "never" and not options.candidates
     result = await work if quick else await unless_gone(request, work)
     return _json(result.model_dump_json(exclude=_hidden(options)))
 
@@ -154,9 +155,8 @@ def _search_as_events(request: Request, query: Query, options: SearchOptions) ->
 
 
 def _refuse_unavailable(body: SearchRequest) -> None:
-    for name, asked in (("filter", body.filter is not None), ("rerank", body.rerank)):
-        if asked:
-            raise ApiError(422, ErrorType.NOT_AVAILABLE, f"{name} is not available yet.")
+    if body.filter is not None:
+        raise ApiError(422, ErrorType.NOT_AVAILABLE, "filter is not available yet.")
 
 
 def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
@@ -169,6 +169,8 @@ def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
         n=body.n or settings.n,
         compare=body.compare,
         with_reference=body.with_reference,
+        candidates=candidates(body.rerank),
+        rerank_by=body.rerank_by,
     )
 
 

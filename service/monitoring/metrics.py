@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 # Why a query was searched as typed although it should have been rewritten.
 Cause = Literal["not_ready", "timeout", "down", "unusable", "failed"]
-STAGES = ("rewrite", "encode", "search", "fuse", "total")
+STAGES = ("rewrite", "encode", "search", "fuse", "rerank", "total")
 _BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),  # fusing, and FAISS on a small gallery
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
@@ -59,6 +59,17 @@ class Metrics:
             "cause",
         )
         self._fallbacks = {cause: fallbacks.labels(cause) for cause in get_args(Cause)}
+        unranked = self._counter(
+            "grape_rerank_fallbacks",
+            "Searches whose hits kept their order because the reranker failed, by cause",
+            "cause",
+        )
+        self._unranked = {cause: unranked.labels(cause) for cause in get_args(Cause)}
+        self._reranked = self._counter(
+            "grape_reranks",
+            "Searches that were to be reranked, by outcome: reranked, kept or fallback",
+            "status",
+        )
         self._cached = self._counter(
             "grape_rewrite_cache",
             "Rewrites by source: kept (in memory), joined (already being written), redis or new",
@@ -74,6 +85,12 @@ class Metrics:
 
     def fallback(self, cause: Cause) -> None:
         self._fallbacks[cause].inc()
+
+    def rerank(self, status: str, cause: Cause | None) -> None:
+        """Counts a search that was to be reranked; ``cause``: why its hits kept their order."""
+        self._reranked.labels(status).inc()
+        if cause:
+            self._unranked[cause].inc()
 
     def cached(self, source: str) -> None:
         self._cached.labels(source).inc()

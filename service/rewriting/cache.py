@@ -79,6 +79,11 @@ class RewriteCache:
         self._shared = shared
 
     @property
+    def size(self) -> int:
+        """Prompts whose rewrites are kept in memory."""
+        return self._size
+
+    @property
     def under_way(self) -> int:
         """Number of prompts whose rewrites are being written."""
         return len(self._flights) + self._unshared

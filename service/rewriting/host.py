@@ -9,12 +9,23 @@ from typing import NamedTuple
 from models.common.errors import GrapeError
 from models.retriever.pictures import PictureError
 from models.rewriter.adapter import Adapter
-from models.rewriter.protocol import OnText, Prompt, RewriteFailed, Rewriter, RewriterDown, Sampling
+from models.rewriter.protocol import (
+    OnText,
+    Prompt,
+    RewriteFailed,
+    Rewriter,
+    RewriterDown,
+    Sampling,
+    ScoresHidden,
+)
 from models.rewriter.rewrites import Rewrite, usable_rewrites
+from models.rewriter.tasks import RERANK
 from models.search import normalise
+from models.search.rerank import Comparison, groups_of
 from service.garbage_collector import give_back_memory, keep_what_is_loaded
 from service.monitoring.metrics import Cause
 from service.rewriting.cache import RewriteCache, RewriteKey, Written
+from service.rewriting.comparing import Compared, Scorer
 from service.rewriting.proof import prove
 
 log = logging.getLogger("grape")
@@ -61,6 +72,7 @@ class RewriterHost:
         self._at_once = at_once
         self._adapter = adapter
         self._tasks = adapter.tasks if adapter else {}
+        self._scorer = Scorer(cache.size, self._tasks.get(RERANK.name, RERANK))
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
         self._busy = 0
@@ -153,6 +165,30 @@ class RewriterHost:
         finally:
             self._busy -= 1
 
+    async def compare(self, asked: Comparison) -> Compared:
+        """Scores texts for a query within the deadline. Never raises for a failure of the model."""
+        if (kept := self._scorer.kept(asked)) is not None:
+            return Compared(kept, adapter=self.adapter, groups=_groups(asked))
+        rewriter = self._rewriter
+        if not self.ready or rewriter is None:
+            return Compared([], f"the language model is not ready: {self.reason}", "not_ready")
+        self._busy += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                scores = await self._scorer.scores(rewriter, asked)
+        except TimeoutError:
+            return Compared([], f"no scores within {self._timeout_s:g} s", "timeout")
+        except RewriterDown as error:
+            self.ready, self.reason = False, str(error)
+            return Compared([], f"the language model is down: {error}", "down")
+        except ScoresHidden as error:
+            return Compared([], str(error), "unusable")
+        except RewriteFailed as error:
+            return Compared([], f"the language model failed: {error}", "failed")
+        finally:
+            self._busy -= 1
+        return Compared(scores, adapter=self.adapter, groups=_groups(asked))
+
     async def _kept(self, prompt: Prompt, sampling: Sampling) -> Rewritten:
         """What was written before the rewriter went down."""
         kept = await self._cache.find(RewriteKey.of(self.adapter, prompt, sampling))
@@ -226,6 +262,10 @@ class RewriterHost:
         closing = asyncio.ensure_future(starting.result().close())
         self._late.add(closing)
         closing.add_done_callback(self._late.discard)
+
+
+def _groups(asked: Comparison) -> int:
+    return len(groups_of(len(asked.texts), asked.passes)) if asked.by == "group" else 0
 
 
 def _warn_of_other_queries(adapter: Adapter | None) -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, Sampling
-from models.rewriter.tasks import TASKS
+from models.rewriter.tasks import RERANK, SERVED_TASKS
 from models.search.gate import Gate
 from models.search.mixture import Mixture
+from models.search.rerank import Comparison
+from service.rewriting.comparing import Compared
 from service.rewriting.host import RewriterHost, Rewritten
 
 log = logging.getLogger("grape")
@@ -58,7 +60,7 @@ class Rewriters:
 
     def __init__(self, first: AdapterSlot, make_room: Callable[[], None] = lambda: None) -> None:
         """``make_room`` raises GrapeError if another rewriter cannot run at the same time."""
-        self._routing: Routing = dict.fromkeys(TASKS, first)
+        self._routing: Routing = dict.fromkeys(SERVED_TASKS, first)
         self._before: Routing | None = None
         self._make_room = make_room
         self._group: asyncio.TaskGroup | None = None
@@ -119,6 +121,11 @@ class Rewriters:
     ) -> Rewritten:
         """Rewrites one query within the deadline. Never raises for a failure of the rewriter."""
         return await self._routing[prompt.task.name].host.rewrite(prompt, sampling, on_text)
+
+    async def compare(self, asked: Comparison) -> Compared:
+        """Scores texts for a query within the deadline. Never raises for a failure of the model."""
+        task = RERANK.name if asked.by == "group" else asked.task
+        return await self._routing[task].host.compare(asked)
 
     async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
         """Prepares a new slot, starts and proves its rewriter, and gives it its adapter's tasks.

@@ -9,10 +9,11 @@ from typing import Any
 from models.common.progress import say
 from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
-from models.search.options import Fusion
+from models.search.options import Fusion, candidates
 from models.search.query import Query
 from service.monitoring.metrics import Metrics
 from service.reference import Limits, from_request
+from service.reranking import RerankSettings
 from service.retrieval import BatchedRetriever
 from service.rewriting.cache import RewriteCache
 from service.rewriting.host import RewriterHost
@@ -63,13 +64,21 @@ async def _search(
     picture = body.get("image")
     reference = await from_request(retriever, picture, limits) if picture is not None else None
     query = Query(body["query"], reference)
-    needed = body["rewrite"] != "never" and query.text is not None
-    if body["rewrite"] == "auto" and query.text and not reference:
+    reranks = body.get("rerank", False) and query.text is not None
+    needed = reranks or (body["rewrite"] != "never" and query.text is not None)
+    if body["rewrite"] == "auto" and query.text and not reference and not reranks:
         # Before the language model is started for nothing.
         async with _searcher(retriever, settings, with_rewriter=False) as searcher:
             needed = await searcher.needs_rewriter(query.text)
     fusion: Fusion = body["fusion"]
-    options = SearchOptions(body["k"], body["rewrite"], fusion, body["n"], compare=False)
+    options = SearchOptions(
+        body["k"],
+        body["rewrite"],
+        fusion,
+        body["n"],
+        compare=False,
+        candidates=candidates(body.get("rerank", False)),
+    )
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(query, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
@@ -106,7 +115,13 @@ async def _searcher(
                 say(f"the language model cannot be used: {host.reason}")
                 break
             await asyncio.sleep(0.02)
-        yield Searcher(retriever, rewriters, metrics, index_path(settings).name)
+        yield Searcher(
+            retriever,
+            rewriters,
+            metrics,
+            index_path(settings).name,
+            RerankSettings(settings.rerank_field, settings.rerank_passes),
+        )
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -17,7 +17,7 @@ from models.rewriter.base_model import (
     local_checkpoint,
 )
 from models.rewriter.protocol import Rewriter
-from models.rewriter.tasks import TASKS
+from models.rewriter.tasks import SERVED_TASKS
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
@@ -160,7 +160,7 @@ def shared_engine(options: VLLMOptions) -> SharedEngine | None:
     if not attaches_adapters():
         return None
     # One for each task, and one that is being proved.
-    options = options._replace(attachable=len(TASKS) + 1)
+    options = options._replace(attachable=len(SERVED_TASKS) + 1)
     return SharedEngine(lambda: VLLMRewriter(options))
 
 

@@ -15,6 +15,7 @@ from models.search.mixture import Mixture
 from service.errors import ApiError, overloaded, too_many_rewrites
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
+from service.reranking import RerankSettings
 from service.retrieval import BatchedRetriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.cache import RewriteCache
@@ -77,7 +78,11 @@ class Service:
                 AdapterSlot(self._host(adapter), adapter, gate, mixture), self._make_room
             )
             self._searcher = Searcher(
-                self._retriever, self._rewriters, self.metrics, self.index_path.name
+                self._retriever,
+                self._rewriters,
+                self.metrics,
+                self.index_path.name,
+                RerankSettings(self.settings.rerank_field, self.settings.rerank_passes),
             )
             keep_what_is_loaded()
         except GrapeError as error:

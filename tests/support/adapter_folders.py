@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,15 @@ import httpx
 
 from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision
-from models.rewriter.protocol import Completions, OnText, Prompt, RewriterDown, Sampling
+from models.rewriter.likelihood import Continuation
+from models.rewriter.protocol import (
+    Completions,
+    OnText,
+    Prompt,
+    RewriterDown,
+    Sampling,
+    WrittenTokens,
+)
 from models.rewriter.tasks import TASKS
 from models.search.gate import GATE_JSON, Gate
 from tests.support.completions import completions
@@ -113,6 +122,14 @@ class NamedRewriter:
         await self._engines.may_answer.wait()
         await self.check()
         return completions(f"{self.adapter} wrote {prompt.query}")
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        await self.check()
+        return [0.0] * len(asked.prompts)
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        await self.check()
+        return [WrittenTokens([], [])] * len(prompts)
 
     async def check(self) -> None:
         if self.dead:

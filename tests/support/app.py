@@ -1,7 +1,8 @@
 """The application on the real encoder and a small real index; tests control its rewriter."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ from PIL import Image
 
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex, IndexOptions
+from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
     Completion,
     Completions,
@@ -19,6 +21,7 @@ from models.rewriter.protocol import (
     Prompt,
     RewriterDown,
     Sampling,
+    WrittenTokens,
 )
 from models.search.gate import Gate
 from service.api.app import create_app
@@ -47,6 +50,10 @@ class FakeRewriter:
         self.may_answer.set()
         self.cancelled = 0
         self.calls: list[tuple[str, Sampling]] = []
+        self.likelihoods: dict[str, float] = {}  # of any query after a caption; others -9
+        self.compared: list[Continuation] = []
+        self.rated: list[str] = []  # groups, each with its query
+        self.ratings: Callable[[str], WrittenTokens] = lambda _: WrittenTokens([], [])
 
     async def complete(
         self,
@@ -69,6 +76,21 @@ class FakeRewriter:
             on_text(answer[:3])
             on_text(answer)
         return Completions([Completion(answer)] * (sampling.n if sampling.temperature else 1))
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        self.compared.append(asked)
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        captions = [re.search(r"English: (.*)\nWord:$", prompt) for prompt in asked.prompts]
+        return [self.likelihoods.get(found[1], -9.0) if found else -9.0 for found in captions]
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        self.rated += [prompt.query for prompt in prompts]
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        return [self.ratings(prompt.query) for prompt in prompts]
 
     async def check(self) -> None:
         if isinstance(self.error, RewriterDown):

@@ -4,51 +4,40 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
+from models.rewriter.likelihood import TURNED
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import TASKS
-from models.search.gate import Decision, Gate, decide
+from models.rewriter.tasks import RERANK, TASKS
+from models.search.gate import Decision, decide
 from models.search.many_plans import make_plans
-from models.search.mixture import Mixture
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
 from models.search.query import Query, as_typed
+from models.search.rerank import Comparison
 from models.search.searches import Search
 from models.search.without import plan_query
 from training.data.rows import Row
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted, Measured
+from training.evaluation.reranking import Reranking, rerank_found
 from training.evaluation.results import Cost
 from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
+from training.stages.scoring import Scores
 
-_FORMAT = 11  # of the stored results; others are measured again
-
-
-class Measured(BaseModel):
-    """What one system found; lists have one entry for each query."""
-
-    texts: list[tuple[str, ...]]
-    ranks: list[int]
-    top: list[list[int]]  # positions in the index
-    target_similarity: list[float] | None
-    random_similarity: list[float] | None
-    subset_ranks: list[int] | None
-    first_probability: list[float | None]  # p of the first picture, where the score is one
-    target_probability: list[float | None]
-    first_without: list[float | None]  # p of the first picture in a gallery without the right ones
-    confident_from: float  # the score from which serving calls a first hit confident
-    cost: Cost
+_FORMAT = 12  # of the stored results; others are measured again
 
 
 class _Written(NamedTuple):
@@ -57,13 +46,6 @@ class _Written(NamedTuple):
     rewrites: list[Rewrite]
     reason: str = "the rewriter wrote nothing usable"
     adapter: str | None = None
-
-
-class Fitted(NamedTuple):
-    """What is served with an adapter."""
-
-    gate: Gate
-    mixture: Mixture
 
 
 @dataclass(frozen=True)
@@ -112,6 +94,13 @@ class Bench:
         searches = [self._searches(spec, plan, gallery) for plan in plans]
         found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
         prompt_tokens, written_tokens = self._tokens(spec, samples) if samples else (0, 0)
+        seconds = sum(sample.seconds for sample in samples.values())
+        if spec.rerank:
+            how = Reranking(spec.rerank, self.fitted.mixture, partial(self._scores, spec))
+            reranked = rerank_found(self.rows, plans, found, gallery, how)
+            found = reranked.found
+            prompt_tokens += self._count(reranked.prompts)
+            seconds += reranked.seconds
         count = len(self.rows)
         return Measured(
             texts=[
@@ -129,7 +118,7 @@ class Bench:
             cost=Cost(
                 prompt_tokens=prompt_tokens / count,
                 written_tokens=written_tokens / count,
-                llm_seconds=sum(sample.seconds for sample in samples.values()) / count,
+                llm_seconds=seconds / count,
                 searches=sum(map(len, searches)) / count,
             ),
         )
@@ -215,12 +204,7 @@ class Bench:
         return questions
 
     def _samples(self, spec: SystemSpec, rows: Sequence[Row]) -> dict[Row, Samples]:
-        assert self.base, "a system with a model is measured with one"
-        model, name = self.base.path, "frozen"
-        if spec.model == "tuned":
-            assert self.adapter
-            name = self.adapter.name
-            model = str(merge_adapter(Path(model), self.adapter, merged_dir()))
+        model, name = self._model(spec)
         how = self._sampling(spec)
         name = f"rewrites-{name}-{self._base_revision[:12]}-{_named(how)}.jsonl"
         file = self.settings.work / name
@@ -228,6 +212,20 @@ class Bench:
         count = 0 if how == Sampling() else how.n
         request = SamplingRequest(tasks, rows, count, how.temperature, file, coverage=how.coverage)
         return self.engine.samples(model, request)
+
+    def _scores(self, spec: SystemSpec, asked: Sequence[Comparison]) -> list[Scores]:
+        model, name = self._model(spec)
+        file = self.settings.work / f"scores-{name}-{self._base_revision[:12]}.jsonl"
+        return self.engine.scores(model, asked, file)
+
+    def _model(self, spec: SystemSpec) -> tuple[str, str]:
+        """The checkpoint of a system's model, and what it is called in names of files."""
+        assert self.base, "a system with a model is measured with one"
+        if spec.model != "tuned":
+            return self.base.path, "frozen"
+        assert self.adapter
+        merged = merge_adapter(Path(self.base.path), self.adapter, merged_dir())
+        return str(merged), self.adapter.name
 
     def _sampling(self, spec: SystemSpec) -> Sampling:
         """How a system's rewrites are found."""
@@ -240,16 +238,15 @@ class Bench:
 
     def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
         """Of all prompts, and of all that was written."""
-        assert self.base
         tasks = tasks_of(spec.prompt, self.adapter)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
         written = [text for sample in samples.values() for text, _ in _answers(sample, spec)]
+        return self._count(prompts), self._count(written)
+
+    def _count(self, texts: list[str]) -> int:
+        assert self.base
         tokenizer = self.base.tokenizer()
-
-        def count(texts: list[str]) -> int:
-            return sum(map(len, tokenizer(texts).input_ids)) if texts else 0
-
-        return count(prompts), count(written)
+        return sum(map(len, tokenizer(texts).input_ids)) if texts else 0
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of everything that the outcome depends on."""
@@ -261,6 +258,7 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
+            parts += [task.hash for task in (*TURNED.values(), RERANK)] if spec.rerank else []
             known = gallery.index.manifest.known_scores
             parts += [self.fitted.gate.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]

@@ -22,8 +22,9 @@ from models.common.files import write_file
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Kind
 from models.search.mixture import MIXTURE_JSON, Mixture
-from training.evaluation.bench import Bench, Fitted, Measured
+from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted, Measured
 from training.evaluation.run import Evaluation, evaluation_of
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SYSTEMS
@@ -154,7 +155,7 @@ def _confident_from(found: Measured, own: Flags) -> float:
 
 def _best_weight(found: Mapping[float, Measured], own: Flags, served: float) -> float:
     """A weight whose MRR@10, of some of the queries, is as good as the best."""
-    sums = {weight: _reciprocal_rank(measured)[own].sum() for weight, measured in found.items()}
+    sums = {weight: reciprocal_rank(measured)[own].sum() for weight, measured in found.items()}
     most = max(sums.values())
     good = [weight for weight, total in sums.items() if total > most - 1]  # a query moves it by 1
     if served in good:
@@ -192,7 +193,8 @@ def _recall(found: Measured) -> Floats:
     return (np.array(found.ranks) <= 10).astype(float)
 
 
-def _reciprocal_rank(found: Measured) -> Floats:
+def reciprocal_rank(found: Measured) -> Floats:
+    """Of each query's right picture, 0 beyond the tenth rank."""
     ranks = np.array(found.ranks)
     reciprocal: Floats = np.where(ranks <= 10, 1 / ranks, 0.0)
     return reciprocal

@@ -39,6 +39,7 @@ class Found(NamedTuple):
     target_similarity: list[float] | None  # None if several lists were fused
     random_similarity: list[float] | None
     subset_ranks: list[int] | None  # of the best target in the query's group; None without groups
+    top_probability: list[list[float] | None]  # p of each of the first pictures
     first_probability: list[float | None]  # p of the first picture; None if it has none
     target_probability: list[float | None]  # p of all targets together
     first_without: list[float | None]  # p of the first picture in a gallery without the targets
@@ -78,6 +79,7 @@ def retrieve(corpus: Corpus, questions: Sequence[Question]) -> Found:
         target_similarity=similar if single else None,
         random_similarity=random if single else None,
         subset_ranks=[order.rank_in(q.group) for order, q in own] if grouped else None,
+        top_probability=[order.top_probability for order in orders],
         first_probability=[order.first_probability for order in orders],
         target_probability=[order.target_probability for order in orders],
         first_without=[order.first_without for order in orders],
@@ -108,7 +110,8 @@ class _ByProbability:
         left_out = set(question.left_out)
         order = self._p.topk(min(DEPTH + len(left_out), len(self._p))).indices.tolist()
         self.top = [place for place in order if place not in left_out][:DEPTH]
-        self.first_probability: float | None = float(self._p[self.top[0]]) if self.top else None
+        self.top_probability: list[float] | None = self._p[self.top].tolist()
+        self.first_probability: float | None = next(iter(self.top_probability), None)
         self.target_probability: float | None = float(self._p[self._targets].sum())
         rest = without[self._others]
         self.first_without: float | None = float(rest.max()) if len(rest) else None
@@ -132,7 +135,8 @@ class _Order:
     best cosine in any of the searches.
     """
 
-    first_probability = target_probability = first_without = None  # the scores are no probabilities
+    # The scores are no probabilities.
+    top_probability = first_probability = target_probability = first_without = None
 
     def __init__(self, question: Question, scores: Tensor) -> None:
         right = set(question.targets)

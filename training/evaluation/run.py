@@ -15,8 +15,9 @@ from models.search.gate import Gate
 from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.splits import check_targets
-from training.evaluation.bench import Bench, Fitted, Measured
+from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted, Measured
 from training.evaluation.metrics import MAIN
 from training.evaluation.queries import (
     SliceNames,

@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 
 from training.data.rows import Row
-from training.evaluation.bench import Measured
 from training.evaluation.calibration import calibration
+from training.evaluation.measured import Measured
 from training.evaluation.metrics import MAIN, per_query, subset_recall
 from training.evaluation.queries import SHORT_ENGLISH
 from training.evaluation.results import Against, Comparison, Loss, Query, System

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from models.rewriter.adapter import Adapter
 from models.rewriter.tasks import LONG, MULTILINGUAL, TASKS, Task
-from models.search.options import Fusion, RewriteMode
+from models.search.options import ComparedBy, Fusion, RewriteMode
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
 PromptStyle = Literal["examples", "zero-shot", "describe", "adapter"]
@@ -31,6 +31,9 @@ class SystemSpec(NamedTuple):
     medoid: bool = False  # of several rewrites only the one that is most like the others
     typed: bool = True  # what was typed may be part of a mixture
     by: By = "text"  # the picture that a row refers to is an image
+    rerank: ComparedBy | None = (
+        None  # the first pictures are reranked, as the served mixture orders them
+    )
     cut: bool = False  # a query that is longer than the encoder reads is searched in parts
 
 
@@ -51,6 +54,14 @@ SYSTEMS = {
     "auto": SystemSpec(
         "the adapter where the gate asks for it", "tuned", "adapter", rewrite="auto", fusion="auto",
         finds="best",
+    ),
+    "auto+rerank": SystemSpec(
+        "`auto`, and its first pictures reranked by query likelihood", "tuned", "adapter",
+        rewrite="auto", fusion="auto", finds="best", rerank="likelihood",
+    ),
+    "auto+rerank-group": SystemSpec(
+        "`auto`, and its first pictures rated in groups by the same model", "tuned", "adapter",
+        rewrite="auto", fusion="auto", finds="best", rerank="group",
     ),
     "always": SystemSpec(
         "the adapter for every query, as served", "tuned", "adapter", fusion="auto", finds="best"

@@ -13,7 +13,9 @@ from models.common.progress import track
 from models.rewriter.protocol import Completion, Prompt, Rewriter, Sampling
 from models.rewriter.tasks import Task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from models.search.rerank import Comparison
 from training.data.rows import Row
+from training.stages.scoring import Scores, score_candidates
 
 _CHUNK = 64  # queries between two writes
 
@@ -81,6 +83,13 @@ class Engine:
         Args:
             model: a checkpoint's folder, or a name on the hub.
         """
+        return self._loop.run(sample_rewrites(self._starts(model), request))
+
+    def scores(self, model: str, asked: Sequence[Comparison], path: Path) -> list[Scores]:
+        """:func:`score_candidates` by a model."""
+        return self._loop.run(score_candidates(self._starts(model), asked, path))
+
+    def _starts(self, model: str) -> Callable[[], Rewriter]:
         if self._model != model:
             self._stop()
 
@@ -90,7 +99,7 @@ class Engine:
                 self._model = model
             return self._rewriter
 
-        return self._loop.run(sample_rewrites(start, request))
+        return start
 
     def _stop(self) -> None:
         if self._rewriter:

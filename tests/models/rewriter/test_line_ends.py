@@ -6,7 +6,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from models.rewriter.base_model import find_checkpoint
-from models.rewriter.vllm import line_ends
+from models.rewriter.vllm_tokenizers import line_ends
 
 
 def test_a_vocabulary_of_text() -> None:

@@ -19,7 +19,8 @@ from models.search.mixture import MIXTURE_JSON, Mixture
 from tests.support.vectors import unit_vectors
 from training.data.rows import Row
 from training.evaluation import mixture_fit
-from training.evaluation.bench import Bench, Fitted, Measured
+from training.evaluation.bench import Bench
+from training.evaluation.measured import Fitted, Measured
 from training.evaluation.mixture_fit import CHANGE, best_mixture
 from training.evaluation.retrieval import Question, retrieve
 from training.evaluation.run import Evaluation

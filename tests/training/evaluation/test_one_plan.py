@@ -1,6 +1,7 @@
 """Serving, evaluation and the mteb model search for the same things, and fuse them alike."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -12,21 +13,26 @@ from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import Completion, Completions, OnText, Prompt, Sampling
 from models.rewriter.tasks import choose_task
+from models.search.compare import compared
 from models.search.gate import Gate
 from models.search.mixture import Mixture
-from models.search.options import Fusion, RewriteMode
+from models.search.options import ComparedBy, Fusion, RewriteMode
+from models.search.rerank import Comparison
 from tests.support.app import COLOURS, FakeRewriter
 from tests.support.completions import completions
 from tests.support.loopback import listening
 from training.data.rows import Row
-from training.evaluation.bench import Bench, Fitted
+from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
+from training.evaluation.measured import Fitted
 from training.evaluation.mteb import ServedModel
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec
 from training.stages.sampling import Engine, Samples
+from training.stages.scoring import Scores
 
 LONG = "we were looking everywhere for this picture of the green square " * 8
+LIKELIHOODS = {"black": -1.0, "yellow": -2.0, "blue": -2.5}  # of every query, after a caption
 REWRITES = {
     "ein rotes Bild": ["a red square", "a black square"],
     "ein Bild von Himmel": ["a blue square", "a blue sky", "yellow"],
@@ -66,6 +72,7 @@ def evaluated(
     options: tuple[RewriteMode, Fusion],
     monkeypatch: pytest.MonkeyPatch,
     work: Path,
+    rerank: ComparedBy | None = None,
 ) -> dict[str, list[str]]:
     def samples(self: Bench, spec: SystemSpec, rows: list[Row]) -> dict[Row, Samples]:
         answers = {row: written(row.query) or ["?"] for row in rows}
@@ -76,16 +83,27 @@ def evaluated(
 
     monkeypatch.setattr(Bench, "_samples", samples)
     monkeypatch.setattr(Bench, "_tokens", lambda *_: (0, 0))
+    monkeypatch.setattr(Bench, "_scores", lambda _, __, asked: scored(asked))
+    monkeypatch.setattr(Bench, "_count", lambda *_: 0)
     rewrite, fusion = options
     rows = [Row(query=q, targets=("blue.png",), task=choose_task(q).name) for q in REWRITES]
     with Engine() as engine:
         bench = Bench(EvalSettings(work=work), rows, None, None, Fitted(Gate(), Mixture()), engine)
-        spec = SystemSpec("as served", "tuned", rewrite=rewrite, fusion=fusion, finds="best")
+        spec = SystemSpec(
+            "as served", "tuned", rewrite=rewrite, fusion=fusion, finds="best", rerank=rerank
+        )
         found = bench._measure(spec, Gallery(encoder, index, "cpu"))
     return {
         row.query: [index.ids[position] for position in top]
         for row, top in zip(rows, found.top, strict=True)
     }
+
+
+def scored(asked: Sequence[Comparison]) -> list[Scores]:
+    """As the server's language model scores them."""
+    rewriter = Writes()
+    rewriter.likelihoods = LIKELIHOODS
+    return [Scores(asyncio.run(compared(rewriter, one)), 0.1) for one in asked]
 
 
 def by_mteb(
@@ -136,3 +154,25 @@ async def test_all_three_give_the_same_list(
         theirs = await asyncio.to_thread(by_mteb, url, encoder, small_index.parent, options)
     assert ours == served
     assert theirs == served
+
+
+async def test_reranked_lists_are_the_same(
+    start: Any,
+    rewriter: FakeRewriter,
+    small_index: Path,
+    encoder: ClipEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    client = await start()
+    rewriter.likelihoods = LIKELIHOODS
+    body = {"query": list(REWRITES), "rewrite": "auto", "fusion": "auto", "n": 3}
+    plain = (await client.post("/search", json=body)).json()["results"]
+    answer = (await client.post("/search", json=body | {"rerank": True})).json()["results"]
+    served = {r["query"]: [hit["id"] for hit in r["hits"]] for r in answer}
+    assert served != {r["query"]: [hit["id"] for hit in r["hits"]] for r in plain}
+    index = ImageIndex.open(small_index, encoder.fingerprint)
+    ours = await asyncio.to_thread(
+        evaluated, index, encoder, ("auto", "auto"), monkeypatch, tmp_path, "likelihood"
+    )
+    assert ours == served

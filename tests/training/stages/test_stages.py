@@ -1,6 +1,7 @@
 """What the stages decide: SFT examples, the dry run's advice, batches, and samples kept."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Completion, Completions, OnText, Prompt, Sampling
+from models.rewriter.likelihood import Continuation
+from models.rewriter.protocol import (
+    Completion,
+    Completions,
+    OnText,
+    Prompt,
+    Sampling,
+    WrittenTokens,
+)
 from models.rewriter.tasks import MULTILINGUAL, TASKS
 from tests.support.completions import completions
 from training import pipeline
@@ -98,6 +107,12 @@ class Counting:
         if len(self.asked) > self._fails_after:
             raise RuntimeError("the power went out")
         return self._answers or completions(*(f" {prompt.query} {n}" for n in range(sampling.n)))
+
+    async def log_likelihoods(self, asked: Continuation) -> list[float]:
+        raise NotImplementedError
+
+    async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
+        raise NotImplementedError
 
     async def check(self) -> None: ...
 

@@ -1,0 +1,114 @@
+"""What a server with OpenAI's API says of probabilities: of a given text, and of its own answer."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from models.rewriter.endpoint_http import Choice, EndpointServer, Refused
+from models.rewriter.likelihood import Continuation
+from models.rewriter.protocol import Prompt, Sampling, ScoresHidden, WrittenTokens
+from models.rewriter.tasks import STOP
+
+_CONSIDERED = 5  # tokens at each place; OpenAI's own API gives no more
+_AT_ONCE = 25  # prompts in a request: its answer names every token of every prompt
+
+
+async def echoed_log_likelihoods(
+    server: EndpointServer, model: str, asked: Continuation
+) -> list[float]:
+    """The log-probability that each prompt goes on with the text and ends its line.
+
+    Raises:
+        ScoresHidden: the server refuses to echo, or echoes without log-probabilities.
+        RewriteFailed: no answer.
+    """
+    chunks = [
+        asked.prompts[start : start + _AT_ONCE] for start in range(0, len(asked.prompts), _AT_ONCE)
+    ]
+    answers = await asyncio.gather(
+        *(_echoed(server, model, some, asked.text + STOP) for some in chunks)
+    )
+    return [value for answer in answers for value in answer]
+
+
+async def _echoed(server: EndpointServer, model: str, prompts: list[str], text: str) -> list[float]:
+    body: dict[str, Any] = {
+        "model": model,
+        "prompt": [prompt + text for prompt in prompts],
+        "max_tokens": 1,  # not every server takes 0
+        "temperature": 0.0,
+        "echo": True,
+        "logprobs": 0,
+    }
+    try:
+        choices = await server.complete("/completions", body)
+    except Refused as error:
+        if not error.blames_parameters:
+            raise
+        raise _hidden(server) from error
+    if len(choices) != len(prompts):
+        raise _hidden(server)
+    found = [
+        _of_end(choice, len(prompt), len(prompt + text))
+        for choice, prompt in zip(choices, prompts, strict=True)
+    ]
+    known = [value for value in found if value is not None]
+    if len(known) < len(found):
+        raise _hidden(server)
+    return known
+
+
+async def endpoint_tokens(
+    server: EndpointServer, model: str, prompts: Sequence[Prompt]
+) -> list[WrittenTokens]:
+    """The greedy answer to each prompt, with what else the model considered.
+
+    Raises:
+        ScoresHidden: the server does not say what it considered.
+        RewriteFailed: no answer.
+    """
+    texts = [prompt.task.prompt(prompt.query) for prompt in prompts]
+    body = {"model": model, **Sampling().parameters(prompts[0]), "prompt": texts}
+    choices = await server.complete("/completions", body | {"logprobs": _CONSIDERED})
+    found = []
+    for choice in choices:
+        told = choice.logprobs
+        if not told or not told.tokens or not told.top_logprobs:
+            raise ScoresHidden(
+                f"{server.url} does not say what else it considered, which reranking in groups "
+                "needs: it would have to take `logprobs`"
+            )
+        likely = [
+            {token: math.exp(value) for token, value in (options or {}).items()}
+            for options in told.top_logprobs
+        ]
+        found.append(WrittenTokens(told.tokens, likely))
+    return found
+
+
+def _of_end(choice: Choice, start: int, end: int) -> float | None:
+    """Of the characters from ``start`` to ``end``; None if it does not say it."""
+    logprobs = choice.logprobs
+    tokens, values = (logprobs.tokens, logprobs.token_logprobs) if logprobs else (None, None)
+    if not tokens or not values or len(tokens) != len(values):
+        return None
+    ends = list(accumulate(map(len, tokens)))
+    if ends[-1] < end:  # it was not echoed whole
+        return None
+    # A token that begins in the prompt counts whole, and for every prompt alike.
+    own = [
+        value
+        for value, last, token in zip(values, ends, tokens, strict=True)
+        if last > start and last - len(token) < end
+    ]
+    known = [value for value in own if value is not None]
+    return sum(known) if known and len(known) == len(own) else None
+
+
+def _hidden(server: EndpointServer) -> ScoresHidden:
+    return ScoresHidden(
+        f"{server.url} gives no log-probabilities of a prompt, which reranking by likelihood "
+        "needs: it would have to take `echo` together with `logprobs`"
+    )

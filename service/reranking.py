@@ -1,0 +1,159 @@
+"""Hits and documents in a new order, as the language model compares them."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from models.client.wire import Reranking
+from models.rewriter.tasks import choose_task
+from models.search.fusion import FusedHit
+from models.search.normalise import has_words
+from models.search.options import CANDIDATES, RerankBy
+from models.search.plan import Plan
+from models.search.query import Query
+from models.search.rerank import (
+    chosen,
+    comparison,
+    priors,
+    relevance,
+    reranked,
+    scores_of,
+    text_of,
+    why_not,
+)
+from service.monitoring.metrics import Cause, Metrics
+from service.retrieval import BatchedRetriever
+from service.rewriting.routing import Rewriters
+
+_REWRITES = 2  # that take the time of the default number of candidates
+
+
+class RerankSettings(NamedTuple):
+    """The server's settings."""
+
+    field: str | None = None  # the metadata key of what a candidate says; None: its caption
+    passes: int = 1  # over the candidates, by group
+
+
+class Asked(NamedTuple):
+    """A query, and the texts to order for it; None for a candidate that says nothing."""
+
+    query: str
+    texts: Sequence[str | None]
+    by: RerankBy
+    passes: int = 1
+
+
+class Wish(NamedTuple):
+    """What a request wants reranked."""
+
+    candidates: int
+    by: RerankBy
+
+
+class RankedHit(NamedTuple):
+    """A hit in its new place."""
+
+    hit: FusedHit
+    score: float | None = None  # that it is ordered by; None if it kept its place
+
+
+class Reranked(NamedTuple):
+    """The hits of one search, and what became of them."""
+
+    hits: list[RankedHit]
+    told: Reranking
+    ms: float
+
+
+class RankedTexts(NamedTuple):
+    """Documents by their place in the request, the best first, with each one's share."""
+
+    order: list[tuple[int, float | None]]
+    told: Reranking
+
+
+class _Scored(NamedTuple):
+    """What the language model said of some texts."""
+
+    scores: list[float | None]
+    told: Reranking
+    cause: Cause | None = None
+
+
+class Reranker:
+    """Reranks the hits of one index."""
+
+    def __init__(
+        self,
+        retriever: BatchedRetriever,
+        rewriters: Rewriters,
+        metrics: Metrics,
+        settings: RerankSettings,
+    ) -> None:
+        self._retriever = retriever
+        self._rewriters = rewriters
+        self._metrics = metrics
+        self._settings = settings
+
+    async def rerank(
+        self, query: Query, plan: Plan, hits: Sequence[FusedHit], wished: Wish
+    ) -> Reranked:
+        """Puts the first hits in a new order. They keep theirs if that fails."""
+        started = time.perf_counter()
+        first = list(hits[: wished.candidates])
+        metadata = self._retriever.index.metadata
+        texts = [text_of(metadata[hit.position], self._settings.field) for hit in first]
+        reason = why_not(query, plan)
+        asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
+        scored = await _scored(self._rewriters, asked, reason)
+        weight = self._rewriters.mixture(choose_task(asked.query).name).rerank[scored.told.by]
+        order = reranked(priors(first, plan), scored.scores, weight)
+        new = [RankedHit(first[placed.place], placed.score) for placed in order]
+        ms = (time.perf_counter() - started) * 1000
+        self._metrics.rerank(scored.told.status, scored.cause)
+        self._metrics.stage("rerank", ms)
+        return Reranked([*new, *map(RankedHit, hits[len(first) :])], scored.told, ms)
+
+
+async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> RankedTexts:
+    """Puts texts in a new order. They keep theirs if that fails."""
+    reason = None if has_words(asked.query) else "the query has no letters or digits"
+    scored = await _scored(rewriters, asked, reason)
+    metrics.rerank(scored.told.status, scored.cause)
+    order = reranked([0.0] * len(asked.texts), scored.scores, 1.0)
+    share = relevance(scored.told.by, scored.scores)
+    return RankedTexts([(placed.place, share[placed.place]) for placed in order], scored.told)
+
+
+def admitted_as(candidates: int) -> int:
+    """Rewrites that scoring so many candidates counts as."""
+    return math.ceil(_REWRITES * candidates / CANDIDATES)
+
+
+async def _scored(rewriters: Rewriters, wanted: Asked, why_not: str | None) -> _Scored:
+    """Each text's score; None for those without one.
+
+    Args:
+        why_not: why nothing is asked.
+    """
+    by, texts = chosen(wanted.by), wanted.texts
+    told = Reranking(
+        status="kept", reason=why_not or "", by=by, adapter=None, candidates=len(texts), groups=0
+    )
+    none: list[float | None] = [None] * len(texts)
+    if why_not is not None:
+        return _Scored(none, told)
+    asked = comparison(by, wanted.query, texts, wanted.passes)
+    if asked is None:
+        reason = "fewer than two candidates have a text to compare"
+        return _Scored(none, told.model_copy(update={"reason": reason}))
+    compared = await rewriters.compare(asked)
+    scores = scores_of(texts, asked, compared.scores)
+    if all(score is None for score in scores):
+        reason = compared.reason or "the language model gave no usable score"
+        failed = told.model_copy(update={"status": "fallback", "reason": reason})
+        return _Scored(none, failed, compared.cause or "unusable")
+    update = {"status": "reranked", "adapter": compared.adapter, "groups": compared.groups}
+    return _Scored(scores, told.model_copy(update=update))

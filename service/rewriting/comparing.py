@@ -1,0 +1,81 @@
+"""Scores of texts for a query, by the language model that rewrites."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from models.rewriter.likelihood import TURNED
+from models.rewriter.protocol import RewriteFailed, Rewriter
+from models.rewriter.tasks import RERANK, Task
+from models.search.compare import compared
+from models.search.rerank import Comparison
+from service.monitoring.metrics import Cause
+
+_MOST_TEXTS = 1000  # of one query, whose scores are kept
+
+
+class Compared(NamedTuple):
+    """The scores of a comparison's texts, or the reason why there are none."""
+
+    scores: Sequence[float | None]  # in the order of the texts; empty if there are none
+    reason: str = ""  # why there are none
+    cause: Cause | None = None  # the reason as a label, for metrics
+    adapter: str | None = None  # that gave them
+    groups: int = 0  # that they were compared in
+
+
+class _Key(NamedTuple):
+    """What scores depend on besides the model and its adapter, of which a scorer has one."""
+
+    by: str
+    prompt: str  # hash
+    query: str
+    group: tuple[str, ...]  # that a text is rated among; by likelihood each text is alone
+    passes: int
+
+
+class Scorer:
+    """Asks one language model, and remembers what it said."""
+
+    def __init__(self, size: int, rating: Task = RERANK) -> None:
+        """Creates an empty memory.
+
+        Args:
+            size: queries whose scores are kept; the least recently used are dropped.
+            rating: the task of a group, as the adapter was trained on it.
+        """
+        self._kept: LRUCache[_Key, dict[str, float | None]] = LRUCache(max(size, 1))
+        self._size = size
+        self._rating = rating
+
+    def kept(self, asked: Comparison) -> list[float | None] | None:
+        """The scores, if all of them are from earlier comparisons."""
+        known = self._kept.get(self._key(asked), {})
+        if any(text not in known for text in asked.texts):
+            return None
+        return [known[text] for text in asked.texts]
+
+    async def scores(self, rewriter: Rewriter, asked: Comparison) -> list[float | None]:
+        """A score for each text. Only those without a score are asked for.
+
+        Raises:
+            RewriteFailed: there are none.
+        """
+        key = self._key(asked)
+        known = dict(self._kept.get(key, {}))
+        left = asked._replace(texts=[text for text in asked.texts if text not in known])
+        found = await compared(rewriter, left, self._rating)
+        if len(found) != len(left.texts):
+            raise RewriteFailed(f"{len(found)} scores for {len(left.texts)} texts")
+        known.update(zip(left.texts, found, strict=True))
+        if self._size:
+            # Documents of one query are without number.
+            kept = known if len(known) <= _MOST_TEXTS else dict(zip(left.texts, found, strict=True))
+            self._kept[key] = kept
+        return [known[text] for text in asked.texts]
+
+    def _key(self, asked: Comparison) -> _Key:
+        if asked.by == "likelihood":
+            return _Key(asked.by, TURNED[asked.task].hash, asked.query, (), 1)
+        return _Key(asked.by, self._rating.hash, asked.query, tuple(asked.texts), asked.passes)

@@ -1,0 +1,86 @@
+"""Reranking with the demo's real parts: the likelihoods are the model's own, and they help."""
+
+import json
+import math
+import subprocess
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from models.client import Client
+from models.common import paths
+from models.rewriter.adapter import open_adapter
+from models.rewriter.base_model import checkpoint_revision, find_checkpoint
+from models.rewriter.merge import merge_adapter
+from models.search.compare import read_for
+from models.search.rerank import comparison
+from tests.e2e.test_docs import ROOT, shell_lines
+from tests.support.grape_server import GRAPE, Server
+from training.data.demo.names_and_descriptions import demo_rows
+
+DOCUMENTS = ["dog", "red roof", "cauldron", "horse", "dog face", "hot dog"]
+
+
+def reference(query: str, texts: list[str]) -> list[float]:
+    """p(text | query) by transformers, in float32."""
+    checkpoint = find_checkpoint(paths.DEFAULT_LLM)
+    adapter = open_adapter(paths.ADAPTER, checkpoint_revision(checkpoint))
+    folder = merge_adapter(checkpoint, adapter, paths.merged_dir())
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = comparison("likelihood", query, texts)
+    assert asked
+    scored = len(tokenizer.encode(f" {query}\n", add_special_tokens=False))
+    found = []
+    for text in read_for(asked):
+        ids = torch.tensor([tokenizer.encode(text + "\n")])
+        with torch.no_grad():
+            logprobs = model(ids).logits[0].log_softmax(-1)
+        places = range(ids.shape[1] - scored, ids.shape[1])
+        found.append(sum(float(logprobs[place - 1, ids[0, place]]) for place in places))
+    highest = max(found)
+    total = sum(math.exp(score - highest) for score in found)
+    return [math.exp(score - highest) / total for score in found]
+
+
+@pytest.mark.parametrize("again", [False, True])  # when parts of the query are in the cache
+def test_likelihoods_are_those_of_the_model(server: Server, again: bool) -> None:
+    query = "ein kleiner brauner Hund, der auf einer grünen Wiese mit vielen Blumen liegt" * 2
+    documents = DOCUMENTS[::-1] if again else DOCUMENTS  # so that the scores are not kept ones
+    with Client(server.url) as grape:
+        answer = grape.rerank(query, documents)
+    assert answer.rerank.status == "reranked"
+    wanted = dict(zip(DOCUMENTS, reference(query, DOCUMENTS), strict=True))
+    found = {documents[one.index]: one.relevance_score or 0 for one in answer.results}
+    # bfloat16 has 8 bits: a logit of 20 is right within .06, and there are many tokens.
+    assert {text: math.log(p) for text, p in found.items()} == pytest.approx(
+        {text: math.log(p) for text, p in wanted.items()}, abs=1.5
+    )
+
+
+def test_reranking_finds_more_right_pictures_first(server: Server) -> None:
+    names = [r for r in demo_rows() if r.split == "test" and r.language in ("es", "fr", "it")]
+    rows = names[:: len(names) // 36]
+    with Client(server.url, timeout_s=120) as grape:
+        before = [grape.search(row.query, k=1).hits[0].id in row.targets for row in rows]
+        reranked = [grape.search(row.query, k=1, rerank=True) for row in rows]
+    after = [found.hits[0].id in row.targets for found, row in zip(reranked, rows, strict=True)]
+    assert sum(after) > sum(before)
+
+
+def test_the_commands_of_the_page(server: Server) -> None:
+    page = (ROOT / "docs" / "reranking.md").read_text()
+    shell, search, rerank = shell_lines(page)
+    local = [line.replace("http://127.0.0.1:8000", server.url) for line in (shell, search, rerank)]
+    said = [
+        subprocess.run(
+            line.replace(".venv/bin/grape", str(GRAPE)),
+            shell=True, capture_output=True, text=True, check=True,
+        ).stdout
+        for line in local
+    ]  # fmt: skip
+    assert said[0].startswith("rank\tscore\tid")
+    assert json.loads(said[1])["rerank"]["status"] == "reranked"
+    answer = json.loads(said[2])
+    assert answer["results"][0]["index"] == 1

@@ -1,0 +1,68 @@
+"""Scores of candidates by a language model, kept in a file as they arrive."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from models.common.progress import track
+from models.rewriter.likelihood import TURNED
+from models.rewriter.protocol import Rewriter
+from models.rewriter.tasks import RERANK
+from models.search.compare import compared
+from models.search.rerank import Comparison
+
+
+class Scores(NamedTuple):
+    """What the model said of one comparison."""
+
+    values: list[float | None]  # one for each text
+    seconds: float  # of the engine, with nothing else to do
+
+
+async def score_candidates(
+    start: Callable[[], Rewriter], asked: Sequence[Comparison], path: Path
+) -> list[Scores]:
+    """The scores of each comparison; those that are in the file are read from it.
+
+    Args:
+        start: gives the rewriter, which stays open; called only if something is left to do.
+        path: JSON lines.
+    """
+    done = _read(path)
+    left = [one for one in dict.fromkeys(map(_key, asked)) if one not in done]
+    if left:
+        by_key = {_key(one): one for one in asked}
+        rewriter = start()
+        # The first one computes the beginning that all prompts share.
+        await compared(rewriter, by_key[left[0]])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            if file.tell():
+                file.write("\n")  # the last line may be incomplete
+            for key in track(left, "Scoring candidates"):
+                began = time.monotonic()
+                values = await compared(rewriter, by_key[key])
+                done[key] = Scores(values, round(time.monotonic() - began, 4))
+                file.write(json.dumps([key, *done[key]]) + "\n")
+                file.flush()
+    return [done[_key(one)] for one in asked]
+
+
+def _key(asked: Comparison) -> str:
+    task = RERANK if asked.by == "group" else TURNED[asked.task]
+    return hashlib.sha256(json.dumps([task.hash, asked]).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, Scores]:
+    done = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                key, values, seconds = json.loads(line)
+            except ValueError:
+                continue  # an incomplete line
+            done[key] = Scores(values, seconds)
+    return done
