@@ -16,9 +16,9 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
+from models.retriever.selection import Selection
 from models.retriever.types import Scored, TextLength, true_cosine
 from models.rewriter.protocol import AUTO, Sampling
-from models.search.composed import is_called
 from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
 from models.search.negation import read_negation
@@ -39,7 +39,7 @@ from service.lookups import Lookups, RewriterCalls, Tell, carry_out
 from service.monitoring.metrics import Metrics
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
-from service.symbols import symbols_of, with_first
+from service.symbols import LONGEST, symbols_of, with_first
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
@@ -54,6 +54,7 @@ class SearchOptions(NamedTuple):
     n: RewriteCount
     compare: bool
     with_reference: bool = False
+    chosen: Selection | None = None  # the only pictures that may be found, if there is a filter
 
     @property
     def sampling(self) -> Sampling:
@@ -76,7 +77,7 @@ class Searcher:
     def __init__(
         self, retriever: BatchedRetriever, rewriters: Rewriters, metrics: Metrics, index_name: str
     ) -> None:
-        self._retriever = retriever
+        self.retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
         self._index_name = index_name
@@ -91,10 +92,10 @@ class Searcher:
         """
         started = time.perf_counter()
         left_out = None if options.with_reference else query.reference
-        lookups = Lookups(self._retriever, left_out)
+        lookups = Lookups(self.retriever, left_out, options.chosen)
         rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
         setting = self._setting()._replace(is_name=await self._names(query))
-        typed = as_typed(query, self._retriever.encoder)
+        typed = as_typed(query, self.retriever.encoder)
         if tell:
             plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
             direct = self._hits(plain, await lookups.find([typed]), options.k)
@@ -103,7 +104,7 @@ class Searcher:
         plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
         found = await lookups.find_for(plan)
         originals = await lookups.find([typed]) if options.compare else []
-        first = await self._of_symbol(query)
+        first = await self._of_symbol(query, options.chosen)
         fusing = time.perf_counter()
         hits = self._hits(plan, found, options.k, first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
@@ -127,7 +128,7 @@ class Searcher:
         """One query, rewritten but not searched. It was requested, so the gate has no say."""
         assert query.text
         rewriting = RewriterCalls(self._rewriters, sampling)
-        nothing = Lookups(self._retriever)
+        nothing = Lookups(self.retriever)
         done = await carry_out(
             rewrite_query(query, "requested", self._setting()), nothing, rewriting
         )
@@ -158,16 +159,16 @@ class Searcher:
         """Whether the gate wants a text rewritten."""
         query = Query(text)
         assert query.text
-        typed = as_typed(query, self._retriever.encoder)
-        lookups = Lookups(self._retriever)
+        typed = as_typed(query, self.retriever.encoder)
+        lookups = Lookups(self.retriever)
         steps = gate_decision(query.text, typed, self._setting())
         decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite
 
     def _setting(self) -> Setting:
         return Setting(
-            self._retriever.encoder,
-            self._retriever.index.manifest.known_scores,
+            self.retriever.encoder,
+            self.retriever.index.manifest.known_scores,
             self._rewriters.gate,
             self._rewriters.mixture,
             rewrites=not self._rewriters.switched_off,
@@ -192,13 +193,13 @@ class Searcher:
         )
 
     def _length(self, text: str) -> TextLength:
-        return self._retriever.encoder.text_length(text)
+        return self.retriever.encoder.text_length(text)
 
     def _hits(
         self, plan: Plan, found: list[Scored], k: int, first: Sequence[int] = ()
     ) -> list[SearchHit]:
         """The best ``k``, with the pictures at the positions ``first`` before all others."""
-        index = self._retriever.index
+        index = self.retriever.index
         hits = fuse(found, plan.how, len(index) if first else k)
         names = [search.name for search in plan.searches]
         return answered(index, with_first(hits, first, k) if first else hits, names)
@@ -207,19 +208,20 @@ class Searcher:
         """Says whether the query is what a picture is called; looked up only for a negation."""
         if not query.text or read_negation(query.text) is None:
             return lambda _: False
-        called = await asyncio.to_thread(is_called, self._retriever.index.metadata, query.text)
+        called = await asyncio.to_thread(self.retriever.index.items.has_text, query.text)
         return lambda text: called and text == query.text
 
-    async def _of_symbol(self, query: Query) -> Sequence[int]:
+    async def _of_symbol(self, query: Query, chosen: Selection | None) -> Sequence[int]:
         """The pictures whose metadata holds the emoji that is all of the query."""
         symbol = only_symbol(query.typed) if query.typed and not query.reference else None
         if symbol is None:
             return ()
-        return (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+        places = (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+        return [place for place in places if chosen is None or place in chosen]
 
     @cached_property
     def _symbols(self) -> Mapping[str, Sequence[int]]:
-        return symbols_of(self._retriever.index.metadata)
+        return symbols_of(self.retriever.index.items.short_texts(LONGEST))
 
     def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:

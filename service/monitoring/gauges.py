@@ -68,7 +68,7 @@ class ServiceGauges(Collector):
         if retriever:
             manifest = retriever.index.manifest
             loaded = {
-                "index_version": manifest.vectors_file,
+                "index_version": manifest.generation,
                 "encoder": manifest.encoder.weights_sha256[:12],
                 "pictures": str(manifest.count),
             }
