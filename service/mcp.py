@@ -57,6 +57,15 @@ Like = Annotated[
 ]
 
 
+Filter = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description='What the metadata of a hit must be, such as {"year": {"gte": 2020}} or '
+        '{"any": [{"tags": {"in": ["a", "b"]}}, {"not": {"name": {"prefix": "c"}}}]}. Operators: '
+        "eq, in, gt, gte, lt, lte (numbers or ISO dates), prefix, exists. An error names the "
+        "fields that there are."
+    ),
+]
 Rewrites = Annotated[
     RewriteCount,
     Field(
@@ -119,7 +128,12 @@ class _Tools:
         self._client = client
 
     async def search_images(
-        self, query: Query, k: Count = 5, rewrite: Rewrite = "auto", like: Like = None
+        self,
+        query: Query,
+        k: Count = 5,
+        rewrite: Rewrite = "auto",
+        like: Like = None,
+        filter: Filter = None,
     ) -> Annotated[CallToolResult, FoundPictures]:
         """Finds the pictures of the collection that best match the query.
 
@@ -136,6 +150,8 @@ class _Tools:
         params: SearchParams = {"k": k, "rewrite": rewrite}
         if like:
             params["image_id"] = like
+        if filter is not None:
+            params["filter"] = filter
         found = await self._client.search(query, **params)
         hits = [_flat(hit) for hit in found.hits]
         answer = FoundPictures(

@@ -49,6 +49,7 @@ class SearchParams(TypedDict, total=False):
     image: str | bytes | Path  # base64, or a file; a query then says what should be different
     image_id: str  # a picture of the index instead of ``image``
     with_reference: bool
+    filter: Mapping[str, Any]  # what the metadata of a hit must be; docs/filters.md
 
 
 class RewriteParams(TypedDict, total=False):

@@ -9,7 +9,7 @@ searched.
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from models.common.errors import InputError
 from models.retriever.fields import LONGEST_TEXT, Kind, as_time, is_whole_day
@@ -76,6 +76,7 @@ class Filter(NamedTuple):
     """A filter of the right form."""
 
     root: Group
+    given: dict[str, Any]  # as it was given
     text: str  # the same for equal filters
 
 
@@ -87,7 +88,8 @@ def parse_filter(given: object) -> Filter:
     """
     parser = _Parser()
     root = parser.group(given, "filter", MAX_DEPTH)
-    return Filter(root, json.dumps(given, sort_keys=True))
+    assert isinstance(given, dict)
+    return Filter(root, given, json.dumps(given, sort_keys=True))
 
 
 def parse_filter_text(text: str) -> Filter:

@@ -14,7 +14,13 @@ from models.common.errors import InputError
 from models.retriever import faiss_index, index_files
 from models.retriever.filters import Filter
 from models.retriever.item_store import Item, ItemStore
-from models.retriever.manifest import FORMAT, EncoderFingerprint, IndexManifest, read_manifest
+from models.retriever.manifest import (
+    FORMAT,
+    EncoderFingerprint,
+    IndexManifest,
+    read_manifest,
+    require_same,
+)
 from models.retriever.selection import Selection, select
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
@@ -139,11 +145,7 @@ class ImageIndex:
     def _open(
         cls, folder: Path, manifest: IndexManifest, encoder: EncoderFingerprint
     ) -> "ImageIndex":
-        if not manifest.encoder.same_vectors(encoder):
-            raise InputError(
-                f"The index {folder} was built with the encoder {manifest.encoder} and cannot be "
-                f"opened with {encoder}: start with the first one, or build the index again."
-            )
+        require_same(folder, manifest.encoder, encoder)
         items = ItemStore.open(index_files.checked(folder, manifest.items))
         raw = np.fromfile(index_files.checked(folder, manifest.vectors), dtype=np.uint8)
         vectors = faiss.deserialize_index(raw)

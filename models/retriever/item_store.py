@@ -179,6 +179,14 @@ class ItemStore:
         """Hash of the content and id of the pictures that were removed."""
         return dict(self.rows("SELECT sha256, id FROM removed"))
 
+    def remember_queries(self, texts: Iterable[str]) -> None:
+        """Replaces the known queries of a store that is in memory."""
+        with self._lock, self._database:
+            self._database.execute("DELETE FROM known_queries")
+            self._database.executemany(
+                "INSERT INTO known_queries VALUES (?)", ((text,) for text in texts)
+            )
+
     @property
     def known_queries(self) -> list[str]:
         """What the known scores of the gate are measured with."""

@@ -93,6 +93,19 @@ def read_manifest(folder: Path) -> IndexManifest:
         ) from error
 
 
+def require_same(folder: Path, built_with: EncoderFingerprint, given: EncoderFingerprint) -> None:
+    """Refuses an encoder that does not give the vectors of an index.
+
+    Raises:
+        InputError: it does not. The sentence says which is which.
+    """
+    if not built_with.same_vectors(given):
+        raise InputError(
+            f"The index {folder} was built with the encoder {built_with} and cannot be "
+            f"opened with {given}: start with the first one, or build the index again."
+        )
+
+
 def _require_format(folder: Path, content: bytes) -> None:
     try:
         found = json.loads(content)["format"]

@@ -1,5 +1,8 @@
-"""Decoding untrusted images: JPEG, PNG, WebP, GIF (first frame) and SVG."""
+"""Decoding untrusted images: what Pillow reads (of several frames the first), and SVG."""
 
+import functools
+import importlib
+import importlib.util
 import io
 import math
 import warnings
@@ -11,14 +14,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.common.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
 _ENOUGH_PIXELS = 1024  # on the shorter side
 _MANY_PIXELS = 4_000_000  # of a picture that is far longer on one side
 MAX_ASPECT = 100  # longer side by shorter; an encoder scales the shorter one to its own size
 
-_RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+# Pillow's formats and their suffixes. Not here: what starts a program (EPS), what Pillow only
+# recognises (HDF5, GRIB), and what has no mark by which it is known (TGA).
+_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "PNG": (".png", ".apng"),
+    "WEBP": (".webp",), "GIF": (".gif",), "AVIF": (".avif", ".avifs"), "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"), "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "ICO": (".ico",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "PCX": (".pcx",),
+    "SGI": (".sgi", ".rgb", ".bw"), "QOI": (".qoi",), "DDS": (".dds",), "PSD": (".psd",),
+}  # fmt: skip
+_HEIF = (".heic", ".heif", ".hif")  # with the extra `heic`
 _MAX_SVG_BYTES = 8 * 2**20
 _UNITS = "abcdefghijklmnopqrstuvwxyz% "
 _SVG_NS = "http://www.w3.org/2000/svg"
@@ -32,25 +43,20 @@ class TooManyPixels(PictureError):
     """It may be an image, but decoding it would take too much memory."""
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All image files below a folder, by file extension, in a stable order, without hidden ones.
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Suffixes, in lower case, of the files that can be decoded here."""
+    rasters = {suffix for found in _FORMATS.values() for suffix in found}
+    heif = _HEIF if importlib.util.find_spec("pillow_heif") else ()
+    return frozenset(rasters | {".svg", *heif})
 
-    Raises:
-        InputError: the folder does not exist or contains no image.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name one that contains pictures.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        suffixes = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"There is no picture in {folder}: looked for files ending in {suffixes}.")
-    return found
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    if not importlib.util.find_spec("pillow_heif"):
+        return tuple(_FORMATS)
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return (*_FORMATS, "HEIF")
 
 
 def read_picture(path: Path, svg_pixels: int = 512, shrink: bool = False) -> Image.Image:
@@ -83,7 +89,7 @@ def decode_picture(
         with warnings.catch_warnings():
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_formats())
             width, height = image.size
             if width * height > max_pixels:
                 raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
@@ -99,7 +105,9 @@ def decode_picture(
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
+        raise PictureError(
+            "not a JPEG, PNG, WebP, AVIF, GIF, SVG or another picture that Pillow reads"
+        ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise PictureError(f"broken picture ({error})") from error
 

@@ -120,6 +120,13 @@ class SearchRequest(_Request):
         "if it is not, fewer under load. Defaults to the server's setting",
     )
     compare: bool = Field(False, description="Also return the hits of the original query")
-    # Refused in a sentence of their own, and not described until they work.
-    filter: SkipJsonSchema[dict[str, Any] | None] = None
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="What the metadata of a hit must be, such as "
+        '`{"year": {"gte": 2020}, "not": {"tags": "draft"}}`. Values are compared with `eq` (the '
+        "default), `in`, `gt`, `gte`, `lt`, `lte` (numbers, or ISO 8601 dates), `prefix` and "
+        "`exists`; `all`, `any` and `not` combine filters; `exif.iso` is a nested field",
+        examples=[None],
+    )
+    # Refused in a sentence of its own, and not described until it works.
     rerank: SkipJsonSchema[bool] = False

@@ -80,7 +80,7 @@ async def test_k_is_bounded(client: httpx.AsyncClient, k: object) -> None:
     assert sentence.startswith("k: ")
 
 
-@pytest.mark.parametrize("wish", [{"filter": {}}, {"rerank": True}])
+@pytest.mark.parametrize("wish", [{"rerank": True}])
 async def test_what_comes_later_says_so(client: httpx.AsyncClient, wish: dict[str, object]) -> None:
     response = await client.post("/search", json={"query": "a", **wish})
     assert "not available yet" in problem(response, 422, ErrorType.NOT_AVAILABLE)
