@@ -80,7 +80,8 @@ class Searcher:
         self.retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
-        self._index_name = index_name
+        # Which generation it was: another one may be served by the time of the answer.
+        self.index_name = f"{index_name}@{retriever.index.manifest.generation}"
 
     async def search(
         self, query: Query, options: SearchOptions, request_id: str, tell: Tell | None = None
@@ -117,7 +118,7 @@ class Searcher:
             confident=bool(first)
             or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
             timings_ms=_timings(started, rewriting, lookups),
-            index=self._index_name,
+            index=self.index_name,
             degraded=plan.rewriting.status == "fallback",
             request_id=request_id,
         )

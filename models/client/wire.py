@@ -121,7 +121,7 @@ class SearchResult(BaseModel):
         description="whether the first hit is more likely right than wrong, by its score"
     )
     timings_ms: SearchTimings
-    index: str
+    index: str = Field(description="name and generation of the index that was searched")
     degraded: bool
     request_id: str
 
@@ -152,6 +152,7 @@ class Readiness(BaseModel):
     rewriter: PartHealth
     encoder: PartHealth
     index: PartHealth
+    pictures: PartHealth = PartHealth(ready=True, reason="")  # older servers do not say
 
 
 class Info(BaseModel):
