@@ -63,20 +63,15 @@ def save(
     """
     with writing(folder), _one_sentence(folder):
         _clean(folder)  # what a killed writer left, which may be what fills the disk
-        manifest = manifest.model_copy(
-            update={
-                "vectors": _placed(folder, "vectors-{}.faiss", write_vectors),
-                "items": _placed(folder, "items-{}.sqlite", write_items),
-            }
-        )
-        write_manifest(folder, manifest)
-        _clean(folder)
+        try:
+            vectors = _placed(folder, "vectors-{}.faiss", write_vectors)
+            items = _placed(folder, "items-{}.sqlite", write_items)
+            manifest = manifest.model_copy(update={"vectors": vectors, "items": items})
+            write_file(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+        finally:
+            with contextlib.suppress(OSError):  # the next writer tries again
+                _clean(folder)
     return manifest
-
-
-def write_manifest(folder: Path, manifest: IndexManifest) -> None:
-    """Switches to a manifest whose files are there."""
-    write_file(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def checked(folder: Path, file: DataFile, *, whole: bool = False) -> Path:
