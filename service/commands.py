@@ -17,9 +17,9 @@ from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.common.text_output import as_json, one_line
 from models.search.options import RewriteCount
+from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,
-    IndexBuild,
     IndexCheck,
     IndexInfo,
     IndexRemove,

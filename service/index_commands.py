@@ -1,88 +1,27 @@
-"""`grape index`: builds an index, keeps it up to date, and proves it."""
+"""`grape index`: keeps an index up to date, and proves it."""
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from models.common.errors import GrapeError, InputError
+from models.common.errors import GrapeError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from service.index_build import Encodes, Scans, tell_left_out
 
 if TYPE_CHECKING:  # heavy
-    from models.retriever.folder import Scan
     from models.retriever.image_index import ImageIndex
     from models.retriever.sync import Changes
+    from models.retriever.types import Metadata
 
 
-class _Encodes(CommandSettings):
-    """A command that may encode pictures."""
-
-    encoder: str | None = Field(
-        None,
-        description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to that of the index, "
-        "and for a new index to the demo's own",
-    )
-    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
-    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="the encoder's floating-point type"
-    )
-
-    def _options(self) -> Any:
-        from models.retriever.open import EncoderOptions
-
-        return EncoderOptions(
-            self.encoder, self.pretrained, self.encoder_device, self.encoder_precision
-        )
-
-
-class IndexBuild(_Encodes):
-    """Indexes the pictures below a folder, and reports what is left out and why."""
-
-    pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
-    out: Path = Field(description="index folder to write")
-    factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
-    known_queries: Path | None = Field(
-        None,
-        description="text file with queries that the encoder understands (such as captions), one a "
-        "line; `rewrite: auto` compares a query's best score with theirs. By default, the English "
-        "captions of the pictures",
-    )
-
-    def cli_cmd(self) -> None:
-        from models.common.progress import track
-        from models.retriever.folder import scan
-        from models.retriever.index_files import writing
-
-        known = _read_lines(self.known_queries) if self.known_queries else None
-        found = scan(self.pictures)  # fails before the slow imports
-        with writing(self.out):
-            from models.retriever.build import Reading, build_index
-            from models.retriever.open import open_encoder
-            from models.search.known_scores import learn
-
-            encoder = open_encoder(self._options())
-            index, report = build_index(
-                {name: self.pictures / name for name in found.pictures},
-                self.pictures,
-                encoder,
-                self.factory,
-                Reading(lambda ids: track(ids, "Indexing", len(found.pictures))),
-            )
-            learn(index, lambda: encoder, known)
-            index.save(self.out)
-        _tell(found, report.skipped)
-        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
-
-
-class _Changes(_Encodes):
+class _Changes(Encodes):
     """A command that changes an index."""
 
     @contextlib.contextmanager
@@ -98,7 +37,12 @@ class _Changes(_Encodes):
             yield ImageIndex.open(folder, encoder)
 
     def _apply(
-        self, out: Path, index: "ImageIndex", changes: "Changes", folder: Path | None = None
+        self,
+        out: Path,
+        index: "ImageIndex",
+        changes: "Changes",
+        folder: Path | None = None,
+        record_of: "Callable[[str], Metadata] | None" = None,
     ) -> list[tuple[str, str]]:
         """Saves the index with the changes, tells them, and returns what could not be read."""
         from models.common.progress import track
@@ -108,7 +52,9 @@ class _Changes(_Encodes):
         from models.search.known_scores import learn
 
         encoder = cache(lambda: encoder_of(out, self._options()))
-        reading = Reading(partial(track, label="Encoding", total=len(changes.new)))
+        reading = Reading(
+            partial(track, label="Encoding", total=len(changes.new)), record_of or (lambda file: {})
+        )
         done = synced(index, folder, changes, encoder, reading)
         if changes.new or changes.removed or changes.touched:
             learn(done.index, encoder)
@@ -124,7 +70,7 @@ class _Changes(_Encodes):
         return done.skipped
 
 
-class IndexSync(_Changes):
+class IndexSync(_Changes, Scans):
     """Brings an index up to date with its folder: encodes new pictures, drops missing ones."""
 
     pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
@@ -142,17 +88,22 @@ class IndexSync(_Changes):
                 say(f"not synchronised: {error}")
 
     def _sync(self, quiet: bool = False) -> None:
+        from models.retriever.build import Reading
         from models.retriever.folder import scan
+        from models.retriever.metadata import Records
         from models.retriever.sync import compare
 
-        found = scan(self.pictures)
+        found = scan(self.pictures, self.exclude)
         with self._opened(self.index) as index:
-            changes = compare(index, self.pictures, found)
+            records = Records(self.pictures, found, self.metadata)
+            changes = compare(index, self.pictures, found, Reading(record_of=records.of))
+            left_out = [*found.left_out, *records.left_out]
             moved = index.manifest.pictures != str(self.pictures.resolve())
             if changes or moved:
-                _tell(found, self._apply(self.index, index, changes, self.pictures))
+                skipped = self._apply(self.index, index, changes, self.pictures, records.of)
+                tell_left_out(self.index, left_out, skipped)
             elif not quiet:
-                _tell(found, [])
+                tell_left_out(self.index, left_out, [])
                 print(f"{self.index}: nothing has changed; {len(index)} pictures.")
 
 
@@ -186,7 +137,7 @@ class IndexRemove(_Changes):
             self._apply(self.index, index, without(index, self.ids))
 
 
-class IndexCheck(_Encodes):
+class IndexCheck(Encodes):
     """Proves an index: checksums, counts, pictures that exist, a sample of vectors encoded anew."""
 
     index: CliPositionalArg[Path | None] = Field(
@@ -223,23 +174,3 @@ class IndexInfo(CommandSettings):
         from models.retriever.manifest import read_manifest
 
         print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
-
-
-def _tell(found: "Scan", skipped: list[tuple[str, str]]) -> None:
-    """Says which pictures could not be read, and how much else was left out."""
-    for name, reason in skipped:
-        say(f"skipped {name}: {reason}")
-    counts: Counter[str] = found.counts()
-    if counts:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        say(f"left out: {told}.")
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}.") from error
-    if not any(lines):
-        raise InputError(f"{path} contains no queries.")
-    return [line for line in lines if line]

@@ -15,6 +15,7 @@ from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.item_store import Item, ItemStore, Stamp
 from models.retriever.picture_worker import read_all
+from models.retriever.shards import Packed
 from models.retriever.types import Encoder, Metadata, Vectors
 
 
@@ -114,6 +115,37 @@ def encode(
 
     vectors = encoder.encode_images(readable())
     return Encoded(items, vectors, skipped)
+
+
+def build_packed(
+    pictures: Iterable[Packed], encoder: Encoder, factory: str = "Flat"
+) -> tuple[ImageIndex, BuildReport]:
+    """Encodes images that have no files. Their hits have no picture to show.
+
+    Raises:
+        InputError: nothing to index, or an invalid factory string.
+    """
+    items: list[Item] = []
+    skipped: list[tuple[str, str]] = []
+
+    def readable() -> Iterator[Image.Image]:
+        asked: deque[Packed] = deque()
+        contents = (asked.append(one) or one.data for one in pictures)  # type: ignore[func-returns-value]
+        for found in read_all(contents):
+            one = asked.popleft()
+            if isinstance(found, Image.Image):
+                items.append(Item(one.id, one.record))
+                yield found
+            else:
+                skipped.append((ascii(one.id)[1:-1], str(found)))
+
+    vectors = encoder.encode_images(readable())
+    if not items:
+        raise InputError("None of the pictures in the shards could be read.")
+    store = faiss_index.make(vectors, encoder.dim, factory)
+    options = IndexOptions(factory)
+    index = ImageIndex.of(store, ItemStore.build(items), encoder.fingerprint, options)
+    return index, BuildReport(len(items), skipped)
 
 
 def stamp_of(path: Path) -> Stamp:

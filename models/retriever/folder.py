@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.common.errors import InputError
+from models.retriever.excluded import EXCLUDED
 from models.retriever.pictures import suffixes
-
-# Thumbnails and trash of NAS systems, photo programs and desktops.
-EXCLUDED = (
-    "@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "@__thumb",
-    "$RECYCLE.BIN", "System Volume Information", ".Trash*", ".Trashes", ".thumbnails",
-    "*.lrdata", "*.photoslibrary/resources", ".picasaoriginals", ".stversions", "lost+found",
-    "__MACOSX",
-)  # fmt: skip
 
 
 class LeftOut(NamedTuple):
@@ -81,6 +74,11 @@ def scan(folder: Path, exclude: Sequence[str] = EXCLUDED) -> Scan:
             f"There is no picture in {folder}: looked for files ending in "
             f"{', '.join(sorted(suffixes()))}."
         )
+    stems = {os.path.splitext(path)[0] for path in found.pictures} | found.pictures.keys()
+    for path in sorted(others):
+        stem, suffix = os.path.splitext(path)
+        if stem not in stems:
+            found.left_out.append(LeftOut(path, f"no picture format ({suffix.lower()})"))
     pictures = dict(sorted(found.pictures.items()))
     return Scan(pictures, frozenset(others), found.left_out)
 

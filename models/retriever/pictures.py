@@ -1,10 +1,12 @@
 """Decoding untrusted images: what Pillow reads (of several frames the first), and SVG."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import io
 import math
+import re
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -31,7 +33,12 @@ _FORMATS = {
 }  # fmt: skip
 _HEIF = (".heic", ".heif", ".hif")  # with the extra `heic`
 _MAX_SVG_BYTES = 8 * 2**20
-_UNITS = "abcdefghijklmnopqrstuvwxyz% "
+_LENGTH = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(px|mm|cm|in|pt|pc|em|ex|%|)\s*")
+_PIXELS = {  # of a unit, as CSS has them; a share of an unknown page is one of 300 pixels
+    "": 1.0, "px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "pt": 96 / 72, "pc": 16.0,
+    "em": 16.0, "ex": 8.0, "%": 3.0,
+}  # fmt: skip
+_SVG_TAG = re.compile(rb"<(?:[\w.-]+:)?svg[\s>/]")
 _SVG_NS = "http://www.w3.org/2000/svg"
 
 
@@ -84,7 +91,10 @@ def decode_picture(
         TooManyPixels: more than ``max_pixels``.
     """
     if _looks_like_svg(data):
-        return _on_white(_render_svg(data, svg_pixels), shrink)
+        drawing = _on_white(_render_svg(data, svg_pixels), shrink)
+        if all(low == 255 for low, _ in drawing.getextrema()):  # type: ignore[misc]
+            raise PictureError("a blank drawing: text and embedded pictures are not drawn")
+        return drawing
     try:
         with warnings.catch_warnings():
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
@@ -96,7 +106,8 @@ def decode_picture(
             if max(width, height) > MAX_ASPECT * min(width, height):
                 raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            with contextlib.suppress(Exception):  # broken EXIF says nothing about the pixels
+                ImageOps.exif_transpose(image, in_place=True)
             return _on_white(image, shrink)
     except PictureError:
         raise
@@ -143,7 +154,9 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def _looks_like_svg(data: bytes) -> bool:
-    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and b"<svg" in data[:4096]
+    # A long comment may come first, and the tag may have a prefix.
+    is_xml = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+    return is_xml and _SVG_TAG.search(data, 0, _MAX_SVG_BYTES) is not None
 
 
 def _render_svg(data: bytes, pixels: int) -> Image.Image:
@@ -163,6 +176,8 @@ def _render_svg(data: bytes, pixels: int) -> Image.Image:
                 if child.tag.rsplit("}", 1)[-1] in ("image", "feImage"):
                     parent.remove(child)
         width, height = _svg_size(root)
+        root.set("width", f"{width}")  # resvg refuses units
+        root.set("height", f"{height}")
         scale = pixels / max(width, height)
         ET.register_namespace("", _SVG_NS)
         png = resvg_py.svg_to_bytes(
@@ -178,15 +193,19 @@ def _render_svg(data: bytes, pixels: int) -> Image.Image:
         raise PictureError(f"broken SVG ({error})") from error
 
 
+def _length(text: str) -> float:
+    """A length in pixels; 0 if it is none."""
+    found = _LENGTH.fullmatch(text)
+    return float(found[1]) * _PIXELS[found[2]] if found else 0.0
+
+
 def _svg_size(root: ET.Element) -> tuple[float, float]:
     """Width and height of the drawing in its own units, from its viewBox or its attributes."""
     box = root.get("viewBox")
     if box:
         _, _, width, height = (float(part) for part in box.replace(",", " ").split())
     else:
-        width, height = (
-            float((root.get(side) or "300").rstrip(_UNITS)) for side in ("width", "height")
-        )
+        width, height = (_length(root.get(side) or "100%") for side in ("width", "height"))
     if not (0 < width < 1e7 and 0 < height < 1e7):
         raise PictureError("an SVG without a usable size")
     return width, height
