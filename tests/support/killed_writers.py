@@ -45,7 +45,8 @@ def write_for_ever(folder: Path, chance: random.Random) -> None:
             if step == "remove":
                 changes = without(index, chance.sample(list(index.ids), len(index) // 3))
             else:
-                paint(pictures / f"{chance.randrange(PICTURES)}.png", colour(chance.randrange(250)))
+                paint(pictures / ".new.png", colour(chance.randrange(250)))
+                os.replace(pictures / ".new.png", pictures / f"{chance.randrange(PICTURES)}.png")
                 changes = compare(index, pictures, scan(pictures))
             synced(index, pictures, changes, lambda: encoder).index.save(target)
 
