@@ -44,7 +44,10 @@ class _Changes(Encodes):
         folder: Path | None = None,
         record_of: "Callable[[str], Metadata] | None" = None,
     ) -> list[tuple[str, str]]:
-        """Saves the index with the changes, tells them, and returns what could not be read."""
+        """Saves the index with the changes, tells them, and returns what could not be read.
+
+        Nothing is saved if all that is new cannot be read.
+        """
         from models.common.progress import track
         from models.retriever.build import Reading
         from models.retriever.open import encoder_of
@@ -56,6 +59,8 @@ class _Changes(Encodes):
             partial(track, label="Encoding", total=len(changes.new)), record_of or (lambda file: {})
         )
         done = synced(index, folder, changes, encoder, reading)
+        if not done.differs:
+            return done.skipped
         if changes.new or changes.removed or changes.touched:
             learn(done.index, encoder)
         done.index.save(out)
@@ -116,11 +121,17 @@ class IndexAdd(_Changes):
     )
 
     def cli_cmd(self) -> None:
-        from models.retriever.sync import added
+        from models.retriever.build import Reading
+        from models.retriever.folder import scan_files
+        from models.retriever.metadata import Records
+        from models.retriever.sync import added, pictures_folder
 
         with self._opened(self.index) as index:
-            folder, changes = added(index, self.files)
-            for name, reason in self._apply(self.index, index, changes, folder):
+            folder = pictures_folder(index)
+            found = scan_files(folder, self.files)
+            records = Records(folder, found).of
+            changes = added(index, folder, found, Reading(record_of=records))
+            for name, reason in self._apply(self.index, index, changes, folder, records):
                 say(f"skipped {name}: {reason}")
 
 

@@ -125,7 +125,7 @@ class _Parser:
             raise FilterError(f"{place}: is nested more than {MAX_DEPTH} deep.")
         parts: list[Group | Condition] = []
         for key, value in given.items():
-            inner = f"{place}.{key[:60]}"
+            inner = f"{place}.{_named(key)}"
             if key in ("all", "any"):
                 parts.append(self._several(key, value, inner, depth - 1))
             elif key == "not":
@@ -148,7 +148,7 @@ class _Parser:
             raise FilterError(f"{place}: needs a value, or one of {', '.join(_OPERATORS)}.")
         found: list[Condition] = []
         for operator, operand in given.items():
-            here = f"{place}.{operator[:60]}"
+            here = f"{place}.{_named(operator)}"
             if operator not in _OPERATORS:
                 raise FilterError(f"{here}: is not an operator; {_operators(place, operator)}")
             if operator in _BOUNDS:
@@ -249,9 +249,14 @@ def _bound(name: str, given: object, place: str) -> tuple[float, bool]:
     return given, included
 
 
+def _named(key: str) -> str:
+    """A key as a sentence can show it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in key[:60])
+
+
 def _operators(place: str, operator: str) -> str:
     operators = f"the operators are {', '.join(_OPERATORS)}"
-    nested = f"{place.removeprefix('filter.')}.{operator[:60]}"
+    nested = f"{place.removeprefix('filter.')}.{_named(operator)}"
     return f"{operators}; a nested field is written {nested!r}."
 
 

@@ -83,6 +83,27 @@ def scan(folder: Path, exclude: Sequence[str] = EXCLUDED) -> Scan:
     return Scan(pictures, frozenset(others), found.left_out)
 
 
+def scan_files(folder: Path, files: Sequence[Path]) -> Scan:
+    """Some files of a folder, with their sidecars.
+
+    Raises:
+        InputError: a file is missing, or not below the folder.
+    """
+    pictures: dict[str, os.stat_result] = {}
+    others: set[str] = set()
+    for file in files:
+        path = file.resolve()
+        if not path.is_file():
+            raise InputError(f"{file} is not a file.")
+        if not path.is_relative_to(folder):
+            raise InputError(f"{file} is not in {folder}, the folder of the index's pictures.")
+        name = path.relative_to(folder).as_posix()
+        pictures[name] = path.stat()
+        beside = (path.with_suffix(".txt"), path.with_suffix(".json"), Path(f"{path}.json"))
+        others |= {one.relative_to(folder).as_posix() for one in beside if one.is_file()}
+    return Scan(pictures, frozenset(others), [])
+
+
 def _walk(
     folder: Path, below: str, patterns: list[str], left_out: list[LeftOut]
 ) -> Iterator["os.DirEntry[str]"]:

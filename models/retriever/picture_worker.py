@@ -88,6 +88,8 @@ def read_all(
     """
     waiting: deque[tuple[Path | bytes, ProcessFuture[Pixels]]] = deque()
     for source in sources:
+        if isinstance(source, Path):
+            source = source.absolute()  # a worker keeps the working directory that it began with
         waiting.append((source, _started(_read, source)))
         if len(waiting) > _AHEAD:
             yield _image_or_error(*waiting.popleft())

@@ -23,6 +23,7 @@ from models.retriever.item_store import ItemStore
 
 Mask = npt.NDArray[np.bool_]
 
+_FIELDS_COMPARED = 2_000
 _FIELDS_NAMED = 12  # in the message about an unknown one
 
 
@@ -119,7 +120,7 @@ def _require(condition: Condition, kind: str, kinds: set[Any]) -> None:
 
 def _unknown(condition: Condition, fields: list[str]) -> str:
     problem = f"{condition.place}: no picture has the field {condition.field[:60]!r}"
-    near = difflib.get_close_matches(condition.field, fields, 1, 0.5)
+    near = difflib.get_close_matches(condition.field[:100], fields[:_FIELDS_COMPARED], 1, 0.5)
     if near:
         return f"{problem}; did you mean {near[0]!r}?"
     if not fields:

@@ -4,8 +4,7 @@ A picture whose size and time of change are the same is the same. Of others the 
 one that only moved keeps its id and its vector.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +49,7 @@ class Synced(NamedTuple):
 
     index: ImageIndex
     skipped: list[tuple[str, str]]
+    differs: bool  # from the one before
 
 
 def compare(
@@ -95,30 +95,30 @@ def without(index: ImageIndex, ids: Iterable[str]) -> Changes:
     return Changes(kept, {}, [item for _, item in items if item.id in gone])
 
 
-def added(index: ImageIndex, files: Sequence[Path]) -> tuple[Path, Changes]:
-    """The addition of files, or their new content if the index has them, and their folder.
+def added(index: ImageIndex, folder: Path, found: Scan, reading: Reading = _PLAIN) -> Changes:
+    """The addition of some pictures of the folder, or of their new content.
 
-    Raises:
-        InputError: a file is missing, or not below the folder that the index was built from.
+    Args:
+        found: those pictures alone; all others stay.
     """
-    if index.manifest.pictures is None:
-        raise InputError("The index has no folder of pictures: build one from a folder.")
-    folder = Path(index.manifest.pictures)
-    pictures: dict[str, os.stat_result] = {}
-    for file in files:
-        path = file.resolve()
-        if not path.is_file():
-            raise InputError(f"{file} is not a file.")
-        if not path.is_relative_to(folder):
-            raise InputError(f"{file} is not in {folder}, the folder of the index's pictures.")
-        pictures[path.relative_to(folder).as_posix()] = path.stat()
-    plan = _Plan(folder, Scan(pictures, frozenset(), []), _PLAIN, index.items.removed)
+    plan = _Plan(folder, found, reading, index.items.removed)
     for position, item in enumerate(index.items.items()):
-        if item.record.get("file") in pictures:
+        if item.record.get("file") in found.pictures:
             plan.add(position, item)
         else:
             plan.keep(position, item)
-    return folder, plan.changes()
+    return plan.changes()
+
+
+def pictures_folder(index: ImageIndex) -> Path:
+    """The folder that the index was built from.
+
+    Raises:
+        InputError: it was built from something else.
+    """
+    if index.manifest.pictures is None:
+        raise InputError("The index has no folder of pictures: build one from a folder.")
+    return Path(index.manifest.pictures)
 
 
 def synced(
@@ -153,7 +153,11 @@ def synced(
     changed = ImageIndex.of(together, store, old.encoder, options)
     known = {"known_scores": old.known_scores, "known_from": old.known_from}
     changed.manifest = changed.manifest.model_copy(update=known)
-    return Synced(changed, skipped)
+    # What is new may all be unreadable, and be so again the next time.
+    same = places == list(range(len(index))) and not len(vectors)
+    moved = old.pictures != changed.manifest.pictures
+    differs = not same or bool(changes.renamed or changes.touched) or moved
+    return Synced(changed, skipped, differs)
 
 
 def _vectors(index: ImageIndex, places: list[int], added: Vectors) -> faiss.Index:

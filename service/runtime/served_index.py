@@ -11,7 +11,7 @@ import numpy as np
 
 from models.client.wire import PartHealth
 from models.common.errors import GrapeError
-from models.retriever.manifest import MANIFEST
+from models.retriever.manifest import MANIFEST, read_manifest
 from service.retrieval import BatchedRetriever
 from service.runtime.loading import at_pictures
 
@@ -49,11 +49,15 @@ class ServedIndex:
         self._seen = self._mark()
         self._loading = asyncio.Lock()
         self.pictures = _health(retriever.index)
+        if not self.pictures.ready:
+            log.warning(self.pictures.reason)
 
     async def watch(self) -> None:
         """Looks at the manifest until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if not self.pictures.ready:  # their disk may be there by now
+                self.pictures = await asyncio.to_thread(_health, self._retriever.index)
             if self._mark() == self._seen:
                 continue
             try:
@@ -69,10 +73,11 @@ class ServedIndex:
         """
         async with self._loading:
             self._seen = self._mark()
+            found = await asyncio.to_thread(read_manifest, self._folder)
+            if found.generation == self._retriever.index.manifest.generation:
+                return False
             index = await asyncio.to_thread(self._open)
             self.pictures = await asyncio.to_thread(_health, index)
-            if index.manifest.generation == self._retriever.index.manifest.generation:
-                return False
             self._retriever = self._retriever.with_index(index)
             self._switch(self._retriever)
             log.info("serving %d pictures, generation %s", len(index), index.manifest.generation)
@@ -105,5 +110,4 @@ def _health(index: "ImageIndex") -> PartHealth:
     if not files or any(file.is_file() for file in files):
         return PartHealth(ready=True, reason="")
     reason = f"the pictures are not in {root}: name where they are with --pictures"
-    log.warning(reason)
     return PartHealth(ready=False, reason=reason)

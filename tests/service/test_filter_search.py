@@ -146,6 +146,7 @@ async def test_events_are_filtered(client: httpx.AsyncClient) -> None:
         ({"name": {"like": "x"}}, "filter.name.like: is not an operator"),
         ({"not": {"not": {"not": {"name": {"gt": 3}}}}}, "this field has no number"),
         ({"any": []}, "filter.any: must be a list of filters"),
+        ({"\ud800\n": 1}, r"filter.\ud800\n: no picture has the field"),
         ("name = 'red'", "filter: "),
         ([], "filter: "),
     ],

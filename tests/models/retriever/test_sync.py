@@ -9,9 +9,9 @@ import pytest
 from models.common.errors import InputError
 from models.retriever.build import build_from_folder
 from models.retriever.check import check
-from models.retriever.folder import scan
+from models.retriever.folder import scan, scan_files
 from models.retriever.image_index import ImageIndex
-from models.retriever.sync import Changes, added, compare, synced, without
+from models.retriever.sync import Changes, added, compare, pictures_folder, synced, without
 from models.search.known_scores import learn
 from tests.support.colours import Colour, ColourEncoder, paint, vector_of
 
@@ -118,17 +118,17 @@ def test_add_and_remove(gallery: Gallery) -> None:
     paint(gallery.pictures / "new.png", GREY)
     paint(gallery.pictures / "other.png", GREY)
     index = gallery.open()
-    folder, changes = added(index, [gallery.pictures / "new.png"])
-    assert folder == gallery.pictures
-    index = gallery.apply(index, changes)
+    assert pictures_folder(index) == gallery.pictures
+    found = scan_files(gallery.pictures, [gallery.pictures / "new.png"])
+    index = gallery.apply(index, added(index, gallery.pictures, found))
     assert list(index.ids) == ["a.png", "b.png", "deep/c.png", "new.png"]
     index = gallery.apply(index, without(index, ["a.png", "new.png"]))
     assert gallery.colours() == {"b.png": GREEN, "deep/c.png": BLUE}
     for wrong, sentence in (
         (lambda: without(index, ["a.png"]), "no picture 'a.png' in the index"),
         (lambda: without(index, list(index.ids)), "delete its folder instead"),
-        (lambda: added(index, [gallery.folder / "manifest.json"]), "is not in"),
-        (lambda: added(index, [gallery.pictures / "none.png"]), "is not a file"),
+        (lambda: scan_files(gallery.pictures, [gallery.folder / "manifest.json"]), "is not in"),
+        (lambda: scan_files(gallery.pictures, [gallery.pictures / "no.png"]), "is not a file"),
     ):
         with pytest.raises(InputError, match=sentence):
             wrong()
@@ -165,6 +165,11 @@ def test_a_picture_that_breaks_leaves_the_index_with_a_reason(gallery: Gallery) 
     gallery.sync()
     assert gallery.skipped[0][0] == "b.png"
     assert gallery.colours() == {"a.png": RED, "deep/c.png": BLUE}
+    index = gallery.open()
+    again = compare(index, gallery.pictures, scan(gallery.pictures))
+    assert list(again.new) == ["b.png"]
+    done = synced(index, gallery.pictures, again, lambda: gallery.encoder)
+    assert not done.differs, "it would be written anew each time"
 
 
 def test_compressed_vectors_can_be_added_to_but_not_moved(tmp_path: Path) -> None:
