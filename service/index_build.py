@@ -1,6 +1,5 @@
 """`grape index build`, and what the commands that change an index have in common with it."""
 
-import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -17,11 +16,12 @@ from models.retriever.excluded import EXCLUDED, Patterns
 
 if TYPE_CHECKING:  # heavy
     from models.retriever.build import BuildReport
-    from models.retriever.folder import LeftOut
+    from models.retriever.folder import LeftOut, Scan
     from models.retriever.image_index import ImageIndex
+    from models.retriever.metadata import Records
     from models.retriever.types import Encoder
 
-    Built = tuple[ImageIndex, Callable[[], Encoder], BuildReport, list[LeftOut]]
+    Built = tuple[ImageIndex, Encoder, BuildReport, list[LeftOut]]
 
 LEFT_OUT = "left-out.jsonl"  # in the index folder
 
@@ -90,35 +90,38 @@ class IndexBuild(Scans):
         is_npy = self.source.suffix.lower() == ".npy"
         if is_npy is (self.ids is None):
             raise InputError("--ids names the table of ids of a .npy file, and of nothing else.")
-        with writing(self.out) if self.source.exists() else contextlib.nullcontext():
-            build = self._from_vectors if is_npy else self._from_pictures
+        build = self._from_vectors if is_npy else self._from_pictures()  # fails without a trace
+        with writing(self.out):
             index, encoder, report, left_out = build()
             from models.search.known_scores import learn
 
-            learn(index, encoder, known)
+            learn(index, lambda: encoder, known)
             index.save(self.out)
             tell_left_out(self.out, left_out, report.skipped)
         print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
 
-    def _from_pictures(self) -> "Built":
-        from models.common.progress import track
-        from models.retriever.folder import LeftOut, scan
-        from models.retriever.shards import read_shards, shards_of
+    def _from_pictures(self) -> "Callable[[], Built]":
+        """How the source is indexed, once it is known what it holds."""
+        from models.retriever.folder import scan
+        from models.retriever.shards import shards_of
 
-        shards = shards_of(self.source)
-        if shards:
-            from models.retriever.build import build_packed
-
-            left_out: list[LeftOut] = []
-            encoder = self._new_encoder()
-            packed = read_shards(shards, left_out)
-            index, report = build_packed(packed, encoder, self.factory)
-            return index, lambda: encoder, report, left_out
-        found = scan(self.source, self.exclude)  # fails before the slow imports
-        from models.retriever.build import Reading, build_index
+        if self.source.is_file() and (shards := shards_of(self.source)):
+            return lambda: self._from_shards(shards)
+        try:
+            found = scan(self.source, self.exclude)
+        except InputError:
+            if self.source.is_dir() and (shards := shards_of(self.source)):
+                return lambda: self._from_shards(shards)
+            raise
         from models.retriever.metadata import Records
 
         records = Records(self.source, found, self.metadata)
+        return lambda: self._from_folder(found, records)
+
+    def _from_folder(self, found: "Scan", records: "Records") -> "Built":
+        from models.common.progress import track
+        from models.retriever.build import Reading, build_index
+
         encoder = self._new_encoder()
         index, report = build_index(
             {name: self.source / name for name in found.pictures},
@@ -127,7 +130,17 @@ class IndexBuild(Scans):
             self.factory,
             Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of),
         )
-        return index, lambda: encoder, report, [*found.left_out, *records.left_out]
+        return index, encoder, report, [*found.left_out, *records.left_out]
+
+    def _from_shards(self, shards: list[Path]) -> "Built":
+        from models.retriever.build import build_packed
+        from models.retriever.folder import LeftOut
+        from models.retriever.shards import read_shards
+
+        left_out: list[LeftOut] = []
+        encoder = self._new_encoder()
+        index, report = build_packed(read_shards(shards, left_out), encoder, self.factory)
+        return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":
         from models.retriever.build import BuildReport
@@ -139,7 +152,7 @@ class IndexBuild(Scans):
         vectors, ids, records = read_vectors(self.source, self.ids, encoder.dim)
         options = IndexOptions(self.factory)
         index = ImageIndex.build(vectors, ids, records, encoder.fingerprint, options)
-        return index, lambda: encoder, BuildReport(len(ids)), []
+        return index, encoder, BuildReport(len(ids)), []
 
     def _new_encoder(self) -> "Encoder":
         from models.retriever.open import open_encoder

@@ -29,7 +29,7 @@ class Packed(NamedTuple):
 
 
 def shards_of(source: Path) -> list[Path]:
-    """The Parquet files and tar shards that a source names; none if it is a folder of pictures."""
+    """The Parquet files and tar shards that a source is or holds."""
     if source.is_file():
         return [source] if source.suffix.lower() in SHARDS else []
     found = sorted(path for path in source.glob("*") if path.suffix.lower() in SHARDS)
