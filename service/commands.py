@@ -91,7 +91,7 @@ class Search(_Client):
         query = _checked(self.query)
         if query is None and self.image is None:
             raise InputError("there is nothing to look for: give a query or an --image.")
-        body = {"query": query, "k": self.k, "rewrite": self.rewrite}
+        body: dict[str, Any] = {"query": query, "k": self.k, "rewrite": self.rewrite}
         body |= {"fusion": self.fusion, "n": self.n}
         if self.image:
             body["image"] = _read_base64(self.image)

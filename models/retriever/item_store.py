@@ -64,7 +64,7 @@ class ItemStore:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._lock = threading.Lock()
-        ((self._count,),) = self.rows("SELECT count(*) FROM items")
+        self._count = int(self.rows("SELECT count(*) FROM items")[0][0])
         self._fields = {name: number for number, name in self.rows("SELECT * FROM fields")}
         self.ids: Sequence[str] = _Column(self, "id", str)
         self.records: Sequence[Metadata] = _Column(self, "record", json.loads)

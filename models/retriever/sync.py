@@ -5,6 +5,7 @@ one that only moved keeps its id and its vector.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ class Changes(NamedTuple):
         return bool(self.new or self.removed or self.renamed or self.touched)
 
 
-class Synced(NamedTuple):
+@dataclass(frozen=True)
+class Synced:
     """An index that is not saved yet, and the pictures that could not be read."""
 
     index: ImageIndex

@@ -89,7 +89,7 @@ async def test_the_softmax_is_over_what_the_filter_leaves(
     monkeypatch.setattr(rewriter, "complete", complete)
     result = await search(client, query=GERMAN, n=4, filter=WARM)
     index = ImageIndex.open(sorted_squares, encoder.fingerprint)
-    places = [index.position("red.png"), index.position("yellow.png")]
+    places = [list(index.ids).index(name) for name in ("red.png", "yellow.png")]
     cosines = encoder.encode_texts(result.rewrite.texts) @ index.vectors()[places].T
     softmax = np.exp(cosines / result.rewrite.tau)
     expected = np.array([0.75, 0.25]) @ (softmax / softmax.sum(axis=1, keepdims=True))
