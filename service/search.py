@@ -248,17 +248,18 @@ def _timings(started: float, rewriting: "RewriterCalls", lookups: "Lookups") -> 
 
 def answered(index: "ImageIndex", hits: list[FusedHit], names: Sequence[str]) -> list[SearchHit]:
     """Hits as they go over the wire: with ids, ranks, metadata and the searches that found them."""
+    items = index.items.at([hit.position for hit in hits])
     return [
         SearchHit.model_construct(
-            id=index.ids[hit.position],
+            id=item.id,
             rank=rank,
             score=round(hit.score, 6),
             cosine=round(true_cosine(hit.cosine), 6),
-            url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
-            metadata=index.metadata[hit.position],
+            url=_picture_url(item.id, item.record),
+            metadata=item.record,
             found_by=[names[number] for number in hit.found_by],
         )
-        for rank, hit in enumerate(hits, start=1)
+        for rank, (hit, item) in enumerate(zip(hits, items, strict=True), start=1)
     ]
 
 

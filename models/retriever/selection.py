@@ -4,7 +4,6 @@ import difflib
 from functools import cached_property, reduce
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -47,6 +46,8 @@ class Selection:
     @cached_property
     def selector(self) -> Any:
         """What tells FAISS about them."""
+        import faiss  # heavy, and the service imports this file before its pages are served
+
         bitmap: Any = faiss.IDSelectorBitmap  # its stub is that of C++
         return bitmap(self._bits)
 
