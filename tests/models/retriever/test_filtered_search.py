@@ -223,3 +223,28 @@ def test_fields_named_like_groups_are_escaped() -> None:
     index = build(unit_vectors(2), [{"any": 1, "a.b": 2}, {"any": 2}])
     assert index.select(parse_filter({"\\any": 1})).positions.tolist() == [0]
     assert index.select(parse_filter({"a\\.b": {"exists": True}})).positions.tolist() == [0]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=60),
+    st.integers(1, 70),
+    st.sampled_from(["Flat", "HNSW8"]),
+    st.booleans(),
+)
+def test_filtered_searches_agree_with_brute_force(
+    kept: list[bool], k: int, factory: str, large: bool
+) -> None:
+    vectors, queries = unit_vectors(len(kept), 1), unit_vectors(2, 2)
+    index = build(vectors, [{"kept": one} for one in kept], factory)
+    chosen = index.select(parse_filter({"kept": True}))
+    places = np.flatnonzero(kept)
+    with pytest.MonkeyPatch.context() as patched:
+        if large:
+            patched.setattr(image_index, "EXACT_UP_TO", 0)
+        found = index.score(queries, k, [chosen, chosen])
+    for query, scored in zip(queries, found, strict=True):
+        expected = np.sort(vectors[places] @ query)[::-1]
+        assert set(scored.positions.tolist()) <= set(places.tolist())
+        best = [hit.score for hit in scored.best(k)]
+        np.testing.assert_allclose(best, expected[:k], atol=1e-5)
