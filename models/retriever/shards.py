@@ -11,12 +11,12 @@ import numpy as np
 from models.common.errors import InputError
 from models.retriever.folder import LeftOut
 from models.retriever.metadata import plain, pyarrow_parquet, read_table
-from models.retriever.pictures import suffixes
+from models.retriever.pictures import MAX_BYTES, suffixes
 from models.retriever.types import Metadata, Vectors
 
 SHARDS = (".parquet", ".tar")
 _BATCH = 256  # rows in memory
-_PICTURES = ("image", "bytes", "jpg", "png", "webp")  # columns that may hold one
+_PICTURES = ("image", "bytes", "jpg", "png", "webp", "path")  # columns that may hold one
 _KEYS = ("id", "key", "__key__", "path", "file_name")
 
 
@@ -93,16 +93,32 @@ def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
     for batch in file.iter_batches(_BATCH):
         for row in batch.to_pylist():
             number += 1
-            cell = row.pop(column)
-            data, name = (
-                (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-            )
+            data, name = _picture(row.pop(column), path)
             key = next((key for key in _KEYS if row.get(key) is not None), None)
-            picture_id = str(row.pop(key)) if key else str(name or f"{path.stem}-{number}")
-            if not isinstance(data, bytes):
+            picture_id = str(row.pop(key)) if key else name or f"{path.stem}-{number}"
+            if data is None:
                 left_out.append(LeftOut(f"{path.name}:{number}", "row without a picture"))
                 continue
             yield Packed(picture_id, data, _record(row))
+
+
+def _picture(cell: Any, shard: Path) -> tuple[bytes | None, str | None]:
+    """The content and the name of a picture: bytes, a path, or both as `datasets` has them."""
+    data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if isinstance(data, str):
+        data, name = None, data
+    if data is None and isinstance(name, str):
+        data = _beside(shard, name)
+    return data if isinstance(data, bytes) else None, name if isinstance(name, str) else None
+
+
+def _beside(shard: Path, name: str) -> bytes | None:
+    """A file that a shard names, in the shard's own folder; None if there is none."""
+    folder = shard.parent.resolve()
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder) or not file.is_file() or file.stat().st_size > MAX_BYTES:
+        return None
+    return file.read_bytes()
 
 
 def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:

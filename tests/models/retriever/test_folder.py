@@ -135,6 +135,13 @@ def test_parquet_and_tar_shards(tmp_path: Path) -> None:
     assert [left.kind for left in left_out] == [  # type: ignore[attr-defined]
         "row without a picture", "sample without a picture", "unreadable sidecar",
     ]  # fmt: skip
+    paint(shards / "deep" / "file.png", RED)
+    named = [{"path": "deep/file.png", "n": 1}, {"path": "../x.png"}, {"path": "none.png"}]
+    parquet.write_table(pyarrow.Table.from_pylist(named), shards / "paths.parquet")
+    missing: list[object] = []
+    (one,) = read_shards([shards / "paths.parquet"], missing)  # type: ignore[arg-type]
+    assert (one.id, one.record, one.data) == ("deep/file.png", {"n": 1}, png)
+    assert len(missing) == 2
     (shards / "1.tar").write_bytes((shards / "1.tar").read_bytes()[:700])
     with pytest.raises(InputError, match="not a whole tar file"):
         list(read_shards([shards / "1.tar"], []))
