@@ -1,6 +1,6 @@
 """Stores for an index's metadata, compared: SQLite, DuckDB and Arrow with the same records.
 
-    python -m benchmarks.metadata_stores [--count 1000000] [--folder FOLDER]
+    python -m benchmarks.metadata_stores [--count 1000000] [--folder FOLDER] [--only STORE]
 
 Each store holds one JSON record a picture, and what filters need. Measured in a process of its own:
 seconds to write it, bytes on disk, milliseconds to open it and read one record by its id, resident
@@ -22,6 +22,10 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+from models.retriever.filters import parse_filter
+from models.retriever.item_store import Item, ItemStore
+from models.retriever.selection import select
 
 WORDS = [f"word{number}" for number in range(5_000)]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -52,51 +56,34 @@ def records(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-class SQLiteFields:
-    """A table of records, and one of single values with an index by field and value."""
+class SQLiteValues:
+    """The store that GRAPE uses: records, and single values in the order of field and value."""
 
     def write(self, path: Path, count: int) -> None:
-        database = sqlite3.connect(path)
-        database.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;"
-            "CREATE TABLE items (position INTEGER PRIMARY KEY, id TEXT UNIQUE, record TEXT);"
-            "CREATE TABLE fields (name TEXT, value, position INTEGER);"
-        )
-        for position, (picture, record) in enumerate(records(count)):
-            text = json.dumps(record)
-            database.execute("INSERT INTO items VALUES (?, ?, ?)", (position, picture, text))
-            rows = [(name, value, position) for name, value in _flat(record)]
-            database.executemany("INSERT INTO fields VALUES (?, ?, ?)", rows)
-        database.execute("CREATE INDEX by_value ON fields (name, value, position)")
-        database.commit()
+        ItemStore.build(Item(picture, record) for picture, record in records(count)).write(path)
 
     def open(self, path: Path, count: int) -> None:
-        self.count = count
-        self.database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+        self.store = ItemStore.open(path)
 
     def one(self, picture: str) -> Any:
-        rows = self.database.execute("SELECT record FROM items WHERE id = ?", (picture,))
-        return json.loads(rows.fetchone()[0])
+        position = self.store.position(picture)
+        assert position is not None
+        return self.store.records[position]
 
     def mask(self, number: int) -> Mask:
-        if number == 4:
-            return self.mask(0) & self.mask(1)
-        where = (
-            "name = 'exif.place' AND value = 'place7'",
-            "name = 'year' AND value >= 2012 AND value < 2025",
-            "name = 'name' AND value >= 'word1234' AND value < 'word1235'",
-            "name = 'tags' AND value IN ('word7', 'word8')",
-        )[number]
-        found = np.zeros(self.count, bool)
-        # One text is far quicker than a Python object for each row.
-        query = f"SELECT group_concat(position) FROM fields WHERE {where}"
-        (text,) = self.database.execute(query).fetchone()
-        if text:
-            found[np.fromstring(text, np.int64, sep=",")] = True
-        return found
+        wanted: list[dict[str, Any]] = [
+            {"exif.place": "place7"},
+            {"year": {"gte": 2012, "lt": 2025}},
+            {"name": {"prefix": "word1234"}},
+            {"tags": {"in": ["word7", "word8"]}},
+        ]
+        given = wanted[number] if number < 4 else wanted[0] | wanted[1]
+        mask = np.zeros(len(self.store), bool)
+        mask[select(self.store, parse_filter(given)).positions] = True
+        return mask
 
 
-class SQLiteJson(SQLiteFields):
+class SQLiteJson:
     """Records alone; a filter reads the JSON of each."""
 
     def write(self, path: Path, count: int) -> None:
@@ -108,6 +95,14 @@ class SQLiteJson(SQLiteFields):
         rows = ((at, picture, json.dumps(r)) for at, (picture, r) in enumerate(records(count)))
         database.executemany("INSERT INTO items VALUES (?, ?, ?)", rows)
         database.commit()
+
+    def open(self, path: Path, count: int) -> None:
+        self.count = count
+        self.database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+
+    def one(self, picture: str) -> Any:
+        rows = self.database.execute("SELECT record FROM items WHERE id = ?", (picture,))
+        return json.loads(rows.fetchone()[0])
 
     def mask(self, number: int) -> Mask:
         if number == 4:
@@ -210,15 +205,6 @@ class Arrow:
         return mask
 
 
-def _flat(record: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            for one in value if isinstance(value, list) else [value]:
-                yield f"{above}{key}", one
-
-
 def _columns(count: int) -> list[dict[str, Any]]:
     return [
         {
@@ -257,7 +243,7 @@ def _measured(name: str, path: Path, count: int, tell: Callable[[str], None]) ->
 
 
 STORES: dict[str, Any] = {
-    "sqlite, values": SQLiteFields,
+    "sqlite, values": SQLiteValues,
     "sqlite, json": SQLiteJson,
     "duckdb": DuckDB,
     "arrow": Arrow,
@@ -283,10 +269,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", choices=STORES)
     arguments = parser.parse_args()
     print("| store | write s | MB | open ms | memory MiB |", " | ".join(FILTERS), "|")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        for name in STORES:
+        for name in [arguments.only] if arguments.only else STORES:
             try:
                 started = time.perf_counter()
                 path = Path(folder) / name.replace(", ", "-")
