@@ -13,6 +13,7 @@ from models.retriever.types import Vectors
 Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # scores and positions, [q, k]
 
 _FAISS: Any = faiss  # its stubs lack search parameters
+_SCANNED = (faiss.IndexFlat, faiss.IndexScalarQuantizer)  # every vector is compared anyway
 _FEW = 20_000  # vectors that are compared one by one sooner than a graph or cells are searched
 
 
@@ -85,7 +86,7 @@ def _parameters(store: faiss.Index, chosen: Selection, k: int) -> Any:
         return _FAISS.SearchParametersHNSW(sel=chosen.selector, efSearch=ef)
     if isinstance(inner, faiss.IndexIVF):
         return _FAISS.SearchParametersIVF(sel=chosen.selector, nprobe=inner.nprobe)
-    if isinstance(inner, faiss.IndexFlat):
+    if isinstance(inner, _SCANNED):
         return _FAISS.SearchParameters(sel=chosen.selector)
     return None
 
@@ -101,7 +102,7 @@ def _compare_each(store: faiss.Index, queries: Vectors, k: int, chosen: Selectio
         cells = _FAISS.SearchParametersIVF(sel=chosen.selector, nprobe=inner.nlist)
         scores, positions = inner.search(queries, k, params=cells)
         return scores, positions
-    if isinstance(inner, faiss.IndexFlat):
+    if isinstance(inner, _SCANNED):
         everywhere = _FAISS.SearchParameters(sel=chosen.selector)
         scores, positions = inner.search(queries, k, params=everywhere)
         return scores, positions
