@@ -46,7 +46,8 @@ class ServedIndex:
         self._pictures = pictures
         self._retriever = retriever
         self._switch = switch
-        self._seen = self._mark()
+        # Looked at once even if nothing changes: it may have changed since it was opened.
+        self._seen: tuple[int, int] | None = None
         self._loading = asyncio.Lock()
         self.pictures = _health(retriever.index)
         if not self.pictures.ready:
