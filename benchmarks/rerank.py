@@ -105,7 +105,10 @@ async def costs(by: Sequence[ComparedBy]) -> tuple[dict[str, Cost], float, float
     found = retriever.index.search(
         retriever.encoder.encode_texts([row.query for row in rows]), CANDIDATES
     )
-    texts = [[text_of(retriever.index.metadata[hit.position]) for hit in hits] for hits in found]
+    texts = [
+        [text_of(item.record) for item in retriever.index.items.at([hit.position for hit in hits])]
+        for hits in found
+    ]
     checkpoint = find_checkpoint("gemma3-270m")
     adapter = open_adapter(paths.ADAPTER, checkpoint_revision(checkpoint))
     rewriter = VLLMRewriter(VLLMOptions(str(checkpoint)), adapter, paths.merged_dir())

@@ -16,8 +16,18 @@ from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.common.text_output import as_json, one_line
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
+from service.index_build import IndexBuild
+from service.index_commands import (
+    IndexAdd,
+    IndexCheck,
+    IndexInfo,
+    IndexRemove,
+    IndexSync,
+)
 from service.settings import Settings
 from service.shell import as_lines, print_hits, read_base64, read_lines, unasked
+
+__all__ = ["IndexAdd", "IndexBuild", "IndexCheck", "IndexInfo", "IndexRemove", "IndexSync"]
 
 BATCH = 64  # queries in a request; fewer if the server refuses them
 
@@ -75,15 +85,24 @@ class Search(_Client):
         le=MOST_CANDIDATES,
         description=f"let the language model reorder so many first hits; alone: {CANDIDATES}",
     )
+    filter: str | None = Field(
+        None,
+        description="what the metadata of a hit must be, as JSON, such as "
+        """'{"year": {"gte": 2020}}'; docs/filters.md has the rules""",
+    )
 
     def cli_cmd(self) -> None:
+        from models.retriever.filters import parse_filter_text
+
         query = _checked(self.query)
         if query is None and self.image is None:
             raise InputError("there is nothing to look for: give a query or an --image.")
-        body = {"query": query, "k": self.k, "rewrite": self.rewrite}
+        body: dict[str, Any] = {"query": query, "k": self.k, "rewrite": self.rewrite}
         body |= {"fusion": self.fusion, "n": self.n, "rerank": self.rerank or False}
         if self.image:
             body["image"] = read_base64(self.image)
+        if self.filter is not None:
+            body["filter"] = parse_filter_text(self.filter).given
         answer = _ask("/search", body, self)
         if self.as_json:
             print(as_json(answer))
@@ -165,69 +184,6 @@ class Mcp(CommandSettings):
             serve(self.url, _plain(self.api_key))
 
 
-class IndexBuild(CommandSettings):
-    """Indexes every JPEG, PNG, WebP, GIF and SVG below a folder, and reports broken files."""
-
-    pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
-    out: Path = Field(description="index folder to write")
-    encoder: str | None = Field(
-        None, description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to the demo's own"
-    )
-    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
-    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="the encoder's floating-point type"
-    )
-    factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
-    known_queries: Path | None = Field(
-        None,
-        description="text file with queries that the encoder understands (such as captions), one a "
-        "line; `rewrite: auto` compares a query's best score with theirs",
-    )
-
-    def cli_cmd(self) -> None:
-        from models.common.progress import track
-        from models.retriever.pictures import find_pictures
-        from models.search.normalise import normalise
-
-        known = list(map(normalise, _read_lines(self.known_queries))) if self.known_queries else []
-        files = find_pictures(self.pictures)  # fails before the slow imports
-        from models.retriever.build import build_from_folder
-        from models.retriever.open import EncoderOptions, open_encoder
-
-        encoder = open_encoder(
-            EncoderOptions(
-                self.encoder, self.pretrained, self.encoder_device, self.encoder_precision
-            )
-        )
-        index, report = build_from_folder(
-            self.pictures,
-            encoder,
-            self.factory,
-            track=lambda paths: track(paths, "Indexing", len(files)),
-        )
-        if known:
-            index.learn_known_scores(encoder.encode_texts(known))
-        index.save(self.out)
-        for name, reason in report.skipped:
-            say(f"skipped {name}: {reason}")
-        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
-
-
-class IndexInfo(CommandSettings):
-    """Prints the manifest of an index."""
-
-    index: CliPositionalArg[Path | None] = Field(
-        None, description="index folder; defaults to the demo gallery"
-    )
-
-    def cli_cmd(self) -> None:
-        from models.common.paths import index_dir
-        from models.retriever.manifest import read_manifest
-
-        print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
-
-
 class DemoPrepare(CommandSettings):
     """Fetches and converts the demo's language model and builds its gallery. Needed once."""
 
@@ -276,16 +232,6 @@ def _exit_code_2_for_bad_input() -> Iterator[None]:
         if error.is_bad_input:
             raise InputError(error.message) from error
         raise
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}.") from error
-    if not any(lines):
-        raise InputError(f"{path} contains no queries.")
-    return [line for line in lines if line]
 
 
 def _checked(query: str | None) -> str | None:

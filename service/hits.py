@@ -12,26 +12,28 @@ from service.reranking import RankedHit
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
+    from models.retriever.item_store import Item
 
 
 def answered(
     index: "ImageIndex", hits: Sequence[FusedHit | RankedHit], plan: Plan
 ) -> list[SearchHit]:
     """With ids, ranks, metadata and the searches that found them."""
-    return [_answered(index, rank, hit, plan) for rank, hit in enumerate(hits, start=1)]
+    ranked = [hit if isinstance(hit, RankedHit) else RankedHit(hit) for hit in hits]
+    items = index.items.at([hit.position for hit, _ in ranked])
+    pairs = zip(items, ranked, strict=True)
+    return [_answered(rank, item, hit, plan) for rank, (item, hit) in enumerate(pairs, start=1)]
 
 
-def _answered(
-    index: "ImageIndex", rank: int, ranked: FusedHit | RankedHit, plan: Plan
-) -> SearchHit:
-    hit, score = ranked if isinstance(ranked, RankedHit) else (ranked, None)
+def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchHit:
+    hit, score = ranked
     return SearchHit.model_construct(
-        id=index.ids[hit.position],
+        id=item.id,
         rank=rank,
         score=round(hit.score, 6),
         cosine=round(true_cosine(hit.cosine), 6),
-        url=_picture_url(index.ids[hit.position], index.metadata[hit.position]),
-        metadata=index.metadata[hit.position],
+        url=_picture_url(item.id, item.record),
+        metadata=item.record,
         found_by=[plan.searches[number].name for number in hit.found_by],
         rerank_score=None if score is None else round(score, 4),
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.client.wire import DirectHits, PartialRewrite
+from models.retriever.selection import Selection
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt, Sampling
 from models.search.negation import demoted
@@ -19,28 +20,45 @@ Tell = Callable[[DirectHits | PartialRewrite], None]  # hears what is known befo
 
 
 class Lookups:
-    """What one query's searches reach; each search is made once."""
+    """What one query's searches reach; each search is made once.
 
-    def __init__(self, retriever: BatchedRetriever, left_out: Reference | None = None) -> None:
+    Args:
+        left_out: the picture that the query starts from.
+        chosen: the only pictures that may be found. The gate is told the best of all pictures: what
+            the encoder knows does not depend on a filter, and the known scores are those of all.
+    """
+
+    def __init__(
+        self,
+        retriever: BatchedRetriever,
+        left_out: Reference | None = None,
+        chosen: Selection | None = None,
+    ) -> None:
         self._retriever = retriever
         self._left_out = left_out.position if left_out else None
-        self._found: dict[int, tuple[Search, Scored]] = {}
+        self._chosen = chosen
+        self._found: dict[tuple[int, bool], tuple[Search, Scored]] = {}
         self.encode_ms = 0.0
         self.search_ms = 0.0
 
     async def find(self, searches: Sequence[Search]) -> list[Scored]:
         """What each search reaches, without the picture that the query starts from."""
+        return await self._find(searches, self._chosen)
+
+    async def _find(self, searches: Sequence[Search], chosen: Selection | None) -> list[Scored]:
         # By identity: parts hold vectors, which have no single truth value to compare by.
-        new = {id(search): search for search in searches if id(search) not in self._found}
+        keys = [(id(search), chosen is not None) for search in searches]
+        new = {key: s for key, s in zip(keys, searches, strict=True) if key not in self._found}
         if new:
-            found = await self._retriever.retrieve([search.parts for search in new.values()])
+            groups = [search.parts for search in new.values()]
+            found = await self._retriever.retrieve(groups, chosen)
             self.encode_ms += found.encode_ms
             self.search_ms += found.search_ms
-            for search, scored in zip(new.values(), found.found, strict=True):
+            for (key, search), scored in zip(new.items(), found.found, strict=True):
                 if self._left_out is not None:
                     scored = scored.without(self._left_out)
-                self._found[id(search)] = search, scored  # kept alive, as its id is the key
-        return [self._found[id(search)][1] for search in searches]
+                self._found[key] = search, scored  # kept alive, as its id is the key
+        return [self._found[key][1] for key in keys]
 
     async def find_for(self, plan: Plan) -> list[Scored]:
         """What a plan's searches reach, with the pictures of what is not wanted behind the rest."""
@@ -54,8 +72,8 @@ class Lookups:
         return [scored.lowered(last) for scored in own]
 
     async def best_score(self, search: Search) -> float | None:
-        """The best picture's cosine; None if the index is empty."""
-        (scored,) = await self.find([search])
+        """The best of all pictures' cosine; None if the index is empty."""
+        (scored,) = await self._find([search], None)
         return float(scored.cosines.max()) if len(scored.cosines) else None
 
 

@@ -64,6 +64,15 @@ Reranks = Annotated[
         "right for single words in other languages than English."
     ),
 ]
+Filter = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description='What the metadata of a hit must be, such as {"year": {"gte": 2020}} or '
+        '{"any": [{"tags": {"in": ["a", "b"]}}, {"not": {"name": {"prefix": "c"}}}]}. Operators: '
+        "eq, in, gt, gte, lt, lte (numbers or ISO dates), prefix, exists. An error names the "
+        "fields that there are."
+    ),
+]
 Rewrites = Annotated[
     RewriteCount,
     Field(
@@ -132,6 +141,7 @@ class _Tools:
         rewrite: Rewrite = "auto",
         like: Like = None,
         rerank: Reranks = False,
+        filter: Filter = None,
     ) -> Annotated[CallToolResult, FoundPictures]:
         """Finds the pictures of the collection that best match the query.
 
@@ -150,6 +160,8 @@ class _Tools:
             params["image_id"] = like
         if rerank:
             params["rerank"] = True
+        if filter is not None:
+            params["filter"] = filter
         found = await self._client.search(query, **params)
         hits = [_flat(hit) for hit in found.hits]
         answer = FoundPictures(

@@ -103,8 +103,8 @@ class Reranker:
         """Puts the first hits in a new order. They keep theirs if that fails."""
         started = time.perf_counter()
         first = list(hits[: wished.candidates])
-        metadata = self._retriever.index.metadata
-        texts = [text_of(metadata[hit.position], self._settings.field) for hit in first]
+        items = self._retriever.index.items.at([hit.position for hit in first])
+        texts = [text_of(item.record, self._settings.field) for item in items]
         reason = why_not(query, plan)
         asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
         scored = await _scored(self._rewriters, asked, reason)

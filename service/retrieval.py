@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
 from models.retriever.types import Encoder, Scored, Vectors
@@ -14,9 +15,12 @@ from models.search.searches import Part, search_vectors
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
     from PIL.Image import Image
 
+    from models.retriever.filters import Filter
     from models.retriever.image_index import ImageIndex
+    from models.retriever.selection import Selection
 
 MAX_BATCH = 256  # texts
+_FILTERS = 64  # whose pictures are remembered; a bit for each picture
 
 
 class Retrieved(NamedTuple):
@@ -28,43 +32,92 @@ class Retrieved(NamedTuple):
 
 
 class _Job(NamedTuple):
+    searched: "ImageIndex"
     groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
+    chosen: "Selection | None"
     done: asyncio.Future[Retrieved]
 
 
 class BatchedRetriever:
-    """The frozen encoder and the index, batched over requests.
+    """The frozen encoder and one index, batched over requests.
 
     While one batch is computed the next one gathers, so batches grow with the load and a lone query
     waits for nobody.
     """
 
-    def __init__(self, encoder: Encoder, index: "ImageIndex") -> None:
+    def __init__(
+        self, encoder: Encoder, index: "ImageIndex", worker: "_Worker | None" = None
+    ) -> None:
         self.encoder = encoder
         self.index = index
+        self._worker = worker or _Worker(encoder)
+        self._selections: LRUCache[str, Selection] = LRUCache(_FILTERS)
+
+    def with_index(self, index: "ImageIndex") -> "BatchedRetriever":
+        """The same encoder, thread and batches with another index."""
+        return BatchedRetriever(self.encoder, index, self._worker)
+
+    async def retrieve(
+        self, groups: Sequence[Sequence[Part]], chosen: "Selection | None" = None
+    ) -> Retrieved:
+        """Searches once for each group of texts and pictures, with the mean of their vectors.
+
+        Args:
+            chosen: the only pictures that may be found; None for all of them.
+        """
+        done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
+        self._worker.add(_Job(self.index, groups, chosen, done))
+        return await done
+
+    async def select(self, wanted: "Filter") -> "Selection":
+        """The pictures for which a filter is true.
+
+        Raises:
+            FilterError: the index has no such field.
+        """
+        chosen = self._selections.get(wanted.text)
+        if chosen is None:
+            chosen = await asyncio.to_thread(self.index.select, wanted)
+            self._selections[wanted.text] = chosen
+        return chosen
+
+    async def picture_vector(self, picture: "Image") -> Vectors:
+        """The unit vector of an RGB picture: float32 ``[dim]``."""
+        return await self._worker.picture_vector(picture)
+
+    @property
+    def waiting(self) -> int:
+        """Searches that the next batch will hold."""
+        return self._worker.waiting
+
+    def close(self) -> None:
+        """Ends the thread, also for the retrievers that share it."""
+        self._worker.close()
+
+
+class _Worker:
+    """The thread in which texts are encoded and indexes searched, batch by batch."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
         self._thread = ThreadPoolExecutor(1, "retriever", self._use_few_cores)
         self._waiting: list[_Job] = []
         self._working = False
 
-    async def retrieve(self, groups: Sequence[Sequence[Part]]) -> Retrieved:
-        """Searches once for each group of texts and pictures, with the mean of their vectors."""
-        done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(groups, done))
+    def add(self, job: _Job) -> None:
+        self._waiting.append(job)
         if not self._working:
             self._working = True
             self._submit()
-        return await done
 
     async def picture_vector(self, picture: "Image") -> Vectors:
-        """The unit vector of an RGB picture: float32 ``[dim]``."""
         loop = asyncio.get_running_loop()
-        encode = self.encoder.encode_images
+        encode = self._encoder.encode_images
         vectors: Vectors = await loop.run_in_executor(self._thread, encode, [picture])
         return vectors.reshape(-1)
 
     @property
     def waiting(self) -> int:
-        """Searches that the next batch will hold."""
         return len(self._waiting)
 
     def close(self) -> None:
@@ -76,7 +129,7 @@ class BatchedRetriever:
         OpenBLAS's second thread saves .2 ms of a search, and then waits for work at full speed for
         100 ms, which was a third of the time of the next query's rewrites.
         """
-        self.encoder.set_text_threads()
+        self._encoder.set_text_threads()
         threadpool_limits(1, user_api="blas")
 
     def _submit(self) -> None:
@@ -112,9 +165,9 @@ class BatchedRetriever:
     def _compute(self, batch: list[_Job]) -> list[Retrieved]:
         started = time.perf_counter()
         groups = [group for job in batch for group in job.groups]
-        vectors = search_vectors(groups, self.encoder)
+        vectors = search_vectors(groups, self._encoder)
         encoded = time.perf_counter()
-        found = self.index.score(vectors)
+        found = _search(batch, vectors)
         searched = time.perf_counter()
         timings = ((encoded - started) * 1000, (searched - encoded) * 1000)
         results = []
@@ -122,3 +175,16 @@ class BatchedRetriever:
             own, found = found[: len(job.groups)], found[len(job.groups) :]
             results.append(Retrieved(own, *timings))
         return results
+
+
+def _search(batch: list[_Job], vectors: Vectors) -> list[Scored]:
+    """What each search reached. Jobs differ in their index only while one replaces another."""
+    found: dict[int, Scored] = {}
+    indexes = [job.searched for job in batch for _ in job.groups]
+    chosen = [job.chosen for job in batch for _ in job.groups]
+    for index in dict.fromkeys(indexes):
+        rows = [row for row, own in enumerate(indexes) if own is index]
+        own = vectors if len(rows) == len(vectors) else vectors[rows]
+        scored = index.score(own, chosen=[chosen[row] for row in rows])
+        found |= zip(rows, scored, strict=True)
+    return [found[row] for row in range(len(vectors))]

@@ -15,9 +15,9 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
+from models.retriever.selection import Selection
 from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
-from models.search.composed import is_called
 from models.search.confidence import is_confident
 from models.search.fusion import FusedHit, fuse
 from models.search.negation import read_negation
@@ -40,7 +40,7 @@ from service.monitoring.metrics import Metrics
 from service.reranking import RankedHit, Reranked, Reranker, RerankSettings, Wish, admitted_as
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
-from service.symbols import symbols_of, with_first
+from service.symbols import LONGEST, symbols_of, with_first
 
 
 class SearchOptions(NamedTuple):
@@ -54,6 +54,7 @@ class SearchOptions(NamedTuple):
     with_reference: bool = False
     candidates: int = 0  # first hits that are reranked
     rerank_by: RerankBy = "auto"
+    chosen: Selection | None = None  # the only pictures that may be found, if there is a filter
 
     @property
     def sampling(self) -> Sampling:
@@ -86,10 +87,11 @@ class Searcher:
         index_name: str,
         reranking: RerankSettings,
     ) -> None:
-        self._retriever = retriever
+        self.retriever = retriever
         self._rewriters = rewriters
         self._metrics = metrics
-        self._index_name = index_name
+        # Which generation it was: another one may be served by the time of the answer.
+        self.index_name = f"{index_name}@{retriever.index.manifest.generation}"
         self._reranker = Reranker(retriever, rewriters, metrics, reranking)
 
     async def search(
@@ -102,10 +104,10 @@ class Searcher:
         """
         started = time.perf_counter()
         left_out = None if options.with_reference else query.reference
-        lookups = Lookups(self._retriever, left_out)
+        lookups = Lookups(self.retriever, left_out, options.chosen)
         rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
         setting = self._setting()._replace(is_name=await self._names(query))
-        typed = as_typed(query, self._retriever.encoder)
+        typed = as_typed(query, self.retriever.encoder)
         if tell:
             plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
             direct = self._answered(plain, await lookups.find([typed]), options.k)
@@ -114,7 +116,7 @@ class Searcher:
         plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
         found = await lookups.find_for(plan)
         originals = await lookups.find([typed]) if options.compare else []
-        first = await self._of_symbol(query)
+        first = await self._of_symbol(query, options.chosen)
         fusing = time.perf_counter()
         fused = self._fused(plan, found, max(options.k, options.candidates), first)
         self._metrics.stage("fuse", (time.perf_counter() - fusing) * 1000)
@@ -123,7 +125,7 @@ class Searcher:
         if options.candidates:
             reranked = await self._reranker.rerank(query, plan, fused, options.reranking)
             ordered = reranked.hits
-        hits = answered(self._retriever.index, ordered[: options.k], plan)
+        hits = answered(self.retriever.index, ordered[: options.k], plan)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
             query=query.typed,
@@ -134,7 +136,7 @@ class Searcher:
             confident=bool(first)
             or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
             timings_ms=_timings(started, rewriting, lookups, reranked),
-            index=self._index_name,
+            index=self.index_name,
             degraded="fallback" in (plan.rewriting.status, reranked and reranked.told.status),
             request_id=request_id,
         )
@@ -145,7 +147,7 @@ class Searcher:
         """One query, rewritten but not searched. It was requested, so the gate has no say."""
         assert query.text
         rewriting = RewriterCalls(self._rewriters, sampling)
-        nothing = Lookups(self._retriever)
+        nothing = Lookups(self.retriever)
         done = await carry_out(
             rewrite_query(query, "requested", self._setting()), nothing, rewriting
         )
@@ -176,16 +178,16 @@ class Searcher:
         """Whether the gate wants a text rewritten."""
         query = Query(text)
         assert query.text
-        typed = as_typed(query, self._retriever.encoder)
-        lookups = Lookups(self._retriever)
+        typed = as_typed(query, self.retriever.encoder)
+        lookups = Lookups(self.retriever)
         steps = gate_decision(query.text, typed, self._setting())
         decision = await carry_out(steps, lookups, RewriterCalls(self._rewriters, Sampling()))
         return decision.rewrite
 
     def _setting(self) -> Setting:
         return Setting(
-            self._retriever.encoder,
-            self._retriever.index.manifest.known_scores,
+            self.retriever.encoder,
+            self.retriever.index.manifest.known_scores,
             self._rewriters.gate,
             self._rewriters.mixture,
             rewrites=not self._rewriters.switched_off,
@@ -210,35 +212,36 @@ class Searcher:
         )
 
     def _length(self, text: str) -> TextLength:
-        return self._retriever.encoder.text_length(text)
+        return self.retriever.encoder.text_length(text)
 
     def _fused(
         self, plan: Plan, found: list[Scored], k: int, first: Sequence[int] = ()
     ) -> list[FusedHit]:
         """The best ``k``, with the pictures at the positions ``first`` before all others."""
-        hits = fuse(found, plan.how, len(self._retriever.index) if first else k)
+        hits = fuse(found, plan.how, len(self.retriever.index) if first else k)
         return with_first(hits, first, k) if first else hits
 
     def _answered(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
-        return answered(self._retriever.index, self._fused(plan, found, k), plan)
+        return answered(self.retriever.index, self._fused(plan, found, k), plan)
 
     async def _names(self, query: Query) -> Callable[[str], bool]:
         """Says whether the query is what a picture is called; looked up only for a negation."""
         if not query.text or read_negation(query.text) is None:
             return lambda _: False
-        called = await asyncio.to_thread(is_called, self._retriever.index.metadata, query.text)
+        called = await asyncio.to_thread(self.retriever.index.items.has_text, query.text)
         return lambda text: called and text == query.text
 
-    async def _of_symbol(self, query: Query) -> Sequence[int]:
+    async def _of_symbol(self, query: Query, chosen: Selection | None) -> Sequence[int]:
         """The pictures whose metadata holds the emoji that is all of the query."""
         symbol = only_symbol(query.typed) if query.typed and not query.reference else None
         if symbol is None:
             return ()
-        return (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+        places = (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
+        return [place for place in places if chosen is None or place in chosen]
 
     @cached_property
     def _symbols(self) -> Mapping[str, Sequence[int]]:
-        return symbols_of(self._retriever.index.metadata)
+        return symbols_of(self.retriever.index.items.short_texts(LONGEST))
 
     def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:

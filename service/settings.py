@@ -51,6 +51,9 @@ class Settings(CommandSettings):
     log_queries: bool = Field(False, description="log the queries")
 
     index: Path | None = Field(None, description="index folder; defaults to the demo gallery")
+    pictures: Path | None = Field(
+        None, description="folder of the pictures, if it has moved since the index was built"
+    )
     encoder: str | None = Field(
         None, description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to the index's own"
     )

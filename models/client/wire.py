@@ -16,7 +16,6 @@ class ErrorType(StrEnum):
     """Every value of ``error_type``."""
 
     VALIDATION = "validation"  # the request does not match what the route takes
-    NOT_AVAILABLE = "not_available"  # a valid request that this version cannot serve yet
     UNAUTHORIZED = "unauthorized"  # no API key, or an invalid one
     FORBIDDEN = "forbidden"  # a valid API key without the scope, or a host name that is not ours
     NOT_FOUND = "not_found"
@@ -148,7 +147,7 @@ class SearchResult(BaseModel):
         description="whether the first hit is more likely right than wrong, by its score"
     )
     timings_ms: SearchTimings
-    index: str
+    index: str = Field(description="name and generation of the index that was searched")
     degraded: bool
     request_id: str
 
@@ -195,6 +194,7 @@ class Readiness(BaseModel):
     rewriter: PartHealth
     encoder: PartHealth
     index: PartHealth
+    pictures: PartHealth = PartHealth(ready=True, reason="")  # older servers do not say
 
 
 class Info(BaseModel):

@@ -1,17 +1,37 @@
 """Building an index from image files."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from models.common.errors import InputError
+from models.retriever import faiss_index
+from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex, IndexOptions
+from models.retriever.item_store import Item, ItemStore, Stamp
 from models.retriever.picture_worker import read_all
-from models.retriever.pictures import find_pictures
-from models.retriever.types import Encoder, Metadata
+from models.retriever.shards import Packed
+from models.retriever.types import Encoder, Metadata, Vectors
+
+
+class Reading(NamedTuple):
+    """What is done with pictures on their way.
+
+    Attributes:
+        track: wraps their ids to show progress.
+        record_of: metadata besides the file, by the path in the folder.
+    """
+
+    track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids
+    record_of: Callable[[str], Metadata] = lambda file: {}
+
+
+_PLAIN = Reading()
 
 
 @dataclass
@@ -22,23 +42,28 @@ class BuildReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass
+class Encoded:
+    """Pictures that could be read, in one order, and why the others could not."""
+
+    items: list[Item]
+    vectors: Vectors
+    skipped: list[tuple[str, str]]
+
+
 def build_from_folder(
-    folder: Path,
-    encoder: Encoder,
-    factory: str = "Flat",
-    track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids,
+    folder: Path, encoder: Encoder, factory: str = "Flat", reading: Reading = _PLAIN
 ) -> tuple[ImageIndex, BuildReport]:
     """Encodes every image below a folder. The id of an image is its path in the folder.
 
     Args:
         factory: FAISS factory string.
-        track: wraps the ids to show progress.
 
     Raises:
         InputError: nothing to index, or an invalid factory string.
     """
-    pictures = {path.relative_to(folder).as_posix(): path for path in find_pictures(folder)}
-    return build_index(pictures, folder, encoder, factory, track)
+    pictures = {name: folder / name for name in scan(folder).pictures}
+    return build_index(pictures, folder, encoder, factory, reading)
 
 
 def build_index(
@@ -46,51 +71,112 @@ def build_index(
     folder: Path,
     encoder: Encoder,
     factory: str = "Flat",
-    track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids,
+    reading: Reading = _PLAIN,
 ) -> tuple[ImageIndex, BuildReport]:
     """Encodes images that already have ids; otherwise like :func:`build_from_folder`.
 
     Args:
         pictures: id to file, below ``folder``.
     """
-    report = BuildReport()
-    ids: list[str] = []
-    vectors = encoder.encode_images(_readable(pictures, track, ids, report.skipped))
-    report.indexed = len(ids)
-    if not ids:
-        first, reason = report.skipped[0]
+    encoded = encode(pictures, folder, encoder, reading)
+    if not encoded.items:
+        first, reason = encoded.skipped[0]
         raise InputError(
-            f"None of the {len(report.skipped)} pictures in {folder} could be read; the first: "
+            f"None of the {len(encoded.skipped)} pictures in {folder} could be read; the first: "
             f"{first}: {reason}."
         )
-    records: list[Metadata] = [{"file": pictures[i].relative_to(folder).as_posix()} for i in ids]
+    store = ItemStore.build(encoded.items)
+    vectors = faiss_index.make(encoded.vectors, encoder.dim, factory)
     options = IndexOptions(factory, folder)
-    return ImageIndex.build(vectors, ids, records, encoder.fingerprint, options), report
+    index = ImageIndex.of(vectors, store, encoder.fingerprint, options)
+    return index, BuildReport(len(encoded.items), encoded.skipped)
 
 
-def _readable(
+def encode(
     pictures: Mapping[str, Path],
-    track: Callable[[Iterable[str]], Iterable[str]],
-    ids: list[str],
-    skipped: list[tuple[str, str]],
-) -> Iterator[Image.Image]:
-    """Yields the images that can be read, and notes their ids; the others go to ``skipped``."""
-    asked: deque[str] = deque()
+    folder: Path,
+    encoder: Encoder,
+    reading: Reading = _PLAIN,
+) -> Encoded:
+    """Reads and encodes images; for the arguments see :func:`build_index`."""
+    items: list[Item] = []
+    skipped: list[tuple[str, str]] = []
+
+    def readable() -> Iterator[Image.Image]:
+        for picture_id, stamp, found in _read(pictures, reading):
+            if not isinstance(found, Image.Image):
+                skipped.append((ascii(picture_id)[1:-1], str(found)))
+            elif not _is_utf8(picture_id):
+                skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
+            else:
+                file = pictures[picture_id].relative_to(folder).as_posix()
+                items.append(Item(picture_id, {**reading.record_of(file), "file": file}, stamp))
+                yield found
+
+    vectors = encoder.encode_images(readable())
+    return Encoded(items, vectors, skipped)
+
+
+def build_packed(
+    pictures: Iterable[Packed], encoder: Encoder, factory: str = "Flat"
+) -> tuple[ImageIndex, BuildReport]:
+    """Encodes images that have no files. Their hits have no picture to show.
+
+    Raises:
+        InputError: nothing to index, or an invalid factory string.
+    """
+    items: list[Item] = []
+    skipped: list[tuple[str, str]] = []
+
+    def readable() -> Iterator[Image.Image]:
+        asked: deque[Packed] = deque()
+        contents = (asked.append(one) or one.data for one in pictures)  # type: ignore[func-returns-value]
+        for found in read_all(contents):
+            one = asked.popleft()
+            if isinstance(found, Image.Image):
+                items.append(Item(one.id, one.record))
+                yield found
+            else:
+                skipped.append((ascii(one.id)[1:-1], str(found)))
+
+    vectors = encoder.encode_images(readable())
+    if not items:
+        raise InputError("None of the pictures in the shards could be read.")
+    store = faiss_index.make(vectors, encoder.dim, factory)
+    options = IndexOptions(factory)
+    index = ImageIndex.of(store, ItemStore.build(items), encoder.fingerprint, options)
+    return index, BuildReport(len(items), skipped)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The file as it is now.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns, digest)
+
+
+def _read(
+    pictures: Mapping[str, Path], reading: Reading
+) -> Iterator[tuple[str, Stamp | None, Image.Image | Exception]]:
+    """Each picture's id, stamp and pixels, or why it could not be read."""
+    asked: deque[tuple[str, Stamp | None]] = deque()
 
     def files() -> Iterator[Path]:
-        for picture_id in track(pictures):
-            asked.append(picture_id)
-            yield pictures[picture_id]
+        for picture_id in reading.track(pictures):
+            path = pictures[picture_id]
+            try:
+                asked.append((picture_id, stamp_of(path)))
+            except OSError:  # decoding says why
+                asked.append((picture_id, None))
+            yield path
 
     for found in read_all(files()):
-        picture_id = asked.popleft()
-        if not isinstance(found, Image.Image):
-            skipped.append((ascii(picture_id)[1:-1], str(found)))
-        elif not _is_utf8(picture_id):
-            skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
-        else:
-            ids.append(picture_id)
-            yield found
+        yield (*asked.popleft(), found)
 
 
 def _is_utf8(picture_id: str) -> bool:

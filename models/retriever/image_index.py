@@ -1,9 +1,8 @@
 """ImageIndex: FAISS vectors, ids and metadata in one folder, bound to one encoder."""
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -12,19 +11,23 @@ import faiss
 import numpy as np
 
 from models.common.errors import InputError
-from models.common.files import write_file
+from models.retriever import faiss_index, index_files
+from models.retriever.filters import Filter
+from models.retriever.item_store import Item, ItemStore
 from models.retriever.manifest import (
     FORMAT,
-    MANIFEST,
     EncoderFingerprint,
     IndexManifest,
     read_manifest,
+    require_same,
 )
+from models.retriever.selection import Selection, select
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
 EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
 # How many: always the same, as the softmax over them, and so every score, depends on it.
 REACHED = 1_024
+_ATTEMPTS = 5  # at opening a folder that is written at the same time
 
 
 class IndexOptions(NamedTuple):
@@ -48,20 +51,18 @@ class ImageIndex:
     """Vectors in FAISS, with one id and one metadata record per vector.
 
     Created by :meth:`build` or :meth:`open`. Searching changes nothing and is thread-safe.
+
+    Attributes:
+        ids: in the order of the vectors; read from disk when it is used.
+        metadata: one JSON object for each vector; likewise.
     """
 
-    def __init__(
-        self,
-        manifest: IndexManifest,
-        vectors: faiss.Index,
-        ids: list[str],
-        metadata: list[Metadata],
-    ) -> None:
+    def __init__(self, manifest: IndexManifest, vectors: faiss.Index, items: ItemStore) -> None:
         self.manifest = manifest
-        self.ids = ids
-        self.metadata = metadata
+        self.items = items
+        self.ids: Sequence[str] = items.ids
+        self.metadata: Sequence[Metadata] = items.records
         self._vectors = vectors
-        self._positions = {picture_id: position for position, picture_id in enumerate(ids)}
 
     @classmethod
     def build(
@@ -82,42 +83,44 @@ class ImageIndex:
             InputError: a duplicate id, an invalid factory string, or too few vectors for it.
         """
         assert len(vectors) == len(ids) == len(metadata)
-        _require_unique(ids)
+        items = ItemStore.build(map(Item, ids, metadata))
+        store = faiss_index.make(vectors, encoder.dim, options.factory)
+        return cls.of(store, items, encoder, options)
+
+    @classmethod
+    def of(
+        cls,
+        vectors: faiss.Index,
+        items: ItemStore,
+        encoder: EncoderFingerprint,
+        options: IndexOptions,
+    ) -> "ImageIndex":
+        """An index of parts in the same order."""
         manifest = IndexManifest(
             format=FORMAT,
             encoder=encoder,
-            count=len(ids),
+            count=len(items),
             metric="inner_product",
             factory=options.factory,
-            ids_sha256=_ids_hash(ids),
-            vectors_file="",
-            items_file="",
+            ids_sha256=_ids_hash(items),
             pictures=str(options.pictures.resolve()) if options.pictures else None,
             credit=options.credit,
         )
-        store = _faiss_index(vectors, encoder.dim, options.factory)
-        return cls(manifest, store, list(ids), list(metadata))
+        return cls(manifest, vectors, items)
 
     def save(self, folder: Path) -> None:
-        """Writes the index. A crash half-way, or a reader of the folder, keeps the old one."""
-        folder.mkdir(parents=True, exist_ok=True)
-        vectors = faiss.serialize_index(self._vectors).tobytes()
-        items = "".join(
-            json.dumps({"id": picture_id, **record}, ensure_ascii=False) + "\n"
-            for picture_id, record in zip(self.ids, self.metadata, strict=True)
-        ).encode()
-        self.manifest = self.manifest.model_copy(
-            update={
-                "vectors_file": f"vectors-{hashlib.sha256(vectors).hexdigest()[:16]}.faiss",
-                "items_file": f"items-{hashlib.sha256(items).hexdigest()[:16]}.jsonl",
-            }
+        """Writes the index. A crash half-way, or a reader of the folder, keeps the old one.
+
+        Raises:
+            InputError: another process is writing the index.
+            GrapeError: a full disk, or a folder that cannot be written.
+        """
+        self.manifest = index_files.save(
+            folder,
+            self.manifest,
+            lambda path: faiss.write_index(self._vectors, str(path)),
+            self.items.write,
         )
-        write_file(folder / self.manifest.vectors_file, vectors)
-        write_file(folder / self.manifest.items_file, items)
-        write_file(folder / MANIFEST, (self.manifest.model_dump_json(indent=2) + "\n").encode())
-        for stale in _data_files(folder):
-            if stale.name not in (self.manifest.vectors_file, self.manifest.items_file):
-                stale.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, folder: Path, encoder: EncoderFingerprint) -> "ImageIndex":
@@ -126,32 +129,44 @@ class ImageIndex:
         Raises:
             InputError: no index in the folder, a broken one, or one that another encoder built.
         """
-        manifest = read_manifest(folder)
-        if not manifest.encoder.same_vectors(encoder):
-            raise InputError(
-                f"The index {folder} was built with the encoder {manifest.encoder} and cannot be "
-                f"opened with {encoder}: start with the first one, or build the index again."
-            )
-        try:
-            raw = np.fromfile(folder / manifest.vectors_file, dtype=np.uint8)
-            vectors = faiss.deserialize_index(raw)
-            with open(folder / manifest.items_file, encoding="utf-8") as lines:
-                metadata: list[Metadata] = [json.loads(line) for line in lines]
-            ids: list[str] = [record.pop("id") for record in metadata]
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise InputError(f"The index {folder} is broken ({error}): build it again.") from error
-        if _ids_hash(ids) != manifest.ids_sha256 or vectors.ntotal != len(ids):
-            raise InputError(
-                f"The index {folder} is broken (its files do not match): build it again."
-            )
-        return cls(manifest, vectors, ids, metadata)
+        for _ in range(_ATTEMPTS):
+            manifest = read_manifest(folder)
+            try:
+                return cls._open(folder, manifest, encoder)
+            except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:
+                if read_manifest(folder) != manifest:
+                    continue  # a new generation has replaced the files that it names
+                raise InputError(
+                    f"The index {folder} is broken ({error}): build it again."
+                ) from error
+        raise InputError(f"The index {folder} changes faster than it can be opened: try again.")
+
+    @classmethod
+    def _open(
+        cls, folder: Path, manifest: IndexManifest, encoder: EncoderFingerprint
+    ) -> "ImageIndex":
+        require_same(folder, manifest.encoder, encoder)
+        items = ItemStore.open(index_files.checked(folder, manifest.items))
+        raw = np.fromfile(index_files.checked(folder, manifest.vectors), dtype=np.uint8)
+        vectors = faiss.deserialize_index(raw)
+        if not vectors.ntotal == len(items) == manifest.count or vectors.d != encoder.dim:
+            raise ValueError("its files do not match")
+        return cls(manifest, vectors, items)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.items)
 
     def position(self, picture_id: str) -> int | None:
         """Position of an id in the index, or None."""
-        return self._positions.get(picture_id)
+        return self.items.position(picture_id)
+
+    def select(self, chosen: Filter) -> Selection:
+        """The pictures for which a filter is true.
+
+        Raises:
+            FilterError: a field that no picture has, or one without values of that kind.
+        """
+        return select(self.items, chosen)
 
     def learn_known_scores(self, queries: Vectors) -> None:
         """Records how the best image scores for queries that the encoder understands.
@@ -172,6 +187,11 @@ class ImageIndex:
         """One vector as stored in the index: float32 ``[dim]``."""
         # `reconstruct` of an IVF index needs a map that it does not have.
         return np.asarray(self._vectors.reconstruct_n(position, 1)[0], dtype=np.float32)
+
+    @property
+    def faiss(self) -> faiss.Index:
+        """The vectors as FAISS holds them. Must not be changed."""
+        return self._vectors
 
     def picture_file(self, position: int) -> Path | None:
         """The file of an image, or None. Always below the folder that the index was built from."""
@@ -198,16 +218,42 @@ class ImageIndex:
             for row_p, row_s in zip(positions.tolist(), scores.tolist(), strict=True)
         ]
 
-    def score(self, queries: Vectors, most: int = REACHED) -> list[Scored]:
+    def score(
+        self,
+        queries: Vectors,
+        most: int = REACHED,
+        chosen: Sequence[Selection | None] | None = None,
+    ) -> list[Scored]:
         """Every picture's cosine with each query; in a large index only the best ``most``.
 
         Args:
             queries: unit vectors, float32 ``[q, dim]``.
+            chosen: the only pictures that each query may reach; None for all of them.
         """
+        chosen = chosen or [None] * len(queries)
         if len(self) <= EXACT_UP_TO:
             everywhere = np.arange(len(self))
-            return [Scored(everywhere, cosines) for cosines in queries @ self._all_vectors.T]
-        found, positions = self._vectors.search(np.ascontiguousarray(queries), min(most, len(self)))
+            kept = {some: some.positions for some in chosen if some is not None}
+            return [
+                Scored(everywhere, cosines)
+                if some is None
+                else Scored(kept[some], cosines[kept[some]])
+                for cosines, some in zip(queries @ self._all_vectors.T, chosen, strict=True)
+            ]
+        results: dict[int, Scored] = {}
+        for some in dict.fromkeys(chosen):  # one search for all that share a filter
+            rows = [row for row, own in enumerate(chosen) if own is some]
+            results |= zip(rows, self._best(queries[rows], most, some), strict=True)
+        return [results[row] for row in range(len(queries))]
+
+    def _best(self, queries: Vectors, most: int, some: Selection | None) -> list[Scored]:
+        queries, most = np.ascontiguousarray(queries), min(most, len(self))
+        if some is not None and not some.count:
+            return [Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
+        if some is not None:
+            found, positions = faiss_index.search_selected(self._vectors, queries, most, some)
+        else:
+            found, positions = self._vectors.search(queries, most)
         scored = []
         for row, cosines in zip(positions, found, strict=True):
             order = np.argsort(row)
@@ -225,32 +271,5 @@ class ImageIndex:
         return self.vectors()
 
 
-def _require_unique(ids: Sequence[str]) -> None:
-    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"The id {twice!r} stands for two pictures; ids must be unique.")
-
-
-def _faiss_index(vectors: Vectors, dim: int, factory: str) -> faiss.Index:
-    try:
-        store = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-        if not store.is_trained:
-            store.train(vectors)
-        if len(vectors):
-            store.add(vectors)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(
-            f"FAISS cannot make the index {factory!r} from {len(vectors)} vectors ({reason}); "
-            "'Flat' always works."
-        ) from error
-    return store
-
-
-def _ids_hash(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def _data_files(folder: Path) -> Iterator[Path]:
-    yield from folder.glob("vectors-*.faiss")
-    yield from folder.glob("items-*.jsonl")
+def _ids_hash(items: ItemStore) -> str:
+    return hashlib.sha256("\n".join(items.ids).encode()).hexdigest()

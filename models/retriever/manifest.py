@@ -1,13 +1,16 @@
 """What an index and its encoder are, as JSON. Readable before anything heavy is imported."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
 from models.common.errors import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class EncoderFingerprint(BaseModel, frozen=True):
@@ -29,6 +32,17 @@ class EncoderFingerprint(BaseModel, frozen=True):
         return f"{self.name}{tag}, weights {self.weights_sha256[:12]}"
 
 
+class DataFile(BaseModel, frozen=True):
+    """A file of an index. Its name holds the hash of its content, and it never changes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+UNSAVED = DataFile(name="", bytes=0, sha256="")
+
+
 class IndexManifest(BaseModel, frozen=True):
     """``manifest.json``: what the vectors are, and which files hold them.
 
@@ -41,14 +55,20 @@ class IndexManifest(BaseModel, frozen=True):
     count: int
     metric: str
     factory: str
-    ids_sha256: str
-    vectors_file: str
-    items_file: str
+    ids_sha256: str  # of the ids in their order
+    vectors: DataFile = UNSAVED  # FAISS
+    items: DataFile = UNSAVED  # SQLite: ids, metadata and the pictures' files
     pictures: str | None  # folder that contains the image files; None if there are none
     credit: str | None = None  # shown with the images
     # Percentiles 0 to 100 of the best image's score for queries that the encoder understands. The
     # gate compares the score of a query with them. None if no such queries were given.
     known_scores: tuple[float, ...] | None = None
+    known_from: Literal["queries", "captions"] | None = None  # where those queries come from
+
+    @property
+    def generation(self) -> str:
+        """Eight hexadecimal digits that differ whenever pictures, metadata or scores do."""
+        return hashlib.sha256(self.model_dump_json(exclude={"pictures"}).encode()).hexdigest()[:8]
 
 
 def read_manifest(folder: Path) -> IndexManifest:
@@ -58,19 +78,42 @@ def read_manifest(folder: Path) -> IndexManifest:
         InputError: the folder has no index, or one that this version cannot read.
     """
     try:
-        manifest = IndexManifest.model_validate_json((folder / MANIFEST).read_bytes())
+        content = (folder / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
             f"There is no index in {folder}: make one with "
             f"`grape index build PICTURES/ --out {folder}`."
         ) from error
+    _require_format(folder, content)
+    try:
+        return IndexManifest.model_validate_json(content)
     except ValidationError as error:
         raise InputError(
             f"{folder / MANIFEST} is not an index manifest: build the index again."
         ) from error
-    if manifest.format != FORMAT:
+
+
+def require_same(folder: Path, built_with: EncoderFingerprint, given: EncoderFingerprint) -> None:
+    """Refuses an encoder that does not give the vectors of an index.
+
+    Raises:
+        InputError: it does not. The sentence says which is which.
+    """
+    if not built_with.same_vectors(given):
         raise InputError(
-            f"The index {folder} has format {manifest.format}, but this version reads {FORMAT}: "
-            "build it again, or update grape."
+            f"The index {folder} was built with the encoder {built_with} and cannot be "
+            f"opened with {given}: start with the first one, or build the index again."
         )
-    return manifest
+
+
+def _require_format(folder: Path, content: bytes) -> None:
+    try:
+        found = json.loads(content)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # the caller says that it is no manifest
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        remedy = "update grape" if newer else "build it again with `grape index build`"
+        raise InputError(
+            f"The index {folder} has format {found}, but this version reads {FORMAT}: {remedy}."
+        )

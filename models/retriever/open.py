@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from models.common import paths
-from models.retriever.manifest import read_manifest
+from models.retriever.manifest import read_manifest, require_same
 from models.retriever.text_encoder import PREFIX, TextEncoder
 from models.retriever.types import Encoder
 
@@ -60,15 +60,30 @@ def open_index(folder: Path | None, options: EncoderOptions) -> tuple[Encoder, I
         InputError: no index in the folder, no such encoder, or one that does not fit the index.
     """
     folder = folder or paths.index_dir()
+    encoder = _load_encoder(folder, options)
+    from models.retriever.image_index import ImageIndex
+
+    return encoder, ImageIndex.open(folder, encoder.fingerprint)
+
+
+def encoder_of(folder: Path, options: EncoderOptions) -> Encoder:
+    """Loads the encoder of an index.
+
+    Raises:
+        InputError: no index in the folder, no such encoder, or one that does not fit the index.
+    """
+    encoder = _load_encoder(folder, options)
+    require_same(folder, read_manifest(folder).encoder, encoder.fingerprint)
+    return encoder
+
+
+def _load_encoder(folder: Path, options: EncoderOptions) -> Encoder:
     built_with = read_manifest(folder).encoder  # fails before anything heavy is imported
     if options.name is None:
         is_gallery = folder == paths.index_dir()
         name = paths.ENCODER if is_gallery else _where_it_is_now(built_with.name)
         options = options._replace(name=name, pretrained=built_with.pretrained)
-    encoder = open_encoder(options)
-    from models.retriever.image_index import ImageIndex
-
-    return encoder, ImageIndex.open(folder, encoder.fingerprint)
+    return open_encoder(options)
 
 
 def _where_it_is_now(encoder: str) -> str:

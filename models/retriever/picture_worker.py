@@ -78,15 +78,19 @@ def thumbnail(path: Path, size: int) -> bytes:
     return _result(_started(_thumbnail, path, size), lambda: _started(_thumbnail, path, size))
 
 
-def read_all(paths: Iterable[Path]) -> Iterator[Image.Image | PictureError | OSError]:
-    """The images in these files, in this order, scaled down if they are large.
+def read_all(
+    sources: Iterable[Path | bytes],
+) -> Iterator[Image.Image | PictureError | OSError]:
+    """The images in these files, or of these contents, in this order, scaled down if large.
 
     Yields:
         the image, or why it could not be read.
     """
-    waiting: deque[tuple[Path, ProcessFuture[Pixels]]] = deque()
-    for path in paths:
-        waiting.append((path, _started(_read, path)))
+    waiting: deque[tuple[Path | bytes, ProcessFuture[Pixels]]] = deque()
+    for source in sources:
+        if isinstance(source, Path):
+            source = source.absolute()  # a worker keeps the working directory that it began with
+        waiting.append((source, _started(_read, source)))
         if len(waiting) > _AHEAD:
             yield _image_or_error(*waiting.popleft())
     while waiting:
@@ -110,10 +114,10 @@ def close() -> None:
 
 
 def _image_or_error(
-    path: Path, future: ProcessFuture[Pixels]
+    source: Path | bytes, future: ProcessFuture[Pixels]
 ) -> Image.Image | PictureError | OSError:
     try:
-        return _image(_result(future, lambda: _started(_read, path)))
+        return _image(_result(future, lambda: _started(_read, source)))
     except (PictureError, OSError) as error:
         return error
 
@@ -221,9 +225,11 @@ def _decoded(data: bytes, max_pixels: int) -> Pixels:
         return _pixels(decode_picture(data, max_pixels=max_pixels, shrink=True))
 
 
-def _read(path: Path) -> Pixels:
-    with _warnings_name(path):
-        return _pixels(read_picture(path, shrink=True))
+def _read(source: Path | bytes) -> Pixels:
+    if isinstance(source, bytes):
+        return _decoded(source, MAX_PIXELS)
+    with _warnings_name(source):
+        return _pixels(read_picture(source, shrink=True))
 
 
 def _thumbnail(path: Path, size: int) -> bytes:

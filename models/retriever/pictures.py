@@ -1,7 +1,12 @@
-"""Decoding untrusted images: JPEG, PNG, WebP, GIF (first frame) and SVG."""
+"""Decoding untrusted images: what Pillow reads (of several frames the first), and SVG."""
 
+import contextlib
+import functools
+import importlib
+import importlib.util
 import io
 import math
+import re
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,16 +16,29 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.common.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg"})
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
 _ENOUGH_PIXELS = 1024  # on the shorter side
 _MANY_PIXELS = 4_000_000  # of a picture that is far longer on one side
 MAX_ASPECT = 100  # longer side by shorter; an encoder scales the shorter one to its own size
 
-_RASTER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+# Pillow's formats and their suffixes. Not here: what starts a program (EPS), what Pillow only
+# recognises (HDF5, GRIB), and what has no mark by which it is known (TGA).
+_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "PNG": (".png", ".apng"),
+    "WEBP": (".webp",), "GIF": (".gif",), "AVIF": (".avif", ".avifs"), "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"), "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "ICO": (".ico",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "PCX": (".pcx",),
+    "SGI": (".sgi", ".rgb", ".bw"), "QOI": (".qoi",), "DDS": (".dds",), "PSD": (".psd",),
+}  # fmt: skip
+_HEIF = (".heic", ".heif", ".hif")  # with the extra `heic`
 _MAX_SVG_BYTES = 8 * 2**20
-_UNITS = "abcdefghijklmnopqrstuvwxyz% "
+_LENGTH = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(px|mm|cm|in|pt|pc|em|ex|%|)\s*")
+_PIXELS = {  # of a unit, as CSS has them; a share of an unknown page is one of 300 pixels
+    "": 1.0, "px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "pt": 96 / 72, "pc": 16.0,
+    "em": 16.0, "ex": 8.0, "%": 3.0,
+}  # fmt: skip
+_SVG_TAG = re.compile(rb"<(?:[\w.-]+:)?svg[\s>/]")
 _SVG_NS = "http://www.w3.org/2000/svg"
 
 
@@ -32,25 +50,20 @@ class TooManyPixels(PictureError):
     """It may be an image, but decoding it would take too much memory."""
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All image files below a folder, by file extension, in a stable order, without hidden ones.
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Suffixes, in lower case, of the files that can be decoded here."""
+    rasters = {suffix for found in _FORMATS.values() for suffix in found}
+    heif = _HEIF if importlib.util.find_spec("pillow_heif") else ()
+    return frozenset(rasters | {".svg", *heif})
 
-    Raises:
-        InputError: the folder does not exist or contains no image.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name one that contains pictures.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        suffixes = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"There is no picture in {folder}: looked for files ending in {suffixes}.")
-    return found
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    if not importlib.util.find_spec("pillow_heif"):
+        return tuple(_FORMATS)
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return (*_FORMATS, "HEIF")
 
 
 def read_picture(path: Path, svg_pixels: int = 512, shrink: bool = False) -> Image.Image:
@@ -78,19 +91,23 @@ def decode_picture(
         TooManyPixels: more than ``max_pixels``.
     """
     if _looks_like_svg(data):
-        return _on_white(_render_svg(data, svg_pixels), shrink)
+        drawing = _on_white(_render_svg(data, svg_pixels), shrink)
+        if all(low == 255 for low, _ in drawing.getextrema()):  # type: ignore[misc]
+            raise PictureError("a blank drawing: text and embedded pictures are not drawn")
+        return drawing
     try:
         with warnings.catch_warnings():
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_RASTER_FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_formats())
             width, height = image.size
             if width * height > max_pixels:
                 raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
             if max(width, height) > MAX_ASPECT * min(width, height):
                 raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            with contextlib.suppress(Exception):  # broken EXIF says nothing about the pixels
+                ImageOps.exif_transpose(image, in_place=True)
             return _on_white(image, shrink)
     except PictureError:
         raise
@@ -99,7 +116,9 @@ def decode_picture(
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise PictureError("not a JPEG, PNG, WebP, GIF or SVG picture") from error
+        raise PictureError(
+            "not a JPEG, PNG, WebP, AVIF, GIF, SVG or another picture that Pillow reads"
+        ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise PictureError(f"broken picture ({error})") from error
 
@@ -135,7 +154,9 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def _looks_like_svg(data: bytes) -> bool:
-    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and b"<svg" in data[:4096]
+    # A long comment may come first, and the tag may have a prefix.
+    is_xml = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+    return is_xml and _SVG_TAG.search(data, 0, _MAX_SVG_BYTES) is not None
 
 
 def _render_svg(data: bytes, pixels: int) -> Image.Image:
@@ -155,6 +176,8 @@ def _render_svg(data: bytes, pixels: int) -> Image.Image:
                 if child.tag.rsplit("}", 1)[-1] in ("image", "feImage"):
                     parent.remove(child)
         width, height = _svg_size(root)
+        root.set("width", f"{width}")  # resvg refuses units
+        root.set("height", f"{height}")
         scale = pixels / max(width, height)
         ET.register_namespace("", _SVG_NS)
         png = resvg_py.svg_to_bytes(
@@ -170,15 +193,19 @@ def _render_svg(data: bytes, pixels: int) -> Image.Image:
         raise PictureError(f"broken SVG ({error})") from error
 
 
+def _length(text: str) -> float:
+    """A length in pixels; 0 if it is none."""
+    found = _LENGTH.fullmatch(text)
+    return float(found[1]) * _PIXELS[found[2]] if found else 0.0
+
+
 def _svg_size(root: ET.Element) -> tuple[float, float]:
     """Width and height of the drawing in its own units, from its viewBox or its attributes."""
     box = root.get("viewBox")
     if box:
         _, _, width, height = (float(part) for part in box.replace(",", " ").split())
     else:
-        width, height = (
-            float((root.get(side) or "300").rstrip(_UNITS)) for side in ("width", "height")
-        )
+        width, height = (_length(root.get(side) or "100%") for side in ("width", "height"))
     if not (0 < width < 1e7 and 0 < height < 1e7):
         raise PictureError("an SVG without a usable size")
     return width, height

@@ -1,7 +1,6 @@
 """Composed queries: a picture, in words, and how the wanted picture differs from it."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from models.retriever.types import Metadata
 from models.search.plain_english import in_latin_script, read_words
@@ -19,30 +18,6 @@ def caption_of(metadata: Metadata) -> str | None:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None
-
-
-def is_called(records: Iterable[Metadata], text: str) -> bool:
-    """Whether a picture has this text, whatever its case, as a value of its metadata.
-
-    Takes about a second for a million records.
-    """
-    wanted = text.casefold()
-    return any(
-        isinstance(value, str) and len(value) == len(text) and value.casefold() == wanted
-        for record in records
-        for value in _values(record)
-    )
-
-
-def _values(record: Metadata) -> Iterator[Any]:
-    """A record's values, and those of the lists and tables among them."""
-    for value in record.values():
-        if isinstance(value, dict):
-            yield from value.values()
-        elif isinstance(value, list):
-            yield from value
-        else:
-            yield value
 
 
 def nearest_caption(records: Iterable[Metadata]) -> str | None:

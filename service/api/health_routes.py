@@ -66,7 +66,10 @@ async def info(request: Request) -> dict[str, Any]:
         "fusion": settings.fusion,
         "n": settings.n,
         "clip_token_limit": service.retriever.encoder.context_length,
-        "index": index.manifest.model_dump(exclude={"pictures"}),
+        "index": {
+            **index.manifest.model_dump(exclude={"pictures"}),
+            "generation": index.manifest.generation,
+        },
         "limits": {name: getattr(settings, name) for name in _LIMITS},
     }
 

@@ -11,7 +11,6 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
 
 from models.search.options import (
     CANDIDATES,
@@ -128,6 +127,14 @@ class SearchRequest(_Request):
         "if it is not, fewer under load. Defaults to the server's setting",
     )
     compare: bool = Field(False, description="Also return the hits of the original query")
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="What the metadata of a hit must be, such as "
+        '`{"year": {"gte": 2020}, "not": {"tags": "draft"}}`. Values are compared with `eq` (the '
+        "default), `in`, `gt`, `gte`, `lt`, `lte` (numbers, or ISO 8601 dates), `prefix` and "
+        "`exists`; `all`, `any` and `not` combine filters; `exif.iso` is a nested field",
+        examples=[None],
+    )
     rerank: Rerank = Field(
         False,
         description="Put the first hits in a new order, by how probable the language model finds "
@@ -139,8 +146,6 @@ class SearchRequest(_Request):
         description="What compares the hits: `likelihood` scores each alone, `group` several in "
         "one prompt; `auto` is the one that measures better",
     )
-    # Refused in a sentence of its own, and not described until it works.
-    filter: SkipJsonSchema[dict[str, Any] | None] = None
 
 
 class Document(_Request):

@@ -12,7 +12,9 @@ from fastapi import Query as QueryParameter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
+from models.retriever.filters import FilterError, parse_filter
 from models.retriever.pictures import PictureError
+from models.retriever.selection import Selection
 from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.options import candidates
@@ -25,7 +27,7 @@ from service.errors import ERROR_RESPONSES, ApiError
 from service.monitoring.logs import log_queries
 from service.reference import Limits, PictureTooLarge, from_index, from_request
 from service.runtime.service import Service
-from service.search import SearchOptions
+from service.search import Searcher, SearchOptions
 from service.settings import Settings
 
 Result = TypeVar("Result")
@@ -59,17 +61,19 @@ async def search(body: SearchRequest, request: Request) -> Response:
     the query as typed), `rewrite` (the text so far) and `result` (the full answer).
     """
     service: Service = request.app.state.service
-    _refuse_unavailable(body)
-    queries = await _queries(body, service)
+    searcher = service.searcher  # one for all of the request: another index may replace it
+    queries = await _queries(body, service, searcher)
     options = _options(body, service.settings)
+    if body.filter is not None:
+        options = options._replace(chosen=await _chosen(body.filter, searcher))
     if wants_events(request):
         if isinstance(body.query, list):
             raise _invalid("query: events answer a single query, not a list")
-        return _search_as_events(request, queries[0], options)
+        return _search_as_events(request, searcher, queries[0], options)
     with service.admit(len(queries) * options.admitted_as):
         if isinstance(body.query, list):
-            return await _search_all(request, queries, options)
-        return await _search_one(request, queries[0], options)
+            return await _search_all(request, searcher, queries, options)
+        return await _search_one(request, searcher, queries[0], options)
 
 
 @router.post("/rewrite", responses={200: {"model": RewriteResponse}, **ERROR_RESPONSES})
@@ -80,7 +84,7 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
     if (body.task == "composed") is not (body.image is not None) and body.task != "auto":
         raise _invalid("image: task 'composed' is about a picture; other tasks take no image")
     searcher = service.searcher
-    reference = await _reference(body.image, None, service)
+    reference = await _reference(body.image, None, service, searcher)
     task = None if body.task in ("auto", "composed") else TASKS[body.task]
     queries = [Query(text, reference, task) for text in _checked(body.query, service)]
     sampling = AUTO if body.n == "auto" else Sampling(body.n, body.temperature)
@@ -125,27 +129,31 @@ async def page(request: Request) -> Response:
     return HTMLResponse(html, headers=PAGE_HEADERS)
 
 
-async def _search_one(request: Request, query: Query, options: SearchOptions) -> Response:
-    service: Service = request.app.state.service
-    work = service.searcher.search(query, options, request.state.request_id)
+async def _search_one(
+    request: Request, searcher: Searcher, query: Query, options: SearchOptions
+) -> Response:
+    work = searcher.search(query, options, request.state.request_id)
     # Only the language model takes long enough to be worth stopping when the client leaves.
     quick = options.rewrite == "never" and not options.candidates
     result = await work if quick else await unless_gone(request, work)
     return _json(result.model_dump_json(exclude=_hidden(options)))
 
 
-async def _search_all(request: Request, queries: list[Query], options: SearchOptions) -> Response:
-    service: Service = request.app.state.service
+async def _search_all(
+    request: Request, searcher: Searcher, queries: list[Query], options: SearchOptions
+) -> Response:
     request_id = request.state.request_id
-    searches = [service.searcher.search(query, options, request_id) for query in queries]
+    searches = [searcher.search(query, options, request_id) for query in queries]
     results = await unless_gone(request, _all(searches))
     answer = SearchResults.model_construct(results=results)
     return _json(answer.model_dump_json(exclude={"results": {"__all__": _hidden(options)}}))
 
 
-def _search_as_events(request: Request, query: Query, options: SearchOptions) -> Response:
+def _search_as_events(
+    request: Request, searcher: Searcher, query: Query, options: SearchOptions
+) -> Response:
     service: Service = request.app.state.service
-    search = partial(service.searcher.search, query, options, request.state.request_id)
+    search = partial(searcher.search, query, options, request.state.request_id)
     return event_stream(
         request,
         search,
@@ -154,9 +162,12 @@ def _search_as_events(request: Request, query: Query, options: SearchOptions) ->
     )
 
 
-def _refuse_unavailable(body: SearchRequest) -> None:
-    if body.filter is not None:
-        raise ApiError(422, ErrorType.NOT_AVAILABLE, "filter is not available yet.")
+async def _chosen(given: dict[str, Any], searcher: Searcher) -> Selection:
+    """The pictures that a request's filter leaves."""
+    try:
+        return await searcher.retriever.select(parse_filter(given))
+    except FilterError as error:
+        raise ApiError(422, ErrorType.VALIDATION, str(error)) from error
 
 
 def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
@@ -174,26 +185,28 @@ def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
     )
 
 
-async def _queries(body: SearchRequest, service: Service) -> list[Query]:
+async def _queries(body: SearchRequest, service: Service, searcher: Searcher) -> list[Query]:
     """Each query, with the picture that the search starts from."""
     if body.image is not None and body.image_id is not None:
         raise _invalid("image: a search starts from one picture; send image or image_id, not both")
     if body.query is None and body.image is None and body.image_id is None:
         raise _invalid("query: a search needs a query, an image or an image_id")
     queries = _checked(body.query, service) if body.query is not None else [None]
-    reference = await _reference(body.image, body.image_id, service)
+    reference = await _reference(body.image, body.image_id, service, searcher)
     return [Query(text, reference) for text in queries]
 
 
-async def _reference(image: str | None, image_id: str | None, service: Service) -> Reference | None:
+async def _reference(
+    image: str | None, image_id: str | None, service: Service, searcher: Searcher
+) -> Reference | None:
     if image_id is not None:
-        return await from_index(service.retriever, image_id, service.sees_pictures)
+        return await from_index(searcher.retriever, image_id, service.sees_pictures)
     if image is None:
         return None
     limits = Limits(service.settings.max_image_bytes, service.settings.max_image_pixels)
     try:
         with service.admit(1):  # decoding takes memory
-            return await from_request(service.retriever, image, limits)
+            return await from_request(searcher.retriever, image, limits)
     except PictureTooLarge as error:
         raise ApiError(413, ErrorType.TOO_LARGE, str(error)) from error
     except PictureError as error:

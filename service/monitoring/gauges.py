@@ -58,7 +58,7 @@ class ServiceGauges(Collector):
     def _readiness(self) -> Metric:
         readiness = self._service.readiness()
         ready = GaugeMetricFamily("grape_ready", "Whether a part is ready", labels=["part"])
-        for part in ("rewriter", "encoder", "index"):
+        for part in ("rewriter", "encoder", "index", "pictures"):
             ready.add_metric([part], int(getattr(readiness, part).ready))
         return ready
 
@@ -68,7 +68,7 @@ class ServiceGauges(Collector):
         if retriever:
             manifest = retriever.index.manifest
             loaded = {
-                "index_version": manifest.vectors_file,
+                "index_version": manifest.generation,
                 "encoder": manifest.encoder.weights_sha256[:12],
                 "pictures": str(manifest.count),
             }

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from models.common.progress import say
+from models.retriever.filters import parse_filter
 from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.options import Fusion, candidates
@@ -79,6 +80,8 @@ async def _search(
         compare=False,
         candidates=candidates(body.get("rerank", False)),
     )
+    if body.get("filter") is not None:
+        options = options._replace(chosen=await retriever.select(parse_filter(body["filter"])))
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
         result = await searcher.search(query, options, request_id="local")
     answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))

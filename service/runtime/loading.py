@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -28,6 +29,9 @@ from service.retrieval import BatchedRetriever
 from service.rewriting.adapter_registry import Registry
 from service.rewriting.redis_cache import RedisStore
 from service.settings import Settings
+
+if TYPE_CHECKING:  # heavy
+    from models.retriever.image_index import ImageIndex
 
 _GIB = 2**30
 
@@ -57,7 +61,21 @@ def load_retriever(settings: Settings) -> BatchedRetriever:
     encoder, index = open_index(index_path(settings), options)
     gate.warm_up()
     picture_worker.warm_up()
-    return BatchedRetriever(encoder, index)
+    return BatchedRetriever(encoder, at_pictures(index, settings.pictures))
+
+
+def at_pictures(index: "ImageIndex", folder: Path | None) -> "ImageIndex":
+    """The index with its pictures in another folder, unless it is None.
+
+    Raises:
+        InputError: it is not a folder.
+    """
+    if folder is None:
+        return index
+    if not folder.is_dir():
+        raise InputError(f"--pictures {folder} is not a folder: name where the pictures are.")
+    index.manifest = index.manifest.model_copy(update={"pictures": str(folder.resolve())})
+    return index
 
 
 def load_adapter(settings: Settings) -> Adapter | None:

@@ -35,6 +35,7 @@ from service.runtime.loading import (
     start_rewriter,
     vllm_options,
 )
+from service.runtime.served_index import ServedIndex
 from service.search import Searcher
 from service.settings import Settings
 
@@ -51,6 +52,7 @@ class Service:
         self._in_flight = 0
         self._retriever: BatchedRetriever | None = None
         self._searcher: Searcher | None = None
+        self._served_index: ServedIndex | None = None
         self._rewriters: Rewriters | None = None
         self._registry: Registry | None = None
         self._engine: SharedEngine | None = None
@@ -77,22 +79,37 @@ class Service:
             self._rewriters = Rewriters(
                 AdapterSlot(self._host(adapter), adapter, gate, mixture), self._make_room
             )
-            self._searcher = Searcher(
-                self._retriever,
-                self._rewriters,
-                self.metrics,
-                self.index_path.name,
-                RerankSettings(self.settings.rerank_field, self.settings.rerank_passes),
+            self._serve(self._retriever)
+            self._served_index = ServedIndex(
+                self.index_path, self.settings.pictures, self._retriever, self._serve
             )
             keep_what_is_loaded()
         except GrapeError as error:
             self.failed = error
             raise
+        watching = asyncio.create_task(self._served_index.watch())
         try:
             await self._rewriters.run()
         finally:
+            watching.cancel()
             self._retriever.close()
             await self._cache.close()
+
+    def _serve(self, retriever: BatchedRetriever) -> None:
+        """From now on, requests are answered from this retriever's index."""
+        assert self._rewriters
+        self._retriever = retriever
+        reranking = RerankSettings(self.settings.rerank_field, self.settings.rerank_passes)
+        self._searcher = Searcher(
+            retriever, self._rewriters, self.metrics, self.index_path.name, reranking
+        )
+
+    @property
+    def served_index(self) -> ServedIndex:
+        """Raises 503 while encoder and index are loading."""
+        if self._served_index is None:
+            raise _unavailable(f"encoder and index are not ready: {self._loading()}")
+        return self._served_index
 
     @property
     def index_path(self) -> Path:
@@ -155,8 +172,13 @@ class Service:
             rewriter = PartHealth(ready=False, reason=self._loading())
             if self._rewriters and loaded:
                 rewriter = PartHealth(ready=self._rewriters.ready, reason=self._rewriters.reason)
+        pictures = self._served_index.pictures if self._served_index else store
         return Readiness(
-            ready=loaded and rewriter.ready, rewriter=rewriter, encoder=store, index=store
+            ready=loaded and rewriter.ready and pictures.ready,
+            rewriter=rewriter,
+            encoder=store,
+            index=store,
+            pictures=pictures,
         )
 
     def admit(self, rewrites: int) -> "_Admitted":

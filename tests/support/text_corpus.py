@@ -1,10 +1,10 @@
 """An index of texts: the demo gallery's English captions, encoded by MiniLM."""
 
-import json
 from pathlib import Path
 
 from models.common import paths
 from models.retriever.image_index import ImageIndex
+from models.retriever.item_store import ItemStore
 from models.retriever.manifest import read_manifest
 from models.retriever.text_encoder import PREFIX, TextEncoder
 
@@ -19,9 +19,9 @@ def minilm() -> str:
 def documents() -> dict[str, str]:
     """The text of each picture, by id: its English name, then its other names."""
     folder = paths.index_dir()
-    items = (folder / read_manifest(folder).items_file).read_text(encoding="utf-8")
-    records = [json.loads(line) for line in items.splitlines()]
-    return {r["id"]: ", ".join([r["name"], *r.get("aliases", [])]) for r in records}
+    store = ItemStore.open(folder / read_manifest(folder).items.name)
+    named = ((item.id, item.record) for item in store.items())
+    return {key: ", ".join([record["name"], *record.get("aliases", [])]) for key, record in named}
 
 
 def corpus_index(folder: Path) -> Path:

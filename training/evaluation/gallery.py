@@ -7,7 +7,6 @@ import numpy as np
 from models.common.errors import InputError
 from models.retriever.image_index import ImageIndex
 from models.retriever.types import Encoder, Vectors
-from models.search.composed import is_called
 from models.search.gate import GateInput
 from models.search.negation import demoted
 from models.search.plan import Plan
@@ -54,7 +53,7 @@ class Gallery:
 
     def is_name(self, text: str) -> bool:
         """Whether a picture is called like this."""
-        return is_called(self.index.metadata, text)
+        return self.index.items.has_text(text)
 
     def demoted(self, plan: Plan) -> list[int]:
         """Positions of the pictures that a plan puts last."""
@@ -87,4 +86,4 @@ class Gallery:
     def identity(self) -> tuple[str, ...]:
         """Changes with the pictures, the encoder and the vectors."""
         manifest = self.index.manifest
-        return manifest.ids_sha256, manifest.encoder.weights_sha256, manifest.vectors_file
+        return manifest.ids_sha256, manifest.encoder.weights_sha256, manifest.vectors.name

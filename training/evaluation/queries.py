@@ -82,7 +82,7 @@ def pictures_of(index: ImageIndex) -> tuple[Path, dict[str, Path]]:
 
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:
     """The folder of a benchmark's index; it is built once for each encoder."""
-    from models.retriever.build import build_index
+    from models.retriever.build import Reading, build_index
 
     options = EncoderOptions(
         settings.encoder, settings.pretrained, settings.encoder_device, settings.encoder_precision
@@ -92,7 +92,10 @@ def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str,
     target = settings.work / name
     if not target.is_dir():
         index, report = build_index(
-            pictures, folder, encoder, track=lambda ids: track(ids, "Indexing", len(pictures))
+            pictures,
+            folder,
+            encoder,
+            reading=Reading(lambda ids: track(ids, "Indexing", len(pictures))),
         )
         for picture, reason in report.skipped:
             say(f"skipped {picture}: {reason}")

@@ -42,7 +42,7 @@ def rerank_found(
 ) -> Reranked:  # fmt: skip
     """Reranks the first pictures of each query."""
     first = [top[:CANDIDATES] for top in found.top]
-    texts = [[text_of(gallery.index.metadata[place]) for place in places] for places in first]
+    texts = [[text_of(item.record) for item in gallery.index.items.at(places)] for places in first]
     asked = {}
     for number, (row, plan) in enumerate(zip(rows, plans, strict=True)):
         query = Query(row.query, gallery.reference(row))

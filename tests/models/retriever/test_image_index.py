@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.common.errors import InputError
+from models.common.errors import GrapeError, InputError
 from models.retriever import image_index
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.manifest import MANIFEST, EncoderFingerprint, read_manifest
@@ -78,8 +79,19 @@ def test_round_trip_keeps_everything(tmp_path: Path, fingerprint: EncoderFingerp
     options = IndexOptions(pictures=tmp_path)
     ImageIndex.build(vectors, ids, records, fingerprint, options).save(tmp_path / "i")
     opened = ImageIndex.open(tmp_path / "i", fingerprint)
-    assert opened.ids == ids
-    assert opened.metadata == records
+    assert list(opened.ids) == ids
+    assert list(opened.metadata) == records
+    assert opened.ids[1:4:2] == ids[1:4:2]
+    assert opened.ids[-1] == "z"
+    assert [opened.position(name) for name in (*ids, "other", "\ud800")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        None,
+        None,
+    ]
     assert opened.search(vectors, 1) == [
         [hit] for hit, *_ in ImageIndex.open(tmp_path / "i", fingerprint).search(vectors, 3)
     ]
@@ -93,7 +105,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(
     build(unit_vectors(4, 1), fingerprint).save(tmp_path)
     build(unit_vectors(6, 2), fingerprint).save(tmp_path)
     assert len(ImageIndex.open(tmp_path, fingerprint)) == 6
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4  # the manifest, two data files and the lock
 
 
 def test_another_encoder_is_refused_by_name(
@@ -107,26 +119,35 @@ def test_another_encoder_is_refused_by_name(
     assert len(ImageIndex.open(tmp_path, moved)) == 2  # the same weights by another name
 
 
-@pytest.mark.parametrize("damage", ["vectors", "items", "manifest", "order", "format", "no folder"])
+@pytest.mark.parametrize(
+    "damage", ["vectors", "items", "manifest", "order", "old format", "new format", "no folder"]
+)
 def test_a_broken_index_is_refused(
     tmp_path: Path, fingerprint: EncoderFingerprint, damage: str
 ) -> None:
     build(unit_vectors(3), fingerprint).save(tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
-    items = tmp_path / manifest["items_file"]
+    items = tmp_path / manifest["items"]["name"]
     if damage == "vectors":
-        path = tmp_path / manifest["vectors_file"]
+        path = tmp_path / manifest["vectors"]["name"]
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "items":
-        items.write_text(items.read_text()[:-20])
+        items.write_bytes(items.read_bytes()[:-20])
     elif damage == "manifest":
         (tmp_path / MANIFEST).write_text("{}")
     elif damage == "order":
-        items.write_text("".join(reversed(items.read_text().splitlines(keepends=True))))
-    elif damage == "format":
-        (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+        with sqlite3.connect(items) as database:  # the same size
+            database.execute("UPDATE items SET id = 'picture-9' WHERE position = 0")
+    elif damage.endswith("format"):
+        given = 1 if damage == "old format" else 99
+        (tmp_path / MANIFEST).write_text(json.dumps({"format": given}))
     folder = tmp_path / "nowhere" if damage == "no folder" else tmp_path
-    with pytest.raises(InputError):
+    remedies = {
+        "old format": "has format 1, but this version reads 2: build it again",
+        "new format": "has format 99, .* update grape",
+        "no folder": "make one with `grape index build",
+    }
+    with pytest.raises(InputError, match=remedies.get(damage, "build (it|the index) again")):
         ImageIndex.open(folder, fingerprint)
 
 
@@ -177,11 +198,11 @@ def test_a_full_disk_leaves_the_old_index_whole(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("models.common.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(GrapeError, match=r"cannot be written \(No space left"):
         build(unit_vectors(9), fingerprint).save(tmp_path)
     monkeypatch.undo()
     assert len(ImageIndex.open(tmp_path, fingerprint)) == 3
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @settings(deadline=None)

@@ -99,14 +99,17 @@ def test_an_svg_cannot_read_files(tmp_path: Path) -> None:
     Image.new("RGB", (10, 10), "red").save(secret)
     svg = f"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
         viewBox="0 0 10 10"><image xlink:href="{secret}" width="10" height="10"/>
-        <image href="file://{secret}" width="10" height="10"/></svg>"""
-    assert decode_picture(svg.encode(), 10).getcolors() == [(100, (255, 255, 255))]
+        <image href="file://{secret}" width="10" height="10"/>
+        <rect width="10" height="5" fill="blue"/></svg>"""
+    colours = decode_picture(svg.encode(), 10).getcolors() or []
+    assert sorted(colours) == [(50, (0, 0, 255)), (50, (255, 255, 255))]
 
 
 def test_an_svg_cannot_fill_the_memory() -> None:
-    huge = b'<svg xmlns="http://www.w3.org/2000/svg" width="900000" height="900000"><rect/></svg>'
+    box = b'<rect width="9e5" height="9e5"/></svg>'
+    huge = b'<svg xmlns="http://www.w3.org/2000/svg" width="900000" height="900000">' + box
     assert decode_picture(huge, 64).size == (64, 64)
-    thin = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000000 1"><rect/></svg>'
+    thin = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000000 1">' + box
     assert decode_picture(thin, 64).size == (64, 1)
     laughs = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">
         <!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">
@@ -129,3 +132,53 @@ def test_thumbnails_fit_and_never_grow() -> None:
     wide = Image.new("RGB", (400, 100))
     assert Image.open(io.BytesIO(thumbnail_webp(wide, 100))).size == (100, 25)
     assert Image.open(io.BytesIO(thumbnail_webp(wide, 2000))).size == (400, 100)
+
+
+RECT = '<rect width="5" height="5" fill="red"/>'
+XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels"),
+    [("10mm", 37.8), ("1.5cm", 56.7), ("2in", 192), ("72pt", 96), ("3pc", 48), (" 20px ", 20)],
+)
+def test_sizes_of_drawings_may_have_units(size: str, pixels: float) -> None:
+    """A drawing of 5 pixels takes the share of the page that its size in pixels says."""
+    drawn = decode_picture(f'<svg {XMLNS} width="{size}" height="{size}">{RECT}</svg>'.encode())
+    red = sum(drawn.getpixel((x, 2)) == (255, 0, 0) for x in range(512))
+    assert red == pytest.approx(512 * 5 / pixels, abs=1.5)
+    box = f'<svg {XMLNS} width="{size}" height="{size}" viewBox="0 0 10 5">{RECT}</svg>'
+    assert decode_picture(box.encode()).size == (512, 256)
+
+
+def test_a_drawing_is_known_behind_a_comment_and_with_a_prefix() -> None:
+    comment = f"<?xml version='1.0'?><!-- {'x' * 10_000} -->"
+    assert decode_picture(f"{comment}<svg {XMLNS}>{RECT}</svg>".encode()).size == (512, 512)
+    tags = f'<n:svg xmlns:n="{XMLNS[7:-1]}"><n:rect width="9" height="9"/></n:svg>'
+    assert decode_picture(tags.encode()).size == (512, 512)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["", '<text y="50">Hello</text>', '<rect width="9" height="9" fill="white"/>',
+     '<image href="data:image/png;base64,AAAA" width="9" height="9"/>'],
+)  # fmt: skip
+def test_a_blank_drawing_is_refused(inner: str) -> None:
+    with pytest.raises(PictureError, match="a blank drawing"):
+        decode_picture(f'<svg {XMLNS} width="99" height="99">{inner}</svg>'.encode())
+
+
+@pytest.mark.parametrize("exif", [b"\xff\xd8nonsense", b"Exif\0\0II*\0garbage"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_broken_exif_leaves_the_pixels(exif: bytes) -> None:
+    data = encoded(Image.new("RGB", (20, 10), "red"), "PNG", exif=exif)
+    assert decode_picture(data).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["AVIF", "TIFF", "BMP", "JPEG2000", "ICO", "PPM", "PCX", "SGI", "QOI", "DDS"]
+)
+def test_other_formats_of_pillow(kind: str, tmp_path: Path) -> None:
+    data = encoded(Image.new("RGB", (16, 16), "red"), kind)
+    red, green, blue = decode_picture(data).getpixel((8, 8))  # type: ignore[misc]
+    assert red > 240 > 20 > max(green, blue)

@@ -11,7 +11,6 @@ from models.retriever.image_index import ImageIndex
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt
 from models.rewriter.rewrites import Rewrite
-from models.search.composed import is_called
 from models.search.gate import Gate
 from models.search.many_plans import make_plans
 from models.search.mixture import Mixture
@@ -151,6 +150,6 @@ def test_names_are_searched_as_before(plans: Plans, demo_index: ImageIndex) -> N
 
 
 def test_what_a_picture_is_called_is_found_in_its_metadata(demo_index: ImageIndex) -> None:
-    assert is_called(demo_index.metadata, "No Entry")
-    assert is_called(demo_index.metadata, "gesicht ohne mund")
-    assert not is_called(demo_index.metadata, "kein Hund")
+    assert demo_index.items.has_text("No Entry")
+    assert demo_index.items.has_text("gesicht ohne mund")
+    assert not demo_index.items.has_text("kein Hund")

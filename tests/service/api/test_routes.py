@@ -80,11 +80,6 @@ async def test_k_is_bounded(client: httpx.AsyncClient, k: object) -> None:
     assert sentence.startswith("k: ")
 
 
-async def test_what_comes_later_says_so(client: httpx.AsyncClient) -> None:
-    response = await client.post("/search", json={"query": "a", "filter": {}})
-    assert "not available yet" in problem(response, 422, ErrorType.NOT_AVAILABLE)
-
-
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"\xff\xfe", b'{"query": "\\ud800"}', b'{"query": NaN}', b"[" * 100_000],

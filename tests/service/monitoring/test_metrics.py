@@ -92,7 +92,7 @@ async def test_what_is_served_is_reported(client: httpx.AsyncClient) -> None:
     line = next(line for line in text.splitlines() if line.startswith("grape_build_info{"))
     told = dict(re.findall(r'(\w+)="([^"]*)"', line))
     manifest = (await client.get("/info")).json()["index"]
-    assert told["index_version"] == manifest["vectors_file"]
+    assert told["index_version"] == manifest["generation"]
     assert told["encoder"] == manifest["encoder"]["weights_sha256"][:12]
     assert told["pictures"] == str(len(COLOURS))
     assert told["llm"] == "gemma3-270m"

@@ -14,6 +14,7 @@ from typing import Any
 
 from models.common.paths import index_dir
 from models.demo.gallery import LANGUAGES
+from models.retriever.item_store import ItemStore
 from models.retriever.manifest import read_manifest
 from models.rewriter.tasks import choose_task
 from training.data.rows import Row, same_query
@@ -80,8 +81,8 @@ def gallery() -> Iterator[dict[str, Any]]:
     """The items of the demo's index: id, names by language, aliases."""
     folder = index_dir()
     manifest = read_manifest(folder)
-    with open(folder / manifest.items_file, encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+    for item in ItemStore.open(folder / manifest.items.name).items():
+        yield {"id": item.id, **item.record}
 
 
 def main() -> None:

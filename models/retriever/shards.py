@@ -1,0 +1,166 @@
+"""Pictures in Parquet files and tar shards, and vectors that were computed elsewhere."""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.common.errors import InputError
+from models.retriever.folder import LeftOut
+from models.retriever.metadata import plain, pyarrow_parquet, read_table
+from models.retriever.pictures import MAX_BYTES, suffixes
+from models.retriever.types import Metadata, Vectors
+
+SHARDS = (".parquet", ".tar")
+_BATCH = 256  # rows in memory
+_PICTURES = ("image", "bytes", "jpg", "png", "webp", "path")  # columns that may hold one
+_KEYS = ("id", "key", "__key__", "path", "file_name")
+
+
+class Packed(NamedTuple):
+    """A picture that has no file of its own."""
+
+    id: str
+    data: bytes
+    record: Metadata
+
+
+def shards_of(source: Path) -> list[Path]:
+    """The Parquet files and tar shards that a source is or holds."""
+    if source.is_file():
+        return [source] if source.suffix.lower() in SHARDS else []
+    found = sorted(path for path in source.glob("*") if path.suffix.lower() in SHARDS)
+    return [path for path in found if path.is_file()]
+
+
+def read_shards(shards: list[Path], left_out: list[LeftOut]) -> Iterator[Packed]:
+    """The pictures of Parquet files and tar shards, in their order.
+
+    Raises:
+        InputError: a shard cannot be read, or has no column with pictures.
+    """
+    for shard in shards:
+        read = _parquet if shard.suffix.lower() == ".parquet" else _tar
+        yield from read(shard, left_out)
+
+
+def read_vectors(path: Path, ids: Path, dim: int) -> tuple[Vectors, list[str], list[Metadata]]:
+    """Vectors from a .npy file, scaled to length 1, with ids and metadata from a table.
+
+    Args:
+        path: float ``[n, dim]``.
+        ids: see :func:`models.retriever.metadata.read_table`; rows in the order of the vectors.
+
+    Raises:
+        InputError: they do not fit each other or the encoder, or a vector is zero or not finite.
+    """
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a .npy file of vectors ({error}).") from error
+    rows = list(read_table(ids))
+    if vectors.ndim != 2 or vectors.shape[1] != dim or vectors.dtype.kind != "f":
+        raise InputError(
+            f"{path} holds {vectors.dtype} of shape {vectors.shape}; the encoder's vectors are "
+            f"floats of shape (n, {dim})."
+        )
+    if len(vectors) != len(rows):
+        raise InputError(f"{path} has {len(vectors)} vectors, but {ids} has {len(rows)} rows.")
+    vectors = vectors.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        wrong = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
+        raise InputError(f"{path}: vector {wrong} is zero or not finite.")
+    return vectors / lengths, [name for name, _ in rows], [record for _, record in rows]
+
+
+def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
+    try:
+        file = pyarrow_parquet().ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a Parquet file ({error}).") from error
+    columns = file.schema_arrow.names
+    column = next((name for name in _PICTURES if name in columns), None)
+    if column is None:
+        raise InputError(
+            f"{path} has no column with pictures: name one of its columns ({', '.join(columns)}) "
+            f"{' or '.join(_PICTURES)}."
+        )
+    number = 0
+    for batch in file.iter_batches(_BATCH):
+        for row in batch.to_pylist():
+            number += 1
+            data, name = _picture(row.pop(column), path)
+            key = next((key for key in _KEYS if row.get(key) is not None), None)
+            picture_id = str(row.pop(key)) if key else name or f"{path.stem}-{number}"
+            if data is None:
+                left_out.append(LeftOut(f"{path.name}:{number}", "row without a picture"))
+                continue
+            yield Packed(picture_id, data, _record(row))
+
+
+def _picture(cell: Any, shard: Path) -> tuple[bytes | None, str | None]:
+    """The content and the name of a picture: bytes, a path, or both as `datasets` has them."""
+    data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if isinstance(data, str):
+        data, name = None, data
+    if data is None and isinstance(name, str):
+        data = _beside(shard, name)
+    return data if isinstance(data, bytes) else None, name if isinstance(name, str) else None
+
+
+def _beside(shard: Path, name: str) -> bytes | None:
+    """A file that a shard names, in the shard's own folder; None if there is none."""
+    folder = shard.parent.resolve()
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder) or not file.is_file() or file.stat().st_size > MAX_BYTES:
+        return None
+    return file.read_bytes()
+
+
+def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
+    """As webdataset writes them: what belongs together follows one another."""
+    key, parts = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                stem, _, suffix = name.partition(".")
+                own = f"{folder}/{stem}" if folder else stem
+                if own != key:
+                    yield from _sample(path, key, parts, left_out)
+                    key, parts = own, {}
+                content = archive.extractfile(member)
+                parts[f".{suffix.lower()}"] = content.read() if content else b""
+            yield from _sample(path, key, parts, left_out)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InputError(f"{path} is not a whole tar file ({error}).") from error
+
+
+def _sample(
+    path: Path, key: str, parts: dict[str, bytes], left_out: list[LeftOut]
+) -> Iterator[Packed]:
+    pictures = [suffix for suffix in parts if suffix in suffixes()]
+    if not pictures:
+        if parts:
+            left_out.append(LeftOut(f"{path.name}:{key}", "sample without a picture"))
+        return
+    record: Metadata = {}
+    if ".txt" in parts:
+        record["caption"] = parts[".txt"].decode(errors="replace").strip()
+    try:
+        record |= _record(json.loads(parts.get(".json", b"{}"), parse_constant=lambda name: None))
+    except (ValueError, TypeError, RecursionError) as error:
+        left_out.append(LeftOut(f"{path.name}:{key}.json", "unreadable sidecar", str(error)))
+    yield Packed(key, parts[pictures[0]], record)
+
+
+def _record(row: dict[str, Any]) -> Metadata:
+    """Without what JSON cannot hold, and without `file`, which names a file in a folder."""
+    kept = {key: value for key, value in row.items() if not isinstance(value, bytes)}
+    return {key: plain(value) for key, value in kept.items() if value is not None and key != "file"}

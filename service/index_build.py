@@ -1,0 +1,186 @@
+"""`grape index build`, and what the commands that change an index have in common with it."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from models.common.errors import InputError
+from models.common.progress import say
+from models.common.settings import CommandSettings
+from models.retriever.excluded import EXCLUDED, Patterns
+
+if TYPE_CHECKING:  # heavy
+    from models.retriever.build import BuildReport
+    from models.retriever.folder import LeftOut, Scan
+    from models.retriever.image_index import ImageIndex
+    from models.retriever.metadata import Records
+    from models.retriever.types import Encoder
+
+    Built = tuple[ImageIndex, Encoder, BuildReport, list[LeftOut]]
+
+LEFT_OUT = "left-out.jsonl"  # in the index folder
+
+
+class Encodes(CommandSettings):
+    """A command that may encode pictures."""
+
+    encoder: str | None = Field(
+        None,
+        description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to that of the index, "
+        "and for a new index to the demo's own",
+    )
+    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
+    encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="the encoder's floating-point type"
+    )
+
+    def _options(self) -> Any:
+        from models.retriever.open import EncoderOptions
+
+        return EncoderOptions(
+            self.encoder, self.pretrained, self.encoder_device, self.encoder_precision
+        )
+
+
+class Scans(Encodes):
+    """A command that looks through a folder of pictures."""
+
+    metadata: Path | None = Field(
+        None,
+        description="table of metadata (CSV, TSV, JSONL or Parquet) with a column `path`: the "
+        "picture's path below the folder",
+    )
+    exclude: Patterns = Field(
+        EXCLUDED,
+        description="comma-separated patterns of files and folders to leave out, by name or path; "
+        "replaces the default: thumbnails and trash of NAS systems and photo programs",
+    )
+
+
+class IndexBuild(Scans):
+    """Indexes pictures, and reports what is left out and why.
+
+    The source is a folder of pictures; or Parquet files or tar shards, or a folder of them; or
+    a .npy file of vectors together with --ids.
+    """
+
+    source: CliPositionalArg[Path] = Field(description="folder, .parquet, .tar or .npy")
+    out: Path = Field(description="index folder to write")
+    ids: Path | None = Field(
+        None, description="for a .npy: table of the vectors' ids and metadata, in their order"
+    )
+    factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
+    known_queries: Path | None = Field(
+        None,
+        description="text file with queries that the encoder understands (such as captions), one a "
+        "line; `rewrite: auto` compares a query's best score with theirs. By default, the English "
+        "captions of the pictures",
+    )
+
+    def cli_cmd(self) -> None:
+        from models.retriever.index_files import writing
+
+        known = _read_lines(self.known_queries) if self.known_queries else None
+        is_npy = self.source.suffix.lower() == ".npy"
+        if is_npy is (self.ids is None):
+            raise InputError("--ids names the table of ids of a .npy file, and of nothing else.")
+        build = self._from_vectors if is_npy else self._from_pictures()  # fails without a trace
+        with writing(self.out):
+            index, encoder, report, left_out = build()
+            from models.search.known_scores import learn
+
+            learn(index, lambda: encoder, known)
+            index.save(self.out)
+            tell_left_out(self.out, left_out, report.skipped)
+        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
+
+    def _from_pictures(self) -> "Callable[[], Built]":
+        """How the source is indexed, once it is known what it holds."""
+        from models.retriever.folder import scan
+        from models.retriever.shards import shards_of
+
+        if self.source.is_file() and (shards := shards_of(self.source)):
+            return lambda: self._from_shards(shards)
+        try:
+            found = scan(self.source, self.exclude)
+        except InputError:
+            if self.source.is_dir() and (shards := shards_of(self.source)):
+                return lambda: self._from_shards(shards)
+            raise
+        from models.retriever.metadata import Records
+
+        records = Records(self.source, found, self.metadata)
+        return lambda: self._from_folder(found, records)
+
+    def _from_folder(self, found: "Scan", records: "Records") -> "Built":
+        from models.common.progress import track
+        from models.retriever.build import Reading, build_index
+
+        encoder = self._new_encoder()
+        index, report = build_index(
+            {name: self.source / name for name in found.pictures},
+            self.source,
+            encoder,
+            self.factory,
+            Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of),
+        )
+        return index, encoder, report, [*found.left_out, *records.left_out]
+
+    def _from_shards(self, shards: list[Path]) -> "Built":
+        from models.retriever.build import build_packed
+        from models.retriever.folder import LeftOut
+        from models.retriever.shards import read_shards
+
+        left_out: list[LeftOut] = []
+        encoder = self._new_encoder()
+        index, report = build_packed(read_shards(shards, left_out), encoder, self.factory)
+        return index, encoder, report, left_out
+
+    def _from_vectors(self) -> "Built":
+        from models.retriever.build import BuildReport
+        from models.retriever.image_index import ImageIndex, IndexOptions
+        from models.retriever.shards import read_vectors
+
+        assert self.ids
+        encoder = self._new_encoder()
+        vectors, ids, records = read_vectors(self.source, self.ids, encoder.dim)
+        options = IndexOptions(self.factory)
+        index = ImageIndex.build(vectors, ids, records, encoder.fingerprint, options)
+        return index, encoder, BuildReport(len(ids)), []
+
+    def _new_encoder(self) -> "Encoder":
+        from models.retriever.open import open_encoder
+
+        return open_encoder(self._options())
+
+
+def tell_left_out(out: Path, left_out: list["LeftOut"], skipped: list[tuple[str, str]]) -> None:
+    """Says which pictures could not be read and how much else was left out; a file names all."""
+    from models.common.files import write_file
+
+    for name, reason in skipped:
+        say(f"skipped {name}: {reason}")
+    rows = [{"path": one.path, "kind": one.kind, "reason": one.reason} for one in left_out]
+    rows += [{"path": name, "kind": "unreadable picture", "reason": why} for name, why in skipped]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_file(out / LEFT_OUT, lines.encode())
+    if left_out:
+        counts = Counter(one.kind for one in left_out)
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        say(f"left out: {told}; {out / LEFT_OUT} names each.")
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}.") from error
+    if not any(lines):
+        raise InputError(f"{path} contains no queries.")
+    return [line for line in lines if line]

@@ -1,0 +1,187 @@
+"""`grape index`: keeps an index up to date, and proves it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from models.common.errors import GrapeError
+from models.common.progress import say
+from models.common.settings import CommandSettings
+from service.index_build import Encodes, Scans, tell_left_out
+
+if TYPE_CHECKING:  # heavy
+    from models.retriever.image_index import ImageIndex
+    from models.retriever.sync import Changes
+    from models.retriever.types import Metadata
+
+
+class _Changes(Encodes):
+    """A command that changes an index."""
+
+    @contextlib.contextmanager
+    def _opened(self, folder: Path) -> Iterator["ImageIndex"]:
+        """The index, which no one else can change meanwhile."""
+        from models.retriever.index_files import writing
+        from models.retriever.manifest import read_manifest
+
+        encoder = read_manifest(folder).encoder  # fails without making the folder
+        with writing(folder):
+            from models.retriever.image_index import ImageIndex
+
+            yield ImageIndex.open(folder, encoder)
+
+    def _apply(
+        self,
+        out: Path,
+        index: "ImageIndex",
+        changes: "Changes",
+        folder: Path | None = None,
+        record_of: "Callable[[str], Metadata] | None" = None,
+    ) -> list[tuple[str, str]]:
+        """Saves the index with the changes, tells them, and returns what could not be read.
+
+        Nothing is saved if all that is new cannot be read.
+        """
+        from models.common.progress import track
+        from models.retriever.build import Reading
+        from models.retriever.open import encoder_of
+        from models.retriever.sync import synced
+        from models.search.known_scores import learn
+
+        encoder = cache(lambda: encoder_of(out, self._options()))
+        reading = Reading(
+            partial(track, label="Encoding", total=len(changes.new)), record_of or (lambda file: {})
+        )
+        done = synced(index, folder, changes, encoder, reading)
+        if not done.differs:
+            return done.skipped
+        if changes.new or changes.removed or changes.touched:
+            learn(done.index, encoder)
+        done.index.save(out)
+        counts = {
+            "added": max(len(changes.new) - changes.changed - len(done.skipped), 0),
+            "changed": changes.changed,
+            "renamed": changes.renamed,
+            "removed": len(changes.removed),
+        }
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"{out}: {told}; {len(done.index)} pictures.", flush=True)
+        return done.skipped
+
+
+class IndexSync(_Changes, Scans):
+    """Brings an index up to date with its folder: encodes new pictures, drops missing ones."""
+
+    pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
+    index: CliPositionalArg[Path] = Field(description="index folder")
+    watch: bool = Field(False, description="go on until Ctrl-C, and look again every --every s")
+    every: float = Field(10.0, gt=0, description="seconds between two looks of --watch")
+
+    def cli_cmd(self) -> None:
+        self._sync()
+        while self.watch:
+            time.sleep(self.every)
+            try:
+                self._sync(quiet=True)
+            except GrapeError as error:  # a disk that is full or away may come back
+                say(f"not synchronised: {error}")
+
+    def _sync(self, quiet: bool = False) -> None:
+        from models.retriever.build import Reading
+        from models.retriever.folder import scan
+        from models.retriever.metadata import Records
+        from models.retriever.sync import compare
+
+        found = scan(self.pictures, self.exclude)
+        with self._opened(self.index) as index:
+            records = Records(self.pictures, found, self.metadata)
+            changes = compare(index, self.pictures, found, Reading(record_of=records.of))
+            left_out = [*found.left_out, *records.left_out]
+            moved = index.manifest.pictures != str(self.pictures.resolve())
+            if changes or moved:
+                skipped = self._apply(self.index, index, changes, self.pictures, records.of)
+                tell_left_out(self.index, left_out, skipped)
+            elif not quiet:
+                tell_left_out(self.index, left_out, [])
+                print(f"{self.index}: nothing has changed; {len(index)} pictures.")
+
+
+class IndexAdd(_Changes):
+    """Adds pictures to an index without looking at the rest of its folder."""
+
+    index: CliPositionalArg[Path] = Field(description="index folder")
+    files: CliPositionalArg[list[Path]] = Field(
+        description="pictures in the folder that the index was built from"
+    )
+
+    def cli_cmd(self) -> None:
+        from models.retriever.build import Reading
+        from models.retriever.folder import scan_files
+        from models.retriever.metadata import Records
+        from models.retriever.sync import added, pictures_folder
+
+        with self._opened(self.index) as index:
+            folder = pictures_folder(index)
+            found = scan_files(folder, self.files)
+            records = Records(folder, found).of
+            changes = added(index, folder, found, Reading(record_of=records))
+            for name, reason in self._apply(self.index, index, changes, folder, records):
+                say(f"skipped {name}: {reason}")
+
+
+class IndexRemove(_Changes):
+    """Removes pictures from an index. Their files stay: `grape index sync` brings them back."""
+
+    index: CliPositionalArg[Path] = Field(description="index folder")
+    ids: CliPositionalArg[list[str]] = Field(description="ids of the pictures")
+
+    def cli_cmd(self) -> None:
+        from models.retriever.sync import without
+
+        with self._opened(self.index) as index:
+            self._apply(self.index, index, without(index, self.ids))
+
+
+class IndexCheck(Encodes):
+    """Proves an index: checksums, counts, pictures that exist, a sample of vectors encoded anew."""
+
+    index: CliPositionalArg[Path | None] = Field(
+        None, description="index folder; defaults to the demo gallery"
+    )
+    sample: int = Field(32, ge=0, description="pictures to encode anew")
+
+    def cli_cmd(self) -> None:
+        from models.common.paths import index_dir
+        from models.retriever.manifest import read_manifest
+
+        folder = self.index or index_dir()
+        read_manifest(folder)  # fails before the slow imports
+        from models.retriever.check import check
+        from models.retriever.open import encoder_of
+
+        findings = []
+        for finding in check(folder, lambda: encoder_of(folder, self._options()), self.sample):
+            print(f"{'ok' if finding.good else 'WRONG'}: {finding.sentence}.", flush=True)
+            findings.append(finding.good)
+        if not all(findings):
+            raise GrapeError(f"the index {folder} did not pass; the lines above say why.")
+
+
+class IndexInfo(CommandSettings):
+    """Prints the manifest of an index."""
+
+    index: CliPositionalArg[Path | None] = Field(
+        None, description="index folder; defaults to the demo gallery"
+    )
+
+    def cli_cmd(self) -> None:
+        from models.common.paths import index_dir
+        from models.retriever.manifest import read_manifest
+
+        print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))

@@ -1,0 +1,114 @@
+"""The index that is served, and how a new generation of it replaces it while the server runs."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.client.wire import PartHealth
+from models.common.errors import GrapeError
+from models.retriever.manifest import MANIFEST, read_manifest
+from service.retrieval import BatchedRetriever
+from service.runtime.loading import at_pictures
+
+if TYPE_CHECKING:
+    from models.retriever.image_index import ImageIndex
+
+log = logging.getLogger("grape")
+
+LOOK_EVERY_S = 2.0
+_SAMPLE = 16  # pictures whose files are looked for
+
+
+class ServedIndex:
+    """Watches an index folder.
+
+    A new generation is opened and searched once beside the old one. Then new requests go to it;
+    those in flight finish on the old one. One that cannot be opened changes nothing.
+
+    Args:
+        pictures: where the pictures are now, if not where the index was built from.
+        switch: is given the retriever that answers from now on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pictures: Path | None,
+        retriever: BatchedRetriever,
+        switch: Callable[[BatchedRetriever], None],
+    ) -> None:
+        self._folder = folder
+        self._pictures = pictures
+        self._retriever = retriever
+        self._switch = switch
+        # Looked at once even if nothing changes: it may have changed since it was opened.
+        self._seen: tuple[int, int] | None = None
+        self._loading = asyncio.Lock()
+        self.pictures = _health(retriever.index)
+        if not self.pictures.ready:
+            log.warning(self.pictures.reason)
+
+    async def watch(self) -> None:
+        """Looks at the manifest until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self.pictures.ready:  # their disk may be there by now
+                self.pictures = await asyncio.to_thread(_health, self._retriever.index)
+            if self._mark() == self._seen:
+                continue
+            try:
+                await self.refresh()
+            except (GrapeError, OSError) as error:
+                log.warning("the index that is served stays: %s", error)
+
+    async def refresh(self) -> bool:
+        """Switches to the generation in the folder. False if it is served already.
+
+        Raises:
+            InputError: it cannot be opened. The old one stays.
+        """
+        async with self._loading:
+            self._seen = self._mark()
+            found = await asyncio.to_thread(read_manifest, self._folder)
+            if found.generation == self._retriever.index.manifest.generation:
+                return False
+            index = await asyncio.to_thread(self._open)
+            self.pictures = await asyncio.to_thread(_health, index)
+            self._retriever = self._retriever.with_index(index)
+            self._switch(self._retriever)
+            log.info("serving %d pictures, generation %s", len(index), index.manifest.generation)
+            return True
+
+    def _open(self) -> "ImageIndex":
+        from models.retriever.image_index import ImageIndex
+
+        index = ImageIndex.open(self._folder, self._retriever.encoder.fingerprint)
+        index.score(np.zeros((1, self._retriever.encoder.dim), np.float32))  # warms it up
+        return at_pictures(index, self._pictures)
+
+    def _mark(self) -> tuple[int, int] | None:
+        """Differs once the manifest has been replaced."""
+        try:
+            status = os.stat(self._folder / MANIFEST)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+
+def _health(index: "ImageIndex") -> PartHealth:
+    """Whether the pictures are where the index expects them, by a sample."""
+    root = index.manifest.pictures
+    if root is None or not len(index):
+        return PartHealth(ready=True, reason="")
+    places = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()
+    files = [Path(root) / str(record["file"]) for record in map(index.metadata.__getitem__, places)
+             if "file" in record]  # fmt: skip
+    if not files or any(file.is_file() for file in files):
+        return PartHealth(ready=True, reason="")
+    reason = f"the pictures are not in {root}: name where they are with --pictures"
+    return PartHealth(ready=False, reason=reason)

@@ -1,0 +1,166 @@
+"""What a folder holds: what is indexed, and what is left out, counted and named."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from models.common.errors import InputError
+from models.retriever.build import Reading, build_index
+from models.retriever.folder import scan
+from models.retriever.metadata import Records, read_table
+from models.retriever.shards import read_shards, read_vectors, shards_of
+from tests.support.colours import ColourEncoder, paint
+
+RED = (255, 0, 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    for name in ("a.png", "b.JFIF", "deep/c.png", "deep/@eaDir/c.png", "#recycle/d.png"):
+        target = folder / name
+        paint(target.with_suffix(".png"), RED)
+        target.with_suffix(".png").rename(target)
+    (folder / "deep" / "notes.doc").write_text("x")
+    (folder / "orphan.txt").write_text("x")
+    (folder / ".hidden.png").write_bytes(b"")
+    paint(tmp_path / "outside" / "e.png", RED)
+    (folder / "linked.png").symlink_to(tmp_path / "outside" / "e.png")
+    (folder / "inside.png").symlink_to(folder / "a.png")
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    (folder / "linked").symlink_to(tmp_path / "outside")
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+def test_what_is_left_out_is_named_by_kind(folder: Path) -> None:
+    found = scan(folder)
+    assert list(found.pictures) == ["a.png", "b.JFIF", "deep/c.png", "inside.png"]
+    assert {left.path: left.kind for left in found.left_out} == {
+        "deep/@eaDir": "excluded",
+        "#recycle": "excluded",
+        "deep/notes.doc": "no picture format (.doc)",
+        "orphan.txt": "no picture format (.txt)",
+        ".hidden.png": "hidden",
+        "linked.png": "link out of the folder",
+        "gone.png": "broken link",
+        "linked": "linked folder",
+        "pipe.png": "no regular file",
+    }
+    assert found.counts() == Counter(left.kind for left in found.left_out)
+
+
+def test_patterns_are_of_names_or_paths(folder: Path) -> None:
+    found = scan(folder, ["deep/c.*", "*.JFIF", "@*", "#*"])
+    assert list(found.pictures) == ["a.png", "inside.png"]
+    everything = scan(folder, []).pictures
+    assert "deep/@eaDir/c.png" in everything
+    assert "#recycle/d.png" in everything
+
+
+def test_sidecars_and_a_table_become_metadata(folder: Path) -> None:
+    (folder / "a.txt").write_text("\ufeffa red square\n")
+    (folder / "a.json").write_text('{"year": 2020, "file": "no", "tags": ["x"]}')
+    (folder / "a.png.json").write_text('{"year": 2021}')
+    (folder / "deep" / "c.json").write_text("[1]")
+    table = folder.parent / "table.CSV"
+    table.write_text("\ufeffpath,stars,code,good,none\n./a.png,5,007,TRUE,\nx.png,1,1.5,a,b\n")
+    found = scan(folder)
+    records = Records(folder, found, table)
+    pictures = {name: folder / name for name in found.pictures}
+    index, report = build_index(
+        pictures, folder, ColourEncoder(), reading=Reading(record_of=records.of)
+    )
+    assert index.metadata[0] == {
+        "caption": "a red square", "year": 2021, "file": "a.png", "tags": ["x"], "stars": 5,
+        "code": "007", "good": True,
+    }  # fmt: skip
+    assert index.metadata[2] == {"file": "deep/c.png"}
+    assert report.skipped == []
+    assert {(left.path, left.kind) for left in records.left_out} == {
+        ("x.png", "row of --metadata without a picture"),
+        ("deep/c.json", "unreadable sidecar"),
+    }
+
+
+def test_rows_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    for name, content, sentence in (
+        ("a.csv", "path,b\nx,1,2\n", r"a\.csv:2 has 3 cells, but the header has 2: put quotes"),
+        ("a.ndjson", '\n{"path": "x"}\n{', r"a\.ndjson:3 is not JSON"),
+        ("a.jsonl", "[]", r"a\.jsonl:1 is not a JSON object"),
+        ("a.tsv", "b\tc\n1\t2\n", r"a\.tsv:2 has none of the columns path"),
+        ("a.xlsx", "", r"must end in \.csv"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(InputError, match=sentence):
+            list(read_table(tmp_path / name))
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_table(tmp_path / "none.csv"))
+
+
+def test_parquet_and_tar_shards(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    import pyarrow
+    from pyarrow import parquet
+
+    paint(tmp_path / "x.png", RED)
+    png = (tmp_path / "x.png").read_bytes()
+    rows = [
+        {"image": {"bytes": png, "path": "p.png"}, "label": 3, "blob": b"x"},
+        {"image": {"bytes": None, "path": "q.png"}, "label": 4, "blob": b"x"},
+    ]
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), shards / "0.parquet")
+    with tarfile.open(shards / "1.tar", "w") as archive:
+        for name, data in (
+            ("d/k1.jpg", png), ("d/k1.json", b'{"year": 2020}'), ("d/k1.txt", b"a caption"),
+            ("k2.txt", b"alone"), ("k3.png", png), ("k3.json", b"{"),
+        ):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    left_out: list[object] = []
+    found = list(read_shards(shards_of(shards), left_out))  # type: ignore[arg-type]
+    assert [(one.id, one.record) for one in found] == [
+        ("p.png", {"label": 3}),
+        ("d/k1", {"caption": "a caption", "year": 2020}),
+        ("k3", {}),
+    ]
+    assert all(one.data == png for one in found)
+    assert [left.kind for left in left_out] == [  # type: ignore[attr-defined]
+        "row without a picture", "sample without a picture", "unreadable sidecar",
+    ]  # fmt: skip
+    paint(shards / "deep" / "file.png", RED)
+    named = [{"path": "deep/file.png", "n": 1}, {"path": "../x.png"}, {"path": "none.png"}]
+    parquet.write_table(pyarrow.Table.from_pylist(named), shards / "paths.parquet")
+    missing: list[object] = []
+    (one,) = read_shards([shards / "paths.parquet"], missing)  # type: ignore[arg-type]
+    assert (one.id, one.record, one.data) == ("deep/file.png", {"n": 1}, png)
+    assert len(missing) == 2
+    (shards / "1.tar").write_bytes((shards / "1.tar").read_bytes()[:700])
+    with pytest.raises(InputError, match="not a whole tar file"):
+        list(read_shards([shards / "1.tar"], []))
+
+
+def test_vectors_of_ones_own(tmp_path: Path) -> None:
+    import numpy as np
+
+    (tmp_path / "ids.jsonl").write_text('{"id": "a", "year": 1}\n{"id": "b"}\n')
+    np.save(tmp_path / "v.npy", np.array([[3, 4, 0, 0], [0, 0, 2, 0]], np.float64))
+    vectors, ids, records = read_vectors(tmp_path / "v.npy", tmp_path / "ids.jsonl", 4)
+    assert vectors.tolist() == [pytest.approx([0.6, 0.8, 0, 0]), [0, 0, 1, 0]]
+    assert (ids, records) == (["a", "b"], [{"year": 1}, {}])
+    for content, sentence in (
+        (np.ones((2, 5)), r"shape \(n, 4\)"),
+        (np.ones((3, 4)), "3 vectors, but .* 2 rows"),
+        (np.zeros((2, 4)), "vector 0 is zero"),
+        (np.array([{}], object), "not a .npy file of vectors"),
+    ):
+        np.save(tmp_path / "w.npy", content, allow_pickle=True)
+        with pytest.raises(InputError, match=sentence):
+            read_vectors(tmp_path / "w.npy", tmp_path / "ids.jsonl", 4)
