@@ -134,7 +134,7 @@ class _Tools:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    async def search_images(
+    async def search_images(  # noqa: PLR0913 - a tool is its parameters
         self,
         query: Query,
         k: Count = 5,

@@ -1,7 +1,8 @@
 """Parameters that the client's methods take besides the query."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from models.search.options import Fusion, RerankBy, RewriteCount, RewriteMode
 
@@ -17,6 +18,7 @@ class SearchParams(TypedDict, total=False):
     image: str | bytes | Path  # base64, or a file; a query then says what should be different
     image_id: str  # a picture of the index instead of ``image``
     with_reference: bool
+    filter: Mapping[str, Any]  # what the metadata of a hit must be; docs/filters.md
     rerank: bool | int  # put the first hits in a new order: the first 20, or so many
     rerank_by: RerankBy
 
