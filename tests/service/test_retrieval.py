@@ -69,7 +69,7 @@ async def test_an_error_reaches_those_it_concerns_and_the_next_batch_works(
     retriever: BatchedRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(retriever.index, "score", lambda *_: 1 / 0)
+        patched.setattr(retriever.index, "score", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await retriever.retrieve([["a"]])
     assert (await retriever.retrieve([["thing number 8"]])).found[0].best(1)[0].position == 8
