@@ -29,9 +29,9 @@ def compose() -> dict[str, Any]:
 
 def variables() -> set[str]:
     """Of every setting of the server, and uvicorn's own for proxies; inside the container the port
-    is always the same.
+    and the folder of pictures are always the same.
     """
-    names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port"}
+    names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port", "pictures"}
     return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG", "FORWARDED_ALLOW_IPS"}
 
 
