@@ -117,7 +117,7 @@ def test_merged_checkpoints_are_swapped_under_load(registry: Path, tmp_path: Pat
             served = live.run(LOAD)
             after = len(crowd.answers)
             assert live.rewritten("Wort 1") == "beta"
-        assert served == {"multilingual": beta, "long": alpha, "composed": alpha}
+        assert served == {"multilingual": beta, "long": alpha, "composed": alpha, "rerank": alpha}
         assert {status for status, _, _ in crowd.answers} == {"rewritten"}
         assert all(text == word[adapter] for _, text, adapter in crowd.answers)
         assert crowd.answers[0][1] == "alpha"

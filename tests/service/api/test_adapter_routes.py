@@ -6,7 +6,7 @@ import json
 import pytest
 
 from models.rewriter.adapter import GRAPE_JSON, open_adapter
-from models.rewriter.tasks import TASKS
+from models.rewriter.tasks import SERVED_TASKS, TASKS
 from models.search.gate import Gate
 from models.search.mixture import MIXTURE_JSON, Mixture
 from service.monitoring.metrics import Metrics
@@ -22,12 +22,12 @@ async def test_an_adapter_takes_its_tasks_and_a_rollback_gives_them_back(stage: 
     told = await stage.told()
     assert told["registry"] == ["long", "one", "two"]
     assert told["before"] is None
-    assert served(told) == dict.fromkeys(TASKS)
+    assert served(told) == dict.fromkeys(SERVED_TASKS)
     told = await stage.load("one")
     one = told["served"]["multilingual"]["adapter"]
     assert one.startswith("multilingual-")
-    assert served(told) == {**dict.fromkeys(TASKS), "multilingual": one}
-    assert told["before"] == dict.fromkeys(TASKS)
+    assert served(told) == {**dict.fromkeys(SERVED_TASKS), "multilingual": one}
+    assert told["before"] == dict.fromkeys(SERVED_TASKS)
     assert (await stage.rewritten("rot"))["adapter"] == one
     info = (await stage.client.get("/info")).json()
     assert info["adapter"] == info["adapters"]["multilingual"] == one
