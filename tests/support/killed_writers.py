@@ -73,7 +73,7 @@ def read(folder: Path) -> str:
 
 def main() -> None:
     folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    build.read_all = read_here  # type: ignore[attr-defined,assignment]
+    vars(build)["read_all"] = read_here
     chance = random.Random(seed)
     for number in range(PICTURES):
         paint(folder / "pictures" / f"{number}.png", colour(number))
