@@ -89,7 +89,7 @@ class IndexSync(_Changes, Scans):
             time.sleep(self.every)
             try:
                 self._sync(quiet=True)
-            except GrapeError as error:  # a disk that is full or away may come back
+            except (GrapeError, OSError) as error:  # a disk that is full or away may come back
                 say(f"not synchronised: {error}")
 
     def _sync(self, quiet: bool = False) -> None:

@@ -66,8 +66,9 @@ class Lookups:
         if unwanted is None:
             return await self.find(plan.searches)
         rest = [unwanted.rest] if unwanted.rest else []
-        found = await self.find([*plan.searches, *unwanted.like, *rest])
-        own, others = found[: len(plan.searches)], found[len(plan.searches) :]
+        own = await self.find(plan.searches)
+        # Of all pictures: those that a filter leaves may all be unlike what is not wanted.
+        others = await self._find([*unwanted.like, *rest], None)
         last = demoted(others[: len(unwanted.like)], others[-1] if rest else None)
         return [scored.lowered(last) for scored in own]
 

@@ -105,7 +105,7 @@ class Reranker:
         first = list(hits[: wished.candidates])
         items = self._retriever.index.items.at([hit.position for hit in first])
         texts = [text_of(item.record, self._settings.field) for item in items]
-        reason = why_not(query, plan)
+        reason = why_not(query, plan) or _no_model(self._rewriters)
         asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
         scored = await _scored(self._rewriters, asked, reason)
         weight = self._rewriters.mixture(choose_task(asked.query).name).rerank[scored.told.by]
@@ -120,6 +120,7 @@ class Reranker:
 async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> RankedTexts:
     """Puts texts in a new order. They keep theirs if that fails."""
     reason = None if has_words(asked.query) else "the query has no letters or digits"
+    reason = reason or _no_model(rewriters)
     scored = await _scored(rewriters, asked, reason)
     metrics.rerank(scored.told.status, scored.cause)
     order = reranked([0.0] * len(asked.texts), scored.scores, 1.0)
@@ -127,9 +128,15 @@ async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> Ra
     return RankedTexts([(placed.place, share[placed.place]) for placed in order], scored.told)
 
 
-def admitted_as(candidates: int) -> int:
+def admitted_as(candidates: int, by: RerankBy, passes: int) -> int:
     """Rewrites that scoring so many candidates counts as."""
-    return math.ceil(_REWRITES * candidates / CANDIDATES)
+    times = passes if chosen(by) == "group" else 1
+    return math.ceil(_REWRITES * candidates * times / CANDIDATES)
+
+
+def _no_model(rewriters: Rewriters) -> str | None:
+    """Why there is no language model, if the server is meant to have none."""
+    return rewriters.reason if rewriters.switched_off else None
 
 
 async def _scored(rewriters: Rewriters, wanted: Asked, why_not: str | None) -> _Scored:

@@ -69,11 +69,14 @@ class SearchOptions(NamedTuple):
     def reranking(self) -> Wish:
         return Wish(self.candidates, self.rerank_by)
 
-    @property
-    def admitted_as(self) -> int:
-        """Rewrites that a query takes at least; `n: auto` goes down to one under load."""
+    def admitted_as(self, passes: int) -> int:
+        """Rewrites that a query takes at least; `n: auto` goes down to one under load.
+
+        Args:
+            passes: over the candidates, if they are rated in groups.
+        """
         rewrites = 1 if self.rewrite == "never" or self.n == "auto" else self.sampling.n
-        return rewrites + admitted_as(self.candidates)
+        return rewrites + admitted_as(self.candidates, self.rerank_by, passes)
 
 
 class Searcher:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from models.common.errors import InputError
 from models.retriever import faiss_index
+from models.retriever.fields import is_utf8
 from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.item_store import Item, ItemStore, Stamp
@@ -106,7 +107,7 @@ def encode(
         for picture_id, stamp, found in _read(pictures, reading):
             if not isinstance(found, Image.Image):
                 skipped.append((ascii(picture_id)[1:-1], str(found)))
-            elif not _is_utf8(picture_id):
+            elif not is_utf8(picture_id):
                 skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
             else:
                 file = pictures[picture_id].relative_to(folder).as_posix()
@@ -133,11 +134,13 @@ def build_packed(
         contents = (asked.append(one) or one.data for one in pictures)  # type: ignore[func-returns-value]
         for found in read_all(contents):
             one = asked.popleft()
-            if isinstance(found, Image.Image):
+            if not isinstance(found, Image.Image):
+                skipped.append((ascii(one.id)[1:-1], str(found)))
+            elif not is_utf8(one.id):
+                skipped.append((ascii(one.id)[1:-1], "its name is not valid UTF-8"))
+            else:
                 items.append(Item(one.id, one.record))
                 yield found
-            else:
-                skipped.append((ascii(one.id)[1:-1], str(found)))
 
     vectors = encoder.encode_images(readable())
     if not items:
@@ -177,12 +180,3 @@ def _read(
 
     for found in read_all(files()):
         yield (*asked.popleft(), found)
-
-
-def _is_utf8(picture_id: str) -> bool:
-    """Whether an id can be stored and requested."""
-    try:
-        picture_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -8,6 +8,7 @@ is a value of the list's field, and so are the values of objects in a list. ``nu
 import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # the client's commands check filters, and have no NumPy
 
 Kind = Literal["bool", "date", "number", "object", "text"]
 LONGEST_TEXT = 256  # characters; of a longer text, its beginning and a hash are compared
+_DEEPEST_KEPT = 64
 _DEEPEST = 16  # what is nested more deeply cannot be filtered
 
 
@@ -31,6 +33,36 @@ class Value(NamedTuple):
 def values_of(record: "Metadata") -> Iterator[Value]:
     """The values of a record. A text that is a date counts as both."""
     yield from _of_object(record, "", _DEEPEST)
+
+
+def is_utf8(picture_id: str) -> bool:
+    """Whether an id can be stored and requested."""
+    try:
+        picture_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def storable(value: Any, deeper: int = _DEEPEST_KEPT) -> Any:
+    """A value as JSON and SQLite can hold it and an answer can carry it.
+
+    Halves of UTF-16 pairs become question marks. What is nested too deeply, and a number beyond
+    those of float64, become null.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return value if abs(value) <= sys.float_info.max else None
+    if isinstance(value, dict):
+        if not deeper:
+            return None
+        return {storable(str(key)): storable(one, deeper - 1) for key, one in value.items()}
+    if isinstance(value, list):
+        return [storable(one, deeper - 1) for one in value] if deeper else None
+    return value
 
 
 def join(path: str, key: str) -> str:

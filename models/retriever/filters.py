@@ -8,6 +8,7 @@ searched.
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -15,8 +16,8 @@ from models.common.errors import InputError
 from models.retriever.fields import LONGEST_TEXT, Kind, as_time, is_whole_day
 
 MAX_DEPTH = 8
-MAX_CONDITIONS = 100
-MAX_CHOICES = 1_000  # of one `in`
+MAX_PARTS = 200  # conditions, and the objects that hold them
+MAX_CHOICES = 1_000  # of all `in` together
 _MAX_CHARS = 1_000  # of a text or a field
 _DAY_S = 86_400
 _BOUNDS = ("gt", "gte", "lt", "lte")
@@ -116,13 +117,15 @@ def kind_of(value: Scalar) -> Kind:
 
 class _Parser:
     def __init__(self) -> None:
-        self._conditions = 0
+        self._parts = 0
+        self._values = 0
 
     def group(self, given: object, place: str, depth: int) -> Group:
         if not isinstance(given, dict):
             raise FilterError(f"{place}: must be an object, not {_shown(given)}.")
         if not depth:
             raise FilterError(f"{place}: is nested more than {MAX_DEPTH} deep.")
+        self._count(1, place)
         parts: list[Group | Condition] = []
         for key, value in given.items():
             inner = f"{place}.{_named(key)}"
@@ -155,13 +158,19 @@ class _Parser:
                 continue  # one value must be within all of them
             test = _TESTS[operator](operand, place if operator == "eq" else here)
             found.append(Condition(field, test, place))
+            self._values += len(test.values) if isinstance(test, OneOf) else 0
+        if self._values > MAX_CHOICES:
+            raise FilterError(f"{place}: a filter has at most {MAX_CHOICES:,} values in all.")
         bounds = {name: given[name] for name in _BOUNDS if name in given}
         if bounds:
             found.append(Condition(field, _between(bounds, place), place))
-        self._conditions += len(found)
-        if self._conditions > MAX_CONDITIONS:
-            raise FilterError(f"{place}: a filter has at most {MAX_CONDITIONS} conditions.")
+        self._count(len(found), place)
         return found
+
+    def _count(self, parts: int, place: str) -> None:
+        self._parts += parts
+        if self._parts > MAX_PARTS:
+            raise FilterError(f"{place}: a filter has at most {MAX_PARTS} conditions and objects.")
 
 
 def _canonical(key: str, place: str) -> str:
@@ -181,8 +190,8 @@ def _canonical(key: str, place: str) -> str:
 def _scalar(given: object, place: str) -> Scalar:
     if isinstance(given, bool):
         return given
-    if isinstance(given, int | float) and math.isfinite(given):
-        return given if abs(given) < 2**63 else float(given)
+    if isinstance(given, int | float):
+        return _number(given, place)
     if isinstance(given, str) and len(given) <= _MAX_CHARS:
         return given
     if isinstance(given, str):
@@ -194,7 +203,8 @@ def _scalar(given: object, place: str) -> Scalar:
 def _one_of(given: object, place: str) -> OneOf:
     if not isinstance(given, list) or not 1 <= len(given) <= MAX_CHOICES:
         raise FilterError(f"{place}: must be a list of 1 to {MAX_CHOICES:,} values.")
-    return OneOf(tuple(_scalar(value, f"{place}[{n}]") for n, value in enumerate(given)))
+    values = (_scalar(value, f"{place}[{n}]") for n, value in enumerate(given))
+    return OneOf(tuple({(type(value), value): value for value in values}.values()))
 
 
 def _exists(given: object, place: str) -> Exists:
@@ -244,9 +254,16 @@ def _bound(name: str, given: object, place: str) -> tuple[float, bool]:
         if is_whole_day(given) and name in ("gt", "lte"):
             return moment + _DAY_S, not included
         return moment, included
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float):
         raise FilterError(f"{place}: must be a number or a date, not {_shown(given)}.")
-    return given, included
+    return _number(given, place), included
+
+
+def _number(given: int | float, place: str) -> int | float:
+    """A number that SQLite can hold."""
+    if not abs(given) <= sys.float_info.max:  # not a number, or beyond float64
+        raise FilterError(f"{place}: must be a finite number of 64 bits.")
+    return given if abs(given) < 2**63 else float(given)
 
 
 def _named(key: str) -> str:

@@ -59,16 +59,13 @@ def scan(folder: Path, exclude: Sequence[str] = EXCLUDED) -> Scan:
     for entry in _walk(folder, "", patterns, found.left_out):
         path = os.path.relpath(entry.path, folder)
         suffix = os.path.splitext(path)[1].lower()
-        if suffix in suffixes():
-            left = _unusable(entry, folder)
-            if left:
-                found.left_out.append(LeftOut(path, left))
-            else:
-                found.pictures[path] = entry.stat()
+        left = _left_out(entry, folder, suffix)
+        if left:
+            found.left_out.append(LeftOut(path, left))
         elif suffix in _SIDECARS:
             others.add(path)
         else:
-            found.left_out.append(LeftOut(path, f"no picture format ({suffix or 'no suffix'})"))
+            found.pictures[path] = entry.stat()
     if not found.pictures:
         raise InputError(
             f"There is no picture in {folder}: looked for files ending in "
@@ -100,7 +97,11 @@ def scan_files(folder: Path, files: Sequence[Path]) -> Scan:
         name = path.relative_to(folder).as_posix()
         pictures[name] = path.stat()
         beside = (path.with_suffix(".txt"), path.with_suffix(".json"), Path(f"{path}.json"))
-        others |= {one.relative_to(folder).as_posix() for one in beside if one.is_file()}
+        others |= {
+            one.relative_to(folder).as_posix()
+            for one in beside
+            if one.is_file() and one.resolve().is_relative_to(folder)
+        }
     return Scan(pictures, frozenset(others), [])
 
 
@@ -126,7 +127,7 @@ def _walk(
                 left_out.append(LeftOut(path, "hidden"))
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
-            elif entry.is_dir():
+            elif os.path.isdir(entry.path):  # unlike the entry's own, it fails on no loop of links
                 left_out.append(LeftOut(path, "linked folder", os.readlink(entry.path)))
             else:
                 yield entry
@@ -138,6 +139,19 @@ def _matches(path: str, name: str, patterns: list[str]) -> bool:
         fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(path, pattern)
         for pattern in patterns
     )
+
+
+def _left_out(entry: "os.DirEntry[str]", folder: Path, suffix: str) -> str:
+    """Why a file is neither a picture nor a sidecar that can be read; empty if it is one."""
+    if suffix not in suffixes() and suffix not in _SIDECARS:
+        return f"no picture format ({suffix or 'no suffix'})"
+    try:
+        left = _unusable(entry, folder)
+        if not left:
+            entry.stat()  # which the entry keeps
+    except OSError as error:  # it has just been deleted, for one
+        return f"unreadable file ({error.strerror})"
+    return left
 
 
 def _unusable(entry: "os.DirEntry[str]", folder: Path) -> str:

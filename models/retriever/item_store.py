@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.common.errors import InputError
-from models.retriever.fields import Kind, values_of
+from models.retriever.fields import Kind, storable, values_of
 from models.retriever.types import Metadata
 
 Cell = TypeVar("Cell")
@@ -61,9 +61,19 @@ class ItemStore:
     Created by :meth:`build` in memory, or by :meth:`open` from a file, which must not change.
     """
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, scanned: sqlite3.Connection | None = None
+    ) -> None:
+        """Takes a connection.
+
+        Args:
+            scanned: another connection to the same file, so that queries which read many values
+                hold up none that reads a few records.
+        """
         self._database = database
         self._lock = threading.Lock()
+        self._scanned = scanned or database
+        self._scan_lock = threading.Lock() if scanned else self._lock
         self._count = int(self.rows("SELECT count(*) FROM items")[0][0])
         self._fields = {name: number for number, name in self.rows("SELECT * FROM fields")}
         self.ids: Sequence[str] = _Column(self, "id", str)
@@ -90,8 +100,8 @@ class ItemStore:
         database.executescript(_SCHEMA)
         fields: dict[str, int] = {}
         for position, item in enumerate(items):
-            record = json.dumps(item.record)
-            row = (position, item.id, record, *(item.stamp or (None, None, None)))
+            record = storable(item.record)
+            row = (position, item.id, json.dumps(record), *(item.stamp or (None, None, None)))
             try:
                 database.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", row)
             except sqlite3.IntegrityError as error:
@@ -100,7 +110,7 @@ class ItemStore:
                 ) from error
             values = (
                 (fields.setdefault(value.field, len(fields)), value.kind, value.value, position)
-                for value in values_of(item.record)
+                for value in values_of(record)
             )
             database.executemany("INSERT INTO unsorted VALUES (?, ?, ?, ?)", values)
         # Sorted once instead of inserted in any order.
@@ -128,9 +138,10 @@ class ItemStore:
         """
         path.open("rb").close()  # SQLite does not say why
         address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-        database = sqlite3.connect(address, uri=True, check_same_thread=False)
-        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        return cls(database)
+        databases = [sqlite3.connect(address, uri=True, check_same_thread=False) for _ in range(2)]
+        for database in databases:
+            database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        return cls(*databases)
 
     def write(self, path: Path) -> None:
         """Copies the store to a new file.
@@ -154,6 +165,11 @@ class ItemStore:
         """All rows of a query."""
         with self._lock:
             return self._database.execute(query, given).fetchall()
+
+    def _scan(self, query: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows of a query that may read many values."""
+        with self._scan_lock:
+            return self._scanned.execute(query, given).fetchall()
 
     def position(self, picture_id: str) -> int | None:
         """Position of an id, or None."""
@@ -221,13 +237,13 @@ class ItemStore:
         """Positions of the items of which a value of the field meets an SQL condition."""
         # One text is quicker than a Python object for each position.
         query = f"SELECT group_concat(position) FROM item_values WHERE field = ? AND {condition}"
-        ((positions,),) = self.rows(query, (self._fields[field], *given))
+        ((positions,),) = self._scan(query, (self._fields[field], *given))
         return np.fromstring(positions or "", np.int64, sep=",")
 
     def short_texts(self, longest: int) -> list[tuple[str, int]]:
         """Texts of few characters that do not begin with a Latin letter, with their positions."""
         query = "SELECT value, position FROM item_values WHERE kind = 'text' AND length(value) <= ?"
-        return self.rows(f"{query} AND value GLOB '[^A-Za-z]*'", (longest,))
+        return self._scan(f"{query} AND value GLOB '[^A-Za-z]*'", (longest,))
 
     def has_text(self, text: str) -> bool:
         """Whether a picture has this text, whatever its case, as a value of its metadata.
@@ -236,7 +252,7 @@ class ItemStore:
         """
         wanted = text.casefold()
         query = "SELECT DISTINCT value FROM item_values WHERE kind = 'text' AND length(value) = ?"
-        return any(value.casefold() == wanted for (value,) in self.rows(query, (len(text),)))
+        return any(value.casefold() == wanted for (value,) in self._scan(query, (len(text),)))
 
 
 class _Column(Sequence[Cell]):

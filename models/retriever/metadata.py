@@ -4,18 +4,20 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from models.common.errors import GrapeError, InputError
+from models.retriever.fields import is_utf8
 from models.retriever.folder import LeftOut, Scan
 from models.retriever.types import Metadata
 
 MAX_SIDECAR = 2**20  # bytes
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _KEYS = ("path", "file", "file_name", "filename", "id")  # of the column that names the picture
+IDS = ("id", "key", "path", "file", "file_name", "filename")  # ... of one that names a vector
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})(\.\d+)?")  # "007" and phone numbers are texts
 
 
@@ -62,10 +64,10 @@ class Records:
         return record
 
 
-def read_table(path: Path) -> Iterator[tuple[str, Metadata]]:
-    """The rows of a CSV, TSV, JSONL or Parquet file, each with the path that it is about.
+def read_table(path: Path, keys: Sequence[str] = _KEYS) -> Iterator[tuple[str, Metadata]]:
+    """The rows of a CSV, TSV, JSONL or Parquet file, each with the path or id that it is about.
 
-    The path is in the column ``path``, ``file``, ``file_name``, ``filename`` or ``id``. A cell of a
+    It is in the first of the columns ``keys`` that there is; by default that is a path. A cell of a
     CSV that is a number or ``true`` or ``false`` is one; an empty cell is no value.
 
     Raises:
@@ -81,10 +83,15 @@ def read_table(path: Path) -> Iterator[tuple[str, Metadata]]:
             read = _jsonl if suffix in (".jsonl", ".ndjson") else _csv
             rows = read(path)
         for number, row in rows:
-            key = next((key for key in _KEYS if key in row), None)
+            key = next((key for key in keys if row.get(key) not in (None, "")), None)
             if key is None:
-                raise InputError(f"{path}:{number} has none of the columns {', '.join(_KEYS)}.")
-            name = os.path.normpath(str(row.pop(key)))
+                columns = ", ".join(keys)
+                raise InputError(f"{path}:{number} has a value in none of the columns {columns}.")
+            name = str(row.pop(key))
+            if not is_utf8(name):
+                raise InputError(f"{path}:{number}: {name!a} is not valid Unicode.")
+            if keys is _KEYS:
+                name = os.path.normpath(name)
             yield name, {column: plain(value) for column, value in row.items() if value is not None}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}).") from error

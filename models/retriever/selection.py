@@ -67,7 +67,7 @@ def select(store: ItemStore, chosen: Filter) -> Selection:
 def _mask(store: ItemStore, node: Group | Condition) -> Mask:
     if isinstance(node, Condition):
         return _condition(store, node)
-    masks = [_mask(store, part) for part in node.parts]
+    masks = (_mask(store, part) for part in node.parts)  # one after the other: each is large
     if node.name == "any":
         return reduce(np.logical_or, masks)
     together = reduce(np.logical_and, masks, np.ones(len(store), bool))

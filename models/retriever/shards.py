@@ -10,12 +10,14 @@ import numpy as np
 
 from models.common.errors import InputError
 from models.retriever.folder import LeftOut
-from models.retriever.metadata import plain, pyarrow_parquet, read_table
+from models.retriever.metadata import IDS, plain, pyarrow_parquet, read_table
 from models.retriever.pictures import MAX_BYTES, suffixes
 from models.retriever.types import Metadata, Vectors
 
 SHARDS = (".parquet", ".tar")
 _BATCH = 256  # rows in memory
+_READ = (".txt", ".json")  # besides pictures
+_TOO_LARGE = f"picture larger than {MAX_BYTES >> 20} MiB"
 _PICTURES = ("image", "bytes", "jpg", "png", "webp", "path")  # columns that may hold one
 _KEYS = ("id", "key", "__key__", "path", "file_name")
 
@@ -61,7 +63,7 @@ def read_vectors(path: Path, ids: Path, dim: int) -> tuple[Vectors, list[str], l
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a .npy file of vectors ({error}).") from error
-    rows = list(read_table(ids))
+    rows = list(read_table(ids, IDS))
     if vectors.ndim != 2 or vectors.shape[1] != dim or vectors.dtype.kind != "f":
         raise InputError(
             f"{path} holds {vectors.dtype} of shape {vectors.shape}; the encoder's vectors are "
@@ -74,7 +76,8 @@ def read_vectors(path: Path, ids: Path, dim: int) -> tuple[Vectors, list[str], l
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):
         wrong = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
         raise InputError(f"{path}: vector {wrong} is zero or not finite.")
-    return vectors / lengths, [name for name, _ in rows], [record for _, record in rows]
+    records = [{key: value for key, value in row.items() if key != "file"} for _, row in rows]
+    return vectors / lengths, [name for name, _ in rows], records
 
 
 def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
@@ -90,16 +93,24 @@ def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
             f"{' or '.join(_PICTURES)}."
         )
     number = 0
-    for batch in file.iter_batches(_BATCH):
-        for row in batch.to_pylist():
-            number += 1
-            data, name = _picture(row.pop(column), path)
-            key = next((key for key in _KEYS if row.get(key) is not None), None)
-            picture_id = str(row.pop(key)) if key else name or f"{path.stem}-{number}"
-            if data is None:
-                left_out.append(LeftOut(f"{path.name}:{number}", "row without a picture"))
-                continue
-            yield Packed(picture_id, data, _record(row))
+    for row in _rows(file, path):
+        number += 1
+        data, name = _picture(row.pop(column), path)
+        key = next((key for key in _KEYS if row.get(key) is not None), None)
+        picture_id = str(row.pop(key)) if key else name or f"{path.stem}-{number}"
+        if data is None or len(data) > MAX_BYTES:
+            kind = "row without a picture" if data is None else _TOO_LARGE
+            left_out.append(LeftOut(f"{path.name}:{number}", kind))
+            continue
+        yield Packed(picture_id, data, _record(row))
+
+
+def _rows(file: Any, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in file.iter_batches(_BATCH):
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # those of pyarrow are among them
+        raise InputError(f"{path} is not a whole Parquet file ({error}).") from error
 
 
 def _picture(cell: Any, shard: Path) -> tuple[bytes | None, str | None]:
@@ -115,10 +126,13 @@ def _picture(cell: Any, shard: Path) -> tuple[bytes | None, str | None]:
 def _beside(shard: Path, name: str) -> bytes | None:
     """A file that a shard names, in the shard's own folder; None if there is none."""
     folder = shard.parent.resolve()
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder) or not file.is_file() or file.stat().st_size > MAX_BYTES:
+    try:
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder) or not file.is_file() or file.stat().st_size > MAX_BYTES:
+            return None
+        return file.read_bytes()
+    except (OSError, ValueError):  # what is no path may be too long for one, or hold a NUL
         return None
-    return file.read_bytes()
 
 
 def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
@@ -135,8 +149,14 @@ def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
                 if own != key:
                     yield from _sample(path, key, parts, left_out)
                     key, parts = own, {}
+                suffix = f".{suffix.lower()}"
+                if suffix not in _READ and suffix not in suffixes():
+                    continue
+                if member.size > MAX_BYTES:
+                    left_out.append(LeftOut(f"{path.name}:{member.name}", _TOO_LARGE))
+                    continue
                 content = archive.extractfile(member)
-                parts[f".{suffix.lower()}"] = content.read() if content else b""
+                parts[suffix] = content.read() if content else b""
             yield from _sample(path, key, parts, left_out)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{path} is not a whole tar file ({error}).") from error
@@ -154,7 +174,10 @@ def _sample(
     if ".txt" in parts:
         record["caption"] = parts[".txt"].decode(errors="replace").strip()
     try:
-        record |= _record(json.loads(parts.get(".json", b"{}"), parse_constant=lambda name: None))
+        said = json.loads(parts.get(".json", b"{}"), parse_constant=lambda name: None)
+        if not isinstance(said, dict):
+            raise ValueError("not a JSON object")
+        record |= _record(said)
     except (ValueError, TypeError, RecursionError) as error:
         left_out.append(LeftOut(f"{path.name}:{key}.json", "unreadable sidecar", str(error)))
     yield Packed(key, parts[pictures[0]], record)

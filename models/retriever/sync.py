@@ -6,6 +6,7 @@ one that only moved keeps its id and its vector.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from models.retriever.build import Reading, encode, stamp_of
 from models.retriever.folder import Scan
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.item_store import Item, ItemStore, Stamp
-from models.retriever.types import Encoder, Vectors
+from models.retriever.types import Encoder, Metadata, Vectors
 
 _PLAIN = Reading()
 _REMEMBERED = 100_000  # ids of removed pictures
@@ -142,9 +143,11 @@ def synced(
     if changes.new:
         assert folder is not None
         files = {picture_id: folder / path for picture_id, path in changes.new.items()}
-        encoded = encode(files, folder, open_encoder(), reading)
+        encoded = encode(files, folder, open_encoder(), _with_old(index, changes.new, reading))
         items += encoded.items
         vectors, skipped = encoded.vectors, encoded.skipped
+    if not items:
+        raise InputError("None of the pictures can be read; the index stays as it was.")
     removed = index.items.removed
     removed |= {item.stamp.sha256: item.id for item in changes.removed if item.stamp}
     newest = list(removed.items())[-_REMEMBERED:]
@@ -160,6 +163,18 @@ def synced(
     moved = old.pictures != changed.manifest.pictures
     differs = not same or bool(changes.renamed or changes.touched) or moved
     return Synced(changed, skipped, differs)
+
+
+def _with_old(index: ImageIndex, new: dict[str, str], reading: Reading) -> Reading:
+    """What was known of a changed picture stays known, unless its metadata says otherwise."""
+    positions = {path: index.position(picture_id) for picture_id, path in new.items()}
+    known = {path: place for path, place in positions.items() if place is not None}
+
+    def record_of(path: str) -> Metadata:
+        old = index.items.at([known[path]])[0].record if path in known else {}
+        return {**old, **reading.record_of(path)}
+
+    return reading._replace(record_of=record_of)
 
 
 def _vectors(index: ImageIndex, places: list[int], added: Vectors) -> faiss.Index:
@@ -209,7 +224,10 @@ class _Plan:
             self._keep(position, item, path, stamp)
             return
         now = self._stamp(path)
-        if now is None or (stamp and now.sha256 != stamp.sha256):
+        if now is None:  # it cannot be read now, and may be again the next time
+            self._seen.add(path)
+            self.keep(position, item)
+        elif stamp and now.sha256 != stamp.sha256:
             self._missing[position] = item
         else:
             self._keep(position, item, path, now)
@@ -249,7 +267,8 @@ class _Plan:
             stamp = self._stamp(path)
             content = stamp.sha256 if stamp else ""
             names = (by_path.get(path), self._back.get(content), path, f"{path}~{content[:8]}")
-            picture_id = next(name for name in names if name and name not in taken)
+            more = (f"{path}~{number}" for number in count(2))
+            picture_id = next(name for name in chain(names, more) if name and name not in taken)
             taken.add(picture_id)
             ids[picture_id] = path
         return ids, sum(path in by_path for path in paths)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
-from models.rewriter.endpoint_scores import echoed_log_likelihoods, endpoint_tokens
+from models.rewriter.endpoint_scores import echoed_log_likelihoods, endpoint_tokens, tells_scores
 from models.rewriter.endpoint_stream import Heard, stream_until
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
@@ -215,6 +215,9 @@ class EndpointRewriter:
         try:
             return await echoed_log_likelihoods(self._server, self._model, asked)
         except ScoresHidden as error:
+            # A server that takes a short prompt refused this one, which may be too long for it.
+            if await tells_scores(self._server, self._model):
+                raise RewriteFailed(str(error.__cause__ or error)) from error
             self._hides_scores = error
             raise
 

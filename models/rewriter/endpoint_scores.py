@@ -20,6 +20,8 @@ async def echoed_log_likelihoods(
 ) -> list[float]:
     """The log-probability that each prompt goes on with the text and ends its line.
 
+    NaN where the server's tokens do not add up to what was sent.
+
     Raises:
         ScoresHidden: the server refuses to echo, or echoes without log-probabilities.
         RewriteFailed: no answer.
@@ -50,14 +52,10 @@ async def _echoed(server: EndpointServer, model: str, prompts: list[str], text: 
         raise _hidden(server) from error
     if len(choices) != len(prompts):
         raise _hidden(server)
-    found = [
-        _of_end(choice, len(prompt), len(prompt + text))
-        for choice, prompt in zip(choices, prompts, strict=True)
-    ]
-    known = [value for value in found if value is not None]
-    if len(known) < len(found):
+    found = [_of_end(choice, prompt, text) for choice, prompt in zip(choices, prompts, strict=True)]
+    if all(value is None for value in found):
         raise _hidden(server)
-    return known
+    return [math.nan if value is None else value for value in found]
 
 
 async def endpoint_tokens(
@@ -72,14 +70,17 @@ async def endpoint_tokens(
     texts = [prompt.task.prompt(prompt.query) for prompt in prompts]
     body = {"model": model, **Sampling().parameters(prompts[0]), "prompt": texts}
     choices = await server.complete("/completions", body | {"logprobs": _CONSIDERED})
+    hidden = ScoresHidden(
+        f"{server.url} does not say what else it considered, which reranking in groups needs: it "
+        "would have to take `logprobs` and several prompts"
+    )
+    if len(choices) != len(prompts):
+        raise hidden
     found = []
     for choice in choices:
         told = choice.logprobs
-        if not told or not told.tokens or not told.top_logprobs:
-            raise ScoresHidden(
-                f"{server.url} does not say what else it considered, which reranking in groups "
-                "needs: it would have to take `logprobs`"
-            )
+        if not told or told.tokens is None or told.top_logprobs is None:
+            raise hidden
         likely = [
             {token: math.exp(value) for token, value in (options or {}).items()}
             for options in told.top_logprobs
@@ -88,15 +89,28 @@ async def endpoint_tokens(
     return found
 
 
-def _of_end(choice: Choice, start: int, end: int) -> float | None:
-    """Of the characters from ``start`` to ``end``; None if it does not say it."""
+async def tells_scores(server: EndpointServer, model: str) -> bool:
+    """Whether the server gives the log-probabilities of a plain, short prompt."""
+    try:
+        await echoed_log_likelihoods(server, model, Continuation(["Word:"], " dog"))
+    except ScoresHidden:
+        return False
+    return True
+
+
+def _of_end(choice: Choice, prompt: str, text: str) -> float | None:
+    """Of the text behind the prompt; None if it does not say it."""
     logprobs = choice.logprobs
     tokens, values = (logprobs.tokens, logprobs.token_logprobs) if logprobs else (None, None)
     if not tokens or not values or len(tokens) != len(values):
         return None
-    ends = list(accumulate(map(len, tokens)))
-    if ends[-1] < end:  # it was not echoed whole
+    if values[0] is None and not prompt.startswith(tokens[0]):
+        tokens, values = tokens[1:], values[1:]  # "<bos>", which the server put in front
+    start, end = len(prompt), len(prompt + text)
+    # It may not be echoed whole, or bytes of a character may be tokens of their own.
+    if "".join(tokens)[start:end] != text:
         return None
+    ends = list(accumulate(map(len, tokens)))
     # A token that begins in the prompt counts whole, and for every prompt alike.
     own = [
         value

@@ -148,7 +148,13 @@ class VLLMRewriter:
 
     async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
         with _failures_told():
-            return await asyncio.gather(*map(self._written_tokens, prompts))
+            try:
+                # If one fails, the engine need not write the others.
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._written_tokens(one)) for one in prompts]
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+            return [task.result() for task in tasks]
 
     async def _written_tokens(self, prompt: Prompt) -> WrittenTokens:
         parameters = self._parameters(Sampling(), prompt) | {"logprobs": _CONSIDERED}

@@ -36,21 +36,28 @@ class VLLMScoring:
     name: str
 
     async def log_likelihoods(self, asked: Continuation) -> list[float]:
-        """The log-probability that each prompt goes on with the text and ends its line."""
+        """The log-probability that each prompt goes on with the text and ends its line.
+
+        NaN for a prompt that is too long with the text behind it.
+        """
         tokenizer = self.engine.get_tokenizer()
-        text = tokenizer.encode(asked.text, add_special_tokens=False)
+        text = [*tokenizer.encode(asked.text, add_special_tokens=False), self.line_end]
         prompts = [tokenizer.encode(prompt) for prompt in asked.prompts]
-        if not self._on_cpu:
-            # vLLM's own worker leaves undefined what came from the cache.
-            return await self._together(prompts, text, reads_cache=False)
-        found = await self._together(prompts, text, reads_cache=True)
-        # The text may have been in the cache, too: nothing was computed for it.
-        missing = [place for place, value in enumerate(found) if math.isnan(value)]
-        if missing:
-            left = [prompts[place] for place in missing]
-            again = await self._together(left, text, reads_cache=False)
-            for place, value in zip(missing, again, strict=True):
-                found[place] = value
+        # The engine writes one token more.
+        longest = self.engine.vllm_config.model_config.max_model_len - len(text) - 1
+        found = [math.nan] * len(prompts)
+        # The text may come from the cache, too, so that nothing is computed for it. vLLM's own
+        # worker leaves undefined what came from there.
+        for reads_cache in (True, False) if self._on_cpu else (False,):
+            left = [
+                place
+                for place, prompt in enumerate(prompts)
+                if math.isnan(found[place]) and len(prompt) <= longest
+            ]
+            if left:
+                some = await self._together([prompts[place] for place in left], text, reads_cache)
+                for place, value in zip(left, some, strict=True):
+                    found[place] = value
         return found
 
     @property
@@ -86,18 +93,16 @@ class VLLMScoring:
         parameters = {
             "max_tokens": 1,
             "temperature": 0.0,
+            # Not `logprob_token_ids`: in vLLM's step one request with them takes the alternatives
+            # away from every other one.
             "prompt_logprobs": 0,
-            "logprobs": 1,
-            "logprob_token_ids": [self.line_end],
             "detokenize": False,
             "skip_reading_prefix_cache": not reads_cache,
             "extra_args": extra,
         }
         async for output in self.answers(engine_input, parameters, False):
-            answer = output.outputs[0]
-            if output.prompt_logprobs and answer.logprobs:
-                said = _of_last(output.prompt_logprobs, text)
-                return said + answer.logprobs[0][self.line_end].logprob
+            if output.prompt_logprobs:
+                return _of_last(output.prompt_logprobs, text)
         raise RewriteFailed("vLLM gave no log-probabilities")
 
 

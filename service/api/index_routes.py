@@ -26,7 +26,7 @@ async def refresh_index(request: Request) -> IndexServed:
     service: Service = request.app.state.service
     try:
         switched = await service.served_index.refresh()
-    except GrapeError as error:
+    except (GrapeError, OSError) as error:
         raise ApiError(409, ErrorType.CONFLICT, str(error)) from error
     searcher = service.searcher
     return IndexServed(

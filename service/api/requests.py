@@ -148,8 +148,12 @@ class SearchRequest(_Request):
     )
 
 
+# With a constraint pydantic refuses text that is no Unicode, which could not be sent back.
+DocumentId = Annotated[str, StringConstraints(max_length=1000)]
+
+
 class Document(_Request):
-    id: str | None = Field(None, description="Returned with the score")
+    id: DocumentId | None = Field(None, description="Returned with the score")
     text: Query = Field(description="What the document says")
 
 

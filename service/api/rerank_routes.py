@@ -31,7 +31,7 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     query = normalise(body.query) or body.query
     texts = [document.text for document in documents]
     asked = Asked(query, texts, body.rerank_by, service.settings.rerank_passes)
-    with service.admit(admitted_as(len(texts))):
+    with service.admit(admitted_as(len(texts), asked.by, asked.passes)):
         ranked = await unless_gone(request, rank_texts(service.rewriters, service.metrics, asked))
     answer = RerankResponse(
         results=[

@@ -70,7 +70,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
         if isinstance(body.query, list):
             raise _invalid("query: events answer a single query, not a list")
         return _search_as_events(request, searcher, queries[0], options)
-    with service.admit(len(queries) * options.admitted_as):
+    with service.admit(len(queries) * options.admitted_as(service.settings.rerank_passes)):
         if isinstance(body.query, list):
             return await _search_all(request, searcher, queries, options)
         return await _search_one(request, searcher, queries[0], options)
@@ -157,7 +157,7 @@ def _search_as_events(
     return event_stream(
         request,
         search,
-        service.admit(options.admitted_as),
+        service.admit(options.admitted_as(service.settings.rerank_passes)),
         lambda result: result.model_dump_json(exclude=_hidden(options)),
     )
 

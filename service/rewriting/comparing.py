@@ -1,5 +1,6 @@
 """Scores of texts for a query, by the language model that rewrites."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ from models.rewriter.likelihood import TURNED
 from models.rewriter.protocol import RewriteFailed, Rewriter
 from models.rewriter.tasks import RERANK, Task
 from models.search.compare import compared
+from models.search.options import CANDIDATES
 from models.search.rerank import Comparison
 from service.monitoring.metrics import Cause
 
 _MOST_TEXTS = 1000  # of one query, whose scores are kept
+_Hash = bytes  # of a text, which may be long
 
 
 class Compared(NamedTuple):
@@ -31,7 +34,7 @@ class _Key(NamedTuple):
     by: str
     prompt: str  # hash
     query: str
-    group: tuple[str, ...]  # that a text is rated among; by likelihood each text is alone
+    group: tuple[_Hash, ...]  # that a text is rated among; by likelihood each text is alone
     passes: int
 
 
@@ -42,19 +45,22 @@ class Scorer:
         """Creates an empty memory.
 
         Args:
-            size: queries whose scores are kept; the least recently used are dropped.
+            size: queries whose scores are kept, with the default number of candidates; the least
+                recently used are dropped.
             rating: the task of a group, as the adapter was trained on it.
         """
-        self._kept: LRUCache[_Key, dict[str, float | None]] = LRUCache(max(size, 1))
+        most = max(size * CANDIDATES, _MOST_TEXTS)  # texts
+        self._kept: LRUCache[_Key, dict[_Hash, float | None]] = LRUCache(most, getsizeof=len)
         self._size = size
         self._rating = rating
 
     def kept(self, asked: Comparison) -> list[float | None] | None:
         """The scores, if all of them are from earlier comparisons."""
         known = self._kept.get(self._key(asked), {})
-        if any(text not in known for text in asked.texts):
+        names = [_hash(text) for text in asked.texts]
+        if any(name not in known for name in names):
             return None
-        return [known[text] for text in asked.texts]
+        return [known[name] for name in names]
 
     async def scores(self, rewriter: Rewriter, asked: Comparison) -> list[float | None]:
         """A score for each text. Only those without a score are asked for.
@@ -64,18 +70,24 @@ class Scorer:
         """
         key = self._key(asked)
         known = dict(self._kept.get(key, {}))
-        left = asked._replace(texts=[text for text in asked.texts if text not in known])
+        left = asked._replace(texts=[text for text in asked.texts if _hash(text) not in known])
         found = await compared(rewriter, left, self._rating)
         if len(found) != len(left.texts):
             raise RewriteFailed(f"{len(found)} scores for {len(left.texts)} texts")
-        known.update(zip(left.texts, found, strict=True))
+        new = {_hash(text): score for text, score in zip(left.texts, found, strict=True)}
+        known |= new
         if self._size:
             # Documents of one query are without number.
-            kept = known if len(known) <= _MOST_TEXTS else dict(zip(left.texts, found, strict=True))
-            self._kept[key] = kept
-        return [known[text] for text in asked.texts]
+            self._kept[key] = known if len(known) <= _MOST_TEXTS else new
+        return [known[_hash(text)] for text in asked.texts]
 
     def _key(self, asked: Comparison) -> _Key:
         if asked.by == "likelihood":
             return _Key(asked.by, TURNED[asked.task].hash, asked.query, (), 1)
-        return _Key(asked.by, self._rating.hash, asked.query, tuple(asked.texts), asked.passes)
+        return _Key(
+            asked.by, self._rating.hash, asked.query, tuple(map(_hash, asked.texts)), asked.passes
+        )
+
+
+def _hash(text: str) -> _Hash:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.client.wire import PartHealth
-from models.common.errors import GrapeError
 from models.retriever.manifest import MANIFEST, read_manifest
 from service.retrieval import BatchedRetriever
 from service.runtime.loading import at_pictures
@@ -55,16 +54,19 @@ class ServedIndex:
 
     async def watch(self) -> None:
         """Looks at the manifest until cancelled."""
+        told = ""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if not self.pictures.ready:  # their disk may be there by now
-                self.pictures = await asyncio.to_thread(_health, self._retriever.index)
-            if self._mark() == self._seen:
-                continue
             try:
-                await self.refresh()
-            except (GrapeError, OSError) as error:
-                log.warning("the index that is served stays: %s", error)
+                if not self.pictures.ready:  # their disk may be there by now
+                    self.pictures = await asyncio.to_thread(_health, self._retriever.index)
+                if self._mark() != self._seen:
+                    await self.refresh()
+                    told = ""
+            except Exception as error:  # such as no memory for a second index; it may do later
+                if (sentence := str(error) or repr(error)) != told:
+                    log.warning("the index that is served stays: %s", sentence)
+                told = sentence
 
     async def refresh(self) -> bool:
         """Switches to the generation in the folder. False if it is served already.
@@ -73,14 +75,18 @@ class ServedIndex:
             InputError: it cannot be opened. The old one stays.
         """
         async with self._loading:
-            self._seen = self._mark()
+            seen = self._mark()
             found = await asyncio.to_thread(read_manifest, self._folder)
-            if found.generation == self._retriever.index.manifest.generation:
+            served = self._retriever.index.manifest
+            moved = self._pictures is None and found.pictures != served.pictures
+            if found.generation == served.generation and not moved:
+                self._seen = seen
                 return False
             index = await asyncio.to_thread(self._open)
             self.pictures = await asyncio.to_thread(_health, index)
             self._retriever = self._retriever.with_index(index)
             self._switch(self._retriever)
+            self._seen = seen
             log.info("serving %d pictures, generation %s", len(index), index.manifest.generation)
             return True
 
@@ -108,7 +114,7 @@ def _health(index: "ImageIndex") -> PartHealth:
     places = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()
     files = [Path(root) / str(record["file"]) for record in map(index.metadata.__getitem__, places)
              if "file" in record]  # fmt: skip
-    if not files or any(file.is_file() for file in files):
+    if not files or any(map(os.path.isfile, files)):
         return PartHealth(ready=True, reason="")
     reason = f"the pictures are not in {root}: name where they are with --pictures"
     return PartHealth(ready=False, reason=reason)

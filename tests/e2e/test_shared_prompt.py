@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from models.common import paths
+from models.rewriter.likelihood import TURNED, continuation
 from models.rewriter.protocol import Completions, Prompt, Sampling
 from models.rewriter.tasks import MULTILINGUAL
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the engine
 SAMPLING = Sampling(n=4)
 WORDS = ["caballo", "ギター", "велосипед", "Haus", "pomme", "кошка", "椅子", "fiore", "zámek"]
 # In bfloat16 a word that is computed with its prompt or alone differs by up to a tenth.
@@ -79,3 +82,25 @@ async def test_branches_copy_and_find_the_same(rewriter: VLLMRewriter) -> None:
     for prompt, at_once in zip(prompts(), crowd, strict=True):
         assert alone[prompt] == pytest.approx(expected[prompt], rel=1e-3), prompt.query
         assert at_once == pytest.approx(expected[prompt], rel=1e-3), prompt.query
+
+
+async def test_scores_in_the_same_step_take_no_alternatives_away(rewriter: VLLMRewriter) -> None:
+    prompt = prompts()[0]
+    alone = await found(rewriter, prompt)
+    asked = continuation(TURNED["multilingual"], "caballo", ["horse", "dog", "cat"])
+    beside, *_ = await asyncio.gather(
+        found(rewriter, prompt),
+        *(rewriter.log_likelihoods(asked._replace(text=f" {word}")) for word in WORDS),
+    )
+    assert len(alone) > 1
+    assert beside == pytest.approx(alone, rel=1e-3)
+
+
+async def test_a_text_that_is_too_long_has_no_score_and_costs_no_other_one(
+    rewriter: VLLMRewriter,
+) -> None:
+    asked = continuation(TURNED["multilingual"], "caballo", ["horse", "dog"])
+    long = asked._replace(prompts=[*asked.prompts, "7" * 3000])
+    scores = await rewriter.log_likelihoods(long)
+    assert scores[:2] == pytest.approx(await rewriter.log_likelihoods(asked), rel=1e-3)
+    assert math.isnan(scores[2])

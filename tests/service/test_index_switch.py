@@ -17,8 +17,8 @@ from service.runtime import served_index
 from tests.service.api.test_routes import problem
 from tests.support.app import COLOURS, Start
 
-CLIENTS = 16
-SWITCHES = 8
+CLIENTS = 32
+SWITCHES = 20
 
 
 def write(folder: Path, encoder: ClipEncoder, generation: int) -> str:
@@ -124,6 +124,40 @@ async def test_pictures_that_moved_are_told_and_found(
     assert "--pictures" in readiness.pictures.reason
     there = await start(index=tmp_path / "index", llm="none", pictures=tmp_path / "moved")
     assert (await there.get("/images/red-0")).status_code == 200
+
+
+async def test_a_server_follows_pictures_that_sync_found_elsewhere(
+    start: Start, encoder: ClipEncoder, tmp_path: Path
+) -> None:
+    write(tmp_path / "index", encoder, 0)
+    client = await start(index=tmp_path / "index", llm="none")
+    shutil.move(tmp_path / "pictures", tmp_path / "moved")
+    assert (await client.get("/images/red-0")).status_code == 404
+    index = ImageIndex.open(tmp_path / "index", encoder.fingerprint)
+    index.manifest = index.manifest.model_copy(update={"pictures": str(tmp_path / "moved")})
+    index.save(tmp_path / "index")
+    assert (await client.post("/admin/index")).json()["switched"] is True
+    assert (await client.get("/images/red-0")).status_code == 200
+
+
+async def test_a_generation_that_could_not_be_opened_is_tried_again(
+    start: Start, encoder: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_index, "LOOK_EVERY_S", 0.02)
+    real, failures = served_index.ServedIndex._open, [MemoryError(), OSError(24, "no more files")]
+
+    def sometimes(self: served_index.ServedIndex) -> ImageIndex:
+        if failures:
+            raise failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(served_index.ServedIndex, "_open", sometimes)
+    write(tmp_path / "index", encoder, 0)
+    client = await start(index=tmp_path / "index", llm="none")
+    second = write(tmp_path / "index", encoder, 1)
+    while (await client.post("/search", json={"query": "red"})).json()["index"] != second:
+        await asyncio.sleep(0.01)
+    assert not failures
 
 
 async def _loaded(client: httpx.AsyncClient) -> httpx.Response:

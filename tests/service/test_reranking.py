@@ -1,5 +1,6 @@
 """Reranking over HTTP, with a language model whose scores the tests decide."""
 
+import json
 from typing import Any
 
 import httpx
@@ -196,8 +197,9 @@ async def test_another_field_of_the_metadata(start: Start, rewriter: FakeRewrite
 async def test_no_language_model(start: Start) -> None:
     result = await found(await start(llm="none"), rerank=True)
     assert result.rerank
-    assert result.rerank.status == "fallback"
+    assert result.rerank.status == "kept"
     assert "switched off" in result.rerank.reason
+    assert not result.degraded
 
 
 @pytest.mark.parametrize("rerank", [0, -1, 101, 1.5, "yes", [], {}])
@@ -247,6 +249,7 @@ async def test_documents_keep_their_order_without_scores(
         ({"query": "a", "documents": ["x"] * 101}, 422, ErrorType.VALIDATION),
         ({"query": "a", "documents": ["x", " "]}, 422, ErrorType.VALIDATION),
         ({"query": "a", "documents": [{"id": "x"}]}, 422, ErrorType.VALIDATION),
+        ({"query": "a", "documents": [{"id": "\ud800", "text": "b"}]}, 422, ErrorType.VALIDATION),
         ({"query": "a", "documents": ["x", 1]}, 422, ErrorType.VALIDATION),
         ({"query": "", "documents": ["x"]}, 422, ErrorType.VALIDATION),
         ({"query": "a", "documents": ["x"], "k": 0}, 422, ErrorType.VALIDATION),
@@ -257,7 +260,9 @@ async def test_bad_documents_are_4xx(
     start: Start, body: dict[str, Any], status: int, kind: ErrorType
 ) -> None:
     client = await start(max_query_chars=50)
-    problem(await client.post("/rerank", json=body), status, kind)
+    json_type = {"content-type": "application/json"}
+    answer = await client.post("/rerank", content=json.dumps(body), headers=json_type)
+    problem(answer, status, kind)
 
 
 async def test_rerank_needs_a_key_and_no_scope(start: Start) -> None:

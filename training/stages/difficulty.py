@@ -67,7 +67,7 @@ class DifficultyFilter:
             for row, group in zip(rows, groups, strict=True):
                 share = sum(next(good) for _ in group) / len(group)
                 self._shares[_key(row)] = share
-                lines.write(json.dumps([_key(row), share], ensure_ascii=False) + "\n")
+                lines.write(json.dumps([_key(row), share]) + "\n")
 
 
 def _key(row: Row) -> str:

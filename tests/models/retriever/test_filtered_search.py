@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.client.wire import SearchHit
 from models.retriever import faiss_index, image_index
 from models.retriever.filters import FilterError, parse_filter, parse_filter_text
 from models.retriever.image_index import ImageIndex, IndexOptions
@@ -199,14 +200,33 @@ def test_searches_with_and_without_filters_share_a_batch() -> None:
         ({"year": {}}, r"filter\.year: needs a value, or one of eq, in"),
         ({"all": {"year": 1}}, r"filter\.all: must be a list of filters, not an object"),
         ({"": 1}, r"a field has 1 to 1,000 characters"),
-        ({"year": float("nan")}, r"must be a text, a number"),
-        ({"all": [{"year": 1}] * 101}, r"at most 100 conditions"),
+        ({"year": float("nan")}, r"must be a finite number"),
+        ({"year": 10**400}, r"must be a finite number"),
+        ({"year": {"lt": -(10**400)}}, r"must be a finite number"),
+        ({"all": [{"year": 1}] * 101}, r"at most 200 conditions and objects"),
+        ({"any": [{}] * 300}, r"at most 200 conditions and objects"),
+        ({"year": {"in": [*range(600)]}, "exif.iso": {"in": [*range(600)]}}, r"1,000 values in"),
     ],
 )
 def test_a_bad_filter_is_one_sentence(wanted: Any, sentence: str) -> None:
     index = build(unit_vectors(1), [{"year": 2020, "name": "cat", "exif": {"iso": 100}}])
     with pytest.raises(FilterError, match=sentence):
         index.select(parse_filter(wanted))
+
+
+def test_records_are_kept_as_an_answer_can_carry_them() -> None:
+    deep: Any = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    odd = {"half": "cut \ud83d", "\ud83d": 1, "n": 10**400, "deep": deep, "inf": float("inf")}
+    index = build(unit_vectors(1), [odd])
+    (item,) = index.items.at([0])
+    assert item.record["half"] == "cut ?"
+    assert item.record["?"] == 1
+    assert item.record["n"] is item.record["inf"] is None
+    assert len(SearchHit(
+        id="x", rank=1, score=1, cosine=1, url=None, metadata=item.record, found_by=[]
+    ).model_dump_json()) < 1000  # fmt: skip
 
 
 def test_depth_is_limited_also_in_json() -> None:

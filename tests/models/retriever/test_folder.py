@@ -35,7 +35,11 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_left_out_is_named_by_kind(folder: Path) -> None:
+def test_what_is_left_out_is_named_by_kind(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside" / "secret.txt").write_text("a key")
+    (folder / "a.txt").symlink_to(tmp_path / "outside" / "secret.txt")
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mkfifo(folder / "a.json")
     found = scan(folder)
     assert list(found.pictures) == ["a.png", "b.JFIF", "deep/c.png", "inside.png"]
     assert {left.path: left.kind for left in found.left_out} == {
@@ -48,6 +52,9 @@ def test_what_is_left_out_is_named_by_kind(folder: Path) -> None:
         "gone.png": "broken link",
         "linked": "linked folder",
         "pipe.png": "no regular file",
+        "a.txt": "link out of the folder",
+        "a.json": "no regular file",
+        "loop": "no picture format (no suffix)",
     }
     assert found.counts() == Counter(left.kind for left in found.left_out)
 
@@ -90,7 +97,7 @@ def test_rows_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ("a.csv", "path,b\nx,1,2\n", r"a\.csv:2 has 3 cells, but the header has 2: put quotes"),
         ("a.ndjson", '\n{"path": "x"}\n{', r"a\.ndjson:3 is not JSON"),
         ("a.jsonl", "[]", r"a\.jsonl:1 is not a JSON object"),
-        ("a.tsv", "b\tc\n1\t2\n", r"a\.tsv:2 has none of the columns path"),
+        ("a.tsv", "b\tc\n1\t2\n", r"a\.tsv:2 has a value in none of the columns path"),
         ("a.xlsx", "", r"must end in \.csv"),
     ):
         (tmp_path / name).write_text(content)
@@ -120,6 +127,7 @@ def test_parquet_and_tar_shards(tmp_path: Path) -> None:
         for name, data in (
             ("d/k1.jpg", png), ("d/k1.json", b'{"year": 2020}'), ("d/k1.txt", b"a caption"),
             ("k2.txt", b"alone"), ("k3.png", png), ("k3.json", b"{"),
+            ("k4.png", png), ("k4.json", b"[1]"), ("k4.mp4", b"not read"),
         ):  # fmt: skip
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -130,18 +138,21 @@ def test_parquet_and_tar_shards(tmp_path: Path) -> None:
         ("p.png", {"label": 3}),
         ("d/k1", {"caption": "a caption", "year": 2020}),
         ("k3", {}),
+        ("k4", {}),
     ]
     assert all(one.data == png for one in found)
     assert [left.kind for left in left_out] == [  # type: ignore[attr-defined]
         "row without a picture", "sample without a picture", "unreadable sidecar",
+        "unreadable sidecar",
     ]  # fmt: skip
     paint(shards / "deep" / "file.png", RED)
-    named = [{"path": "deep/file.png", "n": 1}, {"path": "../x.png"}, {"path": "none.png"}]
+    named = [{"path": "deep/file.png", "n": 1}, {"path": "../x.png"}, {"path": "none.png"},
+             {"path": "x" * 5000}, {"path": "a\0b"}]  # fmt: skip
     parquet.write_table(pyarrow.Table.from_pylist(named), shards / "paths.parquet")
     missing: list[object] = []
     (one,) = read_shards([shards / "paths.parquet"], missing)  # type: ignore[arg-type]
     assert (one.id, one.record, one.data) == ("deep/file.png", {"n": 1}, png)
-    assert len(missing) == 2
+    assert len(missing) == 4
     (shards / "1.tar").write_bytes((shards / "1.tar").read_bytes()[:700])
     with pytest.raises(InputError, match="not a whole tar file"):
         list(read_shards([shards / "1.tar"], []))
@@ -155,6 +166,14 @@ def test_vectors_of_ones_own(tmp_path: Path) -> None:
     vectors, ids, records = read_vectors(tmp_path / "v.npy", tmp_path / "ids.jsonl", 4)
     assert vectors.tolist() == [pytest.approx([0.6, 0.8, 0, 0]), [0, 0, 1, 0]]
     assert (ids, records) == (["a", "b"], [{"year": 1}, {}])
+    urls = '{"id": "https://h//a.jpg", "file": "x"}\n{"id": 7, "path": "p"}\n'
+    (tmp_path / "urls.jsonl").write_text(urls)
+    _, ids, records = read_vectors(tmp_path / "v.npy", tmp_path / "urls.jsonl", 4)
+    assert (ids, records) == (["https://h//a.jpg", "7"], [{}, {"path": "p"}])
+    for nameless in ('{"id": null}', '{"id": ""}', '{"id": "\\ud800"}'):
+        (tmp_path / "bad.jsonl").write_text(nameless)
+        with pytest.raises(InputError, match=r"bad\.jsonl:1"):
+            read_vectors(tmp_path / "v.npy", tmp_path / "bad.jsonl", 4)
     for content, sentence in (
         (np.ones((2, 5)), r"shape \(n, 4\)"),
         (np.ones((3, 4)), "3 vectors, but .* 2 rows"),

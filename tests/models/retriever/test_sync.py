@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.common.errors import InputError
-from models.retriever.build import build_from_folder
+from models.retriever.build import Reading, build_from_folder
 from models.retriever.check import check
 from models.retriever.folder import scan, scan_files
 from models.retriever.image_index import ImageIndex
@@ -170,6 +170,41 @@ def test_a_picture_that_breaks_leaves_the_index_with_a_reason(gallery: Gallery) 
     assert list(again.new) == ["b.png"]
     done = synced(index, gallery.pictures, again, lambda: gallery.encoder)
     assert not done.differs, "it would be written anew each time"
+
+
+def test_what_cannot_be_read_now_stays(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in gallery.pictures.rglob("*.png"):
+        os.utime(path, (1, 1))  # as after a backup is restored
+
+    def refused(path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("models.retriever.sync.stamp_of", refused)
+    index = gallery.open()
+    assert not compare(index, gallery.pictures, scan(gallery.pictures))
+
+
+def test_an_index_is_never_emptied_by_pictures_that_break(gallery: Gallery) -> None:
+    for path in gallery.pictures.rglob("*.png"):
+        path.write_bytes(b"\x89PNG broken")
+    with pytest.raises(InputError, match="None of the pictures can be read"):
+        gallery.sync()
+    assert len(gallery.open()) == 3
+
+
+def test_a_changed_picture_keeps_what_was_known_of_it(gallery: Gallery) -> None:
+    index = gallery.open()
+    known = Reading(record_of=lambda path: {"stars": 5} if path == "b.png" else {})
+    changes = compare(index, gallery.pictures, scan(gallery.pictures), known)
+    synced(index, gallery.pictures, changes, lambda: gallery.encoder, known).index.save(
+        gallery.folder
+    )
+    paint(gallery.pictures / "b.png", GREY)
+    index = gallery.sync()
+    place = index.position("b.png")
+    assert place is not None
+    assert index.items.at([place])[0].record == {"file": "b.png", "stars": 5}
+    assert gallery.colours()["b.png"] == GREY
 
 
 def test_compressed_vectors_can_be_added_to_but_not_moved(tmp_path: Path) -> None:

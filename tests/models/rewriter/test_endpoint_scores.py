@@ -1,6 +1,8 @@
 """What a server with OpenAI's API says of given texts, and of its own answer."""
 
 import json
+import math
+import re
 from typing import Any
 
 import httpx
@@ -8,7 +10,7 @@ import pytest
 
 from models.rewriter.endpoint import EndpointRewriter
 from models.rewriter.likelihood import Continuation
-from models.rewriter.protocol import Prompt, RewriterDown, ScoresHidden
+from models.rewriter.protocol import Prompt, RewriteFailed, RewriterDown, ScoresHidden
 from models.rewriter.tasks import RERANK
 
 ASKED = Continuation([f"dog {n}:" for n in range(30)], " Hund")
@@ -17,15 +19,19 @@ ASKED = Continuation([f"dog {n}:" for n in range(30)], " Hund")
 class Echoes:
     """A completions API. A token is a character, and its log-probability depends on its prompt."""
 
-    def __init__(self, echoes: bool = True, tells: bool = True, status: int = 200) -> None:
+    def __init__(
+        self, echoes: bool = True, tells: bool = True, status: int = 200, begin: str = ""
+    ) -> None:
         self._echoes, self._tells, self._status = echoes, tells, status
+        self._begin = begin  # a token in front of every prompt
+        self.most = math.inf  # characters of a prompt
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         self.asked.append(body)
-        if self._status != 200:
-            return httpx.Response(self._status, json={"error": {"message": "no"}})
+        if self._status != 200 or len(body["prompt"][0]) > self.most:
+            return httpx.Response(max(self._status, 400), json={"error": {"message": "no"}})
         choices = [
             {"index": index, "text": prompt, "logprobs": self._logprobs(prompt)}
             for index, prompt in enumerate(body["prompt"])
@@ -35,8 +41,9 @@ class Echoes:
     def _logprobs(self, prompt: str) -> dict[str, Any] | None:
         if not self._tells:
             return None
-        tokens = [*prompt, "!"] if self._echoes else ["!"]
-        number = int(prompt.split(":")[0].split()[-1])
+        begin = [self._begin] if self._begin else []
+        tokens = [*begin, *prompt, "!"] if self._echoes else ["!"]
+        (number,) = re.findall(r"\d+", prompt) or [0]
         values = [None, *(-float(number) for _ in tokens[1:])]
         return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}
 
@@ -45,8 +52,9 @@ class Echoes:
         return EndpointRewriter("http://127.0.0.1:9/v1", "x", transport=httpx.MockTransport(self))
 
 
-async def test_only_the_text_counts_and_the_end_of_its_line() -> None:
-    server = Echoes()
+@pytest.mark.parametrize("begin", ["", "<bos>"])
+async def test_only_the_text_counts_and_the_end_of_its_line(begin: str) -> None:
+    server = Echoes(begin=begin)
     found = await server.rewriter.log_likelihoods(ASKED)
     assert found == [-float(n) * len(" Hund\n") for n in range(30)]
     assert [len(body["prompt"]) for body in server.asked] == [25, 5]
@@ -61,7 +69,30 @@ async def test_a_server_that_does_not_tell_is_asked_once(server: Echoes) -> None
     for _ in range(2):
         with pytest.raises(ScoresHidden, match="it would have to take `echo`"):
             await rewriter.log_likelihoods(ASKED._replace(prompts=["dog 1:"]))
-    assert len(server.asked) == 1
+    assert len(server.asked) == 2  # the second was a short one, to be sure
+
+
+async def test_a_prompt_that_is_refused_says_nothing_of_the_next_one() -> None:
+    server = Echoes()
+    server.most = 30
+    rewriter = server.rewriter
+    with pytest.raises(RewriteFailed) as raised:
+        await rewriter.log_likelihoods(ASKED._replace(prompts=["a long dog 1:" * 9]))
+    assert not isinstance(raised.value, ScoresHidden)
+    assert await rewriter.log_likelihoods(ASKED._replace(prompts=["dog 1:"])) == [-6.0]
+
+
+async def test_tokens_that_do_not_add_up_cost_one_text_its_score() -> None:
+    class Bytes(Echoes):
+        def _logprobs(self, prompt: str) -> dict[str, Any] | None:
+            told = super()._logprobs(prompt)
+            if told and "7" in prompt:
+                told["tokens"] = ["\ufffd" for _ in told["tokens"]]
+            return told
+
+    found = await Bytes().rewriter.log_likelihoods(ASKED._replace(prompts=["dog 1:", "dog 7:"]))
+    assert found[0] == -6.0
+    assert math.isnan(found[1])
 
 
 async def test_a_failure_is_not_taken_for_a_refusal() -> None:
