@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from models.common.paths import ADAPTER
 from models.search.gate import GATE_JSON, Gate
 from models.search.mixture import MIXTURE_JSON
@@ -26,6 +28,7 @@ def run(line: str, folder: Path, limit: int = 1, **more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # five minutes; what `make test` runs of `grape eval` is test_languages.py
 def test_the_commands_of_the_page(tmp_path: Path) -> None:
     """Every system, with the real model."""
     settings = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
