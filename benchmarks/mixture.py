@@ -4,7 +4,8 @@
 
 One run starts a server without a cache of rewrites and asks it for held-out queries (names in 13
 languages and English descriptions), searched with 1 to 16 rewrites and with ``n: auto``, by 1, 8
-and 32 clients that each wait for their answer. ``--write`` puts the table and the plot into
+and 32 clients that each wait for their answer. One client asks for each query with every number of
+rewrites in turn. ``--write`` puts the table and the plot into
 docs/mixture.md and docs/mixture.png.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +29,8 @@ from training.data.rows import Row
 
 COUNTS: tuple[int | str, ...] = (1, 2, 4, 8, 16, "auto")
 QUERIES = 320  # enough for R@10 within five points
-TIMED = {1: 48, 8: 160, 32: QUERIES}  # of them, where recall is known from another run
+ALONE = 100  # of them, with which one client is timed
+TIMED = {1: 16, 8: 160}  # of them, where recall is known from another run
 PLOT = DOCS / "mixture.png"
 HEAD = (
     "| rewrites | clients | p50 ms | p95 ms | queries per second | rewrites found | R@10 |",
@@ -52,25 +55,54 @@ def queries() -> list[Row]:
     return [rows[place] for place in order]
 
 
+class Asking:
+    """Searches with one number of rewrites, and what they found."""
+
+    def __init__(self, session: aiohttp.ClientSession, rows: Sequence[Row], n: int | str) -> None:
+        self.n = n
+        self._session = session
+        self._by_query = {row.query: row for row in rows}
+        self._hits: list[bool] = []
+        self._counts: list[int] = []
+
+    async def ask(self, text: str) -> None:
+        """Asks for one query."""
+        body = {"query": text, "rewrite": "always", "n": self.n, "k": 10}
+        async with self._session.post("/search", json=body) as response:
+            answer = json.loads(await response.read())
+            assert response.status == 200, answer
+        found = {hit["id"] for hit in answer["hits"]}
+        self._hits.append(not found.isdisjoint(self._by_query[text].targets))
+        self._counts.append(len(answer["rewrite"]["probabilities"]))
+
+    def cell(self, clients: int, load: Load) -> Cell:
+        """What was measured."""
+        found, recall = float(np.mean(self._counts)), float(np.mean(self._hits))
+        return Cell(self.n, clients, load, found, recall)
+
+
 async def cell(server: Server, rows: Sequence[Row], n: int | str, clients: int) -> Cell:
     """Asks for each query once."""
-    by_query = {row.query: row for row in rows}
-    hits: dict[str, bool] = {}
-    counts: list[int] = []
-
     async with aiohttp.ClientSession(server.url) as session:
+        asking = Asking(session, rows, n)
+        load = await closed_loop(asking.ask, [row.query for row in rows], clients)
+    return asking.cell(clients, load)
 
-        async def ask(text: str) -> None:
-            body = {"query": text, "rewrite": "always", "n": n, "k": 10}
-            async with session.post("/search", json=body) as response:
-                answer = json.loads(await response.read())
-                assert response.status == 200, answer
-            found = {hit["id"] for hit in answer["hits"]}
-            hits[text] = not found.isdisjoint(by_query[text].targets)
-            counts.append(len(answer["rewrite"]["probabilities"]))
 
-        load = await closed_loop(ask, list(by_query), clients)
-    return Cell(n, clients, load, float(np.mean(counts)), float(np.mean(list(hits.values()))))
+async def in_turn(server: Server, rows: Sequence[Row]) -> list[Cell]:
+    """One client asks for each query with every number of rewrites before it asks the next one.
+
+    What else the machine does then slows all of them alike.
+    """
+    latencies: dict[int | str, list[float]] = {n: [] for n in COUNTS}
+    async with aiohttp.ClientSession(server.url) as session:
+        asking = [Asking(session, rows, n) for n in COUNTS]
+        for row in rows:
+            for own in asking:
+                started = time.perf_counter()
+                await own.ask(row.query)
+                latencies[own.n].append(time.perf_counter() - started)
+    return [own.cell(1, Load(latencies[own.n], sum(latencies[own.n]))) for own in asking]
 
 
 async def measure() -> list[Cell]:
@@ -83,18 +115,27 @@ async def measure() -> list[Cell]:
     try:
         server.wait_until_ready()
         await cell(server, rows[:32], "auto", 8)  # warm-up
+        alone = {one.n: one.load for one in await in_turn(server, rows[:ALONE])}
         for n in COUNTS:
             for clients in reversed(CLIENTS):
-                # Recall depends on the load with `auto` alone.
-                some = rows if n == "auto" else rows[: TIMED[clients]]
-                measured = await cell(server, some, n, clients)
-                if n != "auto" and clients != max(CLIENTS):
-                    measured = measured._replace(recall=cells[-1].recall)
+                measured = await _measured(server, rows, n, clients, cells)
+                if clients == 1:
+                    measured = measured._replace(load=alone[n])
                 cells.append(measured)
                 print(line(measured), flush=True)
     finally:
         server.stop()
     return cells
+
+
+async def _measured(
+    server: Server, rows: Sequence[Row], n: int | str, clients: int, before: Sequence[Cell]
+) -> Cell:
+    """One cell; recall from the one before where it does not depend on the load."""
+    if n == "auto" or clients == max(CLIENTS):
+        return await cell(server, rows, n, clients)
+    measured = await cell(server, rows[: TIMED[clients]], n, clients)
+    return measured._replace(recall=before[-1].recall)
 
 
 def line(measured: Cell) -> str:
