@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, Sampling
-from models.rewriter.tasks import RERANK, SERVED_TASKS
+from models.rewriter.tasks import SERVED_TASKS
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from models.search.rerank import Comparison
@@ -113,7 +113,7 @@ class Rewriters:
         return self._routing[task].gate
 
     def mixture(self, task: str) -> Mixture:
-        """The mixture of the task's rewrites."""
+        """The mixture that was fitted to what answers the task."""
         return self._routing[task].mixture
 
     async def rewrite(
@@ -124,8 +124,7 @@ class Rewriters:
 
     async def compare(self, asked: Comparison) -> Compared:
         """Scores texts for a query within the deadline. Never raises for a failure of the model."""
-        task = RERANK.name if asked.by == "group" else asked.task
-        return await self._routing[task].host.compare(asked)
+        return await self._routing[asked.task].host.compare(asked)
 
     async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
         """Prepares a new slot, starts and proves its rewriter, and gives it its adapter's tasks.

@@ -13,11 +13,10 @@ from pydantic import ValidationError
 from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
-from models.rewriter.likelihood import TURNED
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK, TASKS
+from models.rewriter.tasks import RERANK_TASKS, TASKS
 from models.search.gate import Decision, decide
 from models.search.many_plans import make_plans
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
@@ -258,7 +257,7 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
-            parts += [task.hash for task in (*TURNED.values(), RERANK)] if spec.rerank else []
+            parts += [task.hash for task in RERANK_TASKS.values()] if spec.rerank else []
             known = gallery.index.manifest.known_scores
             parts += [self.fitted.gate.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
