@@ -58,9 +58,16 @@ class Rewriters:
     rewrite and the adapter that it reports belong together.
     """
 
-    def __init__(self, first: AdapterSlot, make_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        first: AdapterSlot,
+        make_room: Callable[[], None] = lambda: None,
+        reranker: AdapterSlot | None = None,
+    ) -> None:
         """``make_room`` raises GrapeError if another rewriter cannot run at the same time."""
         self._routing: Routing = dict.fromkeys(SERVED_TASKS, first)
+        if reranker:
+            self._routing = with_slot(self._routing, reranker)
         self._before: Routing | None = None
         self._make_room = make_room
         self._group: asyncio.TaskGroup | None = None

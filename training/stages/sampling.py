@@ -11,8 +11,9 @@ from typing import NamedTuple, Self
 
 from models.common.progress import track
 from models.rewriter.protocol import Completion, Prompt, Rewriter, Sampling
-from models.rewriter.tasks import Task
+from models.rewriter.tasks import RERANK_TASKS, Task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from models.search.compare import Tasks
 from models.search.rerank import Comparison
 from training.data.rows import Row
 from training.stages.scoring import Scores, score_candidates
@@ -85,9 +86,11 @@ class Engine:
         """
         return self._loop.run(sample_rewrites(self._starts(model), request))
 
-    def scores(self, model: str, asked: Sequence[Comparison], path: Path) -> list[Scores]:
+    def scores(
+        self, model: str, asked: Sequence[Comparison], path: Path, tasks: Tasks = RERANK_TASKS
+    ) -> list[Scores]:
         """:func:`score_candidates` by a model."""
-        return self._loop.run(score_candidates(self._starts(model), asked, path))
+        return self._loop.run(score_candidates(self._starts(model), asked, path, tasks))
 
     def _starts(self, model: str) -> Callable[[], Rewriter]:
         if self._model != model:

@@ -1,0 +1,149 @@
+"""`grape train` with ``task: rerank``: candidates, training, adapter, test."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from models.common import paths
+from models.common.errors import InputError
+from models.common.progress import say
+from models.rewriter.adapter import open_adapter
+from models.rewriter.answers import read_rewrite
+from models.rewriter.base_model import adapter_folder
+from models.rewriter.merge import merge_adapter
+from models.rewriter.tasks import RERANK_TASKS, TASKS
+from models.search.compare import Tasks
+from models.search.rerank import Comparison, comparison
+from training.data.rows import Row
+from training.data.splits import choose
+from training.evaluation.statistics import estimate
+from training.rerank.candidates import Listed, candidates_of
+from training.rerank.likelihood import train_likelihood
+from training.rewards.ranking import Floats
+from training.stages.adapter_folder import HeldOutResult, Trained, add_test, write_adapter
+from training.stages.sampling import Engine, SamplingRequest
+from training.stages.training_run import TrainingRun
+
+
+class _Scorer(NamedTuple):
+    """A model that compares."""
+
+    path: str  # of the checkpoint
+    tasks: Tasks
+    name: str
+
+
+def train_reranker(run: TrainingRun) -> str:
+    """Runs every stage. The work folder keeps what a stage has finished.
+
+    Returns:
+        The result on held-out queries; Markdown.
+
+    Raises:
+        InputError: the data has no rows to learn from, or the model cannot be trained.
+    """
+    settings = run.settings
+    rows = choose(run.rows, "train", settings.of_tasks(settings.warm_start_queries), settings.seed)
+    listed = _candidates(run, rows, "train", _held_out(run))
+    if not listed:
+        raise InputError(f"{settings.data} has no rows of the split 'train' with captions.")
+    say(f"{len(listed)} of {len(rows)} queries have candidates to be told apart.")
+    folder = settings.work_folder / "likelihood"
+    trained = Trained(train_likelihood(settings, run.base, run.tasks, listed, folder), len(listed))
+    captions = [one.texts[0] for one in listed]
+    write_adapter(run, trained, dict.fromkeys(run.tasks, captions))
+    say(
+        f"The adapter is in {settings.out}: serve it with `grape serve --rerank-adapter "
+        f"{settings.out}`."
+    )
+    return _test(run, trained)
+
+
+def _held_out(run: TrainingRun) -> set[str]:
+    """Pictures of held-out rows alone: training must not learn what they are not called."""
+    targets = {
+        learnt: {t for row in run.rows if (row.split == "train") == learnt for t in row.targets}
+        for learnt in (True, False)
+    }
+    return targets[False] - targets[True]
+
+
+def _candidates(
+    run: TrainingRun, rows: Sequence[Row], name: str, left_out: set[str]
+) -> list[Listed]:
+    """What the search finds for each row: its greedy rewrite, the query, and its own English."""
+    settings = run.settings
+    model, tasks = run.base.path, TASKS
+    if folder := adapter_folder(settings.candidates_from, settings.llm, settings.index):
+        rewriter = open_adapter(folder, run.base.revision)
+        model = str(merge_adapter(Path(model), rewriter, paths.merged_dir()))
+        tasks = {**TASKS, **rewriter.tasks}
+    file = settings.work_folder / f"rewrites-{name}.jsonl"
+    with Engine() as engine:
+        sampled = engine.samples(model, SamplingRequest(tasks, rows, 0, 0.0, file))
+    rewrites = {row: [text for text in [read_rewrite(sampled[row].greedy)] if text] for row in rows}
+    return candidates_of(run.scorer.retriever, rewrites, settings.candidates, left_out)
+
+
+def _test(run: TrainingRun, trained: Trained) -> str:
+    """Adds the result on held-out pictures to the adapter folder; returns its summary."""
+    listed = _candidates(run, run.test_rows(), "test", set())
+    if not listed:
+        return ""
+    adapter = open_adapter(run.settings.out, run.base.revision)
+    merged = merge_adapter(Path(run.base.path), adapter, paths.merged_dir())
+    frozen = _Scorer(run.base.path, RERANK_TASKS, "frozen")
+    tuned = _Scorer(str(merged), {**RERANK_TASKS, **adapter.tasks}, "tuned")
+    with Engine() as engine:
+        before, after = (_ranks(run, engine, scorer, listed) for scorer in (frozen, tuned))
+    summary = "\n".join(_summary(listed, before, after))
+    add_test(run, trained, HeldOutResult(_means(before), _means(after), summary))
+    return summary
+
+
+def _ranks(run: TrainingRun, engine: Engine, scorer: _Scorer, listed: Sequence[Listed]) -> Floats:
+    """The rank of the right caption among each row's candidates; ties count against it."""
+    asked = [_comparison(run, one) for one in listed]
+    file = run.settings.work_folder / f"scores-{scorer.name}.jsonl"
+    found = engine.scores(scorer.path, asked, file, scorer.tasks)
+    ranks = []
+    for scores in found:
+        right, *wrong = (-np.inf if value is None else value for value in scores.values)
+        ranks.append(1 + sum(value >= right for value in wrong))
+    return np.array(ranks, float)
+
+
+def _comparison(run: TrainingRun, listed: Listed) -> Comparison:
+    asked = comparison(run.settings.rerank_by, listed.row.query, listed.texts)
+    assert asked, "a row has two candidates at least"
+    return asked
+
+
+def _summary(listed: Sequence[Listed], before: Floats, after: Floats) -> list[str]:
+    """A table by task: R@1 and MRR among the candidates, and the gain."""
+    lines = [
+        "The right caption is always one of the candidates; the likelihood alone orders them.",
+        "",
+        "| | queries | frozen model: R@1 | MRR | adapter: R@1 | MRR | R@1 gained |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for task in dict.fromkeys(one.row.task for one in listed):
+        rows = [n for n, one in enumerate(listed) if one.row.task == task]
+        cells = [
+            f"{number:.3f}"
+            for ranks in (before[rows], after[rows])
+            for number in (np.mean(ranks == 1), np.mean(1 / ranks))
+        ]
+        gain = estimate((after[rows] == 1).astype(float) - (before[rows] == 1))
+        shown = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        lines.append(f"| {task} | {len(rows)} | {' | '.join(cells)} | {shown} |")
+    return lines
+
+
+def _means(ranks: Floats) -> dict[str, float]:
+    return {
+        "R@1 among candidates": round(float(np.mean(ranks == 1)), 4),
+        "MRR among candidates": round(float(np.mean(1 / ranks)), 4),
+    }
