@@ -35,7 +35,7 @@ def chosen(by: RerankBy) -> ComparedBy:
 class Comparison(NamedTuple):
     """What a language model is asked to score."""
 
-    by: ComparedBy
+    by: str  # of ComparedBy; the evaluation has others
     task: str  # the kind of query
     query: str
     texts: list[str]  # each once
@@ -67,7 +67,7 @@ def why_not(query: Query, plan: Plan) -> str | None:
 
 
 def comparison(
-    by: ComparedBy, query: str, texts: Sequence[str | None], passes: int = 1
+    by: str, query: str, texts: Sequence[str | None], passes: int = 1
 ) -> Comparison | None:
     """What to ask for the candidates; None if fewer than two of them say anything.
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,31 +12,30 @@ from pydantic import ValidationError
 from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
-from models.rewriter.likelihood import TURNED
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK, TASKS
+from models.rewriter.tasks import TASKS
 from models.search.gate import Decision, decide
 from models.search.many_plans import make_plans
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
 from models.search.query import Query, as_typed
-from models.search.rerank import Comparison
 from models.search.searches import Search
 from models.search.without import plan_query
 from training.data.rows import Row
+from training.evaluation.costs import Paid, per_query
+from training.evaluation.cross_encoder import PairModel
 from training.evaluation.gallery import Gallery
 from training.evaluation.measured import Fitted, Measured
+from training.evaluation.rerankers import Judge, by_pairs, depends_on
 from training.evaluation.reranking import Reranking, rerank_found
-from training.evaluation.results import Cost
 from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
-from training.evaluation.systems import SystemSpec, tasks_of
+from training.evaluation.systems import Model, SystemSpec, tasks_of
 from training.stages.language_model import LanguageModel
 from training.stages.sampling import Engine, Samples, SamplingRequest
-from training.stages.scoring import Scores
 
-_FORMAT = 12  # of the stored results; others are measured again
+_FORMAT = 13  # of the stored results; others are measured again
 
 
 class _Written(NamedTuple):
@@ -58,6 +56,7 @@ class Bench:
     adapter: Adapter | None
     fitted: Fitted
     engine: Engine
+    pair_model: PairModel | None = None  # None if no system needs a cross-encoder
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         """Measures a system, or reads the result of an earlier run from the work folder."""
@@ -93,15 +92,11 @@ class Bench:
             plans = [Plan.of(search, Rewriting("kept", "not requested"), tau) for search in typed]
         searches = [self._searches(spec, plan, gallery) for plan in plans]
         found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
-        prompt_tokens, written_tokens = self._tokens(spec, samples) if samples else (0, 0)
-        seconds = sum(sample.seconds for sample in samples.values())
+        paid = [self._paid(spec, samples)] if samples else []
         if spec.rerank:
-            how = Reranking(spec.rerank, self.fitted.mixture, partial(self._scores, spec))
-            reranked = rerank_found(self.rows, plans, found, gallery, how)
-            found = reranked.found
-            prompt_tokens += self._count(reranked.prompts)
-            seconds += reranked.seconds
-        count = len(self.rows)
+            how = self._reranking(spec)
+            found, answers = rerank_found(self.rows, plans, found, gallery, how)
+            paid += [answer.paid for answer in answers]
         return Measured(
             texts=[
                 _shown(own, row.reference) for row, own in zip(self.rows, searches, strict=True)
@@ -115,12 +110,7 @@ class Bench:
             target_probability=found.target_probability,
             first_without=found.first_without,
             confident_from=self.fitted.mixture.confident,
-            cost=Cost(
-                prompt_tokens=prompt_tokens / count,
-                written_tokens=written_tokens / count,
-                llm_seconds=seconds / count,
-                searches=sum(map(len, searches)) / count,
-            ),
+            cost=per_query(paid, sum(map(len, searches)), len(self.rows)),
         )
 
     def _plans(self, spec: SystemSpec, gallery: Gallery, samples: dict[Row, Samples]) -> list[Plan]:
@@ -204,7 +194,7 @@ class Bench:
         return questions
 
     def _samples(self, spec: SystemSpec, rows: Sequence[Row]) -> dict[Row, Samples]:
-        model, name = self._model(spec)
+        model, name = self._model(spec.model)
         how = self._sampling(spec)
         name = f"rewrites-{name}-{self._base_revision[:12]}-{_named(how)}.jsonl"
         file = self.settings.work / name
@@ -213,15 +203,22 @@ class Bench:
         request = SamplingRequest(tasks, rows, count, how.temperature, file, coverage=how.coverage)
         return self.engine.samples(model, request)
 
-    def _scores(self, spec: SystemSpec, asked: Sequence[Comparison]) -> list[Scores]:
-        model, name = self._model(spec)
-        file = self.settings.work / f"scores-{name}-{self._base_revision[:12]}.jsonl"
-        return self.engine.scores(model, asked, file)
+    def _reranking(self, spec: SystemSpec) -> Reranking:
+        if spec.rerank == "cross-encoder":
+            assert self.pair_model, "a system with a cross-encoder is measured with one"
+            return by_pairs(self.pair_model, self.settings.work)
+        path, name = self._model("frozen" if spec.frozen_judge else spec.model)
+        name = f"{name}-{self._base_revision[:12]}"
+        judge = Judge(self.engine, path, name, self._count, self.settings.work)
+        if spec.rerank == "listwise":
+            return judge.by_order()
+        assert spec.rerank
+        return judge.by_score(self.fitted.mixture, spec.rerank)
 
-    def _model(self, spec: SystemSpec) -> tuple[str, str]:
+    def _model(self, model: Model) -> tuple[str, str]:
         """The checkpoint of a system's model, and what it is called in names of files."""
         assert self.base, "a system with a model is measured with one"
-        if spec.model != "tuned":
+        if model != "tuned":
             return self.base.path, "frozen"
         assert self.adapter
         merged = merge_adapter(Path(self.base.path), self.adapter, merged_dir())
@@ -236,17 +233,18 @@ class Bench:
             return Sampling(AUTO.n if n == "auto" else n, self.settings.temperature)
         return AUTO if n == "auto" else Sampling(n)
 
-    def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
-        """Of all prompts, and of all that was written."""
+    def _paid(self, spec: SystemSpec, samples: dict[Row, Samples]) -> Paid:
+        """For all rewrites."""
         tasks = tasks_of(spec.prompt, self.adapter)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
         written = [text for sample in samples.values() for text, _ in _answers(sample, spec)]
-        return self._count(prompts), self._count(written)
+        seconds = sum(sample.seconds for sample in samples.values())
+        return Paid(len(prompts), self._count(prompts), self._count(written), seconds)
 
-    def _count(self, texts: list[str]) -> int:
+    def _count(self, texts: Sequence[str]) -> int:
         assert self.base
         tokenizer = self.base.tokenizer()
-        return sum(map(len, tokenizer(texts).input_ids)) if texts else 0
+        return sum(map(len, tokenizer(list(texts)).input_ids)) if texts else 0
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of everything that the outcome depends on."""
@@ -258,7 +256,7 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
-            parts += [task.hash for task in (*TURNED.values(), RERANK)] if spec.rerank else []
+            parts += depends_on(spec.rerank, self.pair_model) if spec.rerank else []
             known = gallery.index.manifest.known_scores
             parts += [self.fitted.gate.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]

@@ -16,6 +16,7 @@ from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.splits import check_targets
 from training.evaluation.bench import Bench
+from training.evaluation.cross_encoder import PairModel
 from training.evaluation.gallery import Gallery
 from training.evaluation.measured import Fitted, Measured
 from training.evaluation.metrics import MAIN
@@ -56,6 +57,7 @@ class Evaluation:
     base: LanguageModel | None  # None if no system needs a language model
     adapter: Adapter | None
     fitted: Fitted
+    pair_model: PairModel | None = None
 
 
 class _Entry(NamedTuple):
@@ -83,6 +85,7 @@ def evaluation_of(settings: EvalSettings) -> Evaluation:
     """
     rows, pictures = asked_rows(settings)
     _check_references(settings.systems, rows)
+    pair_model = _pair_model(settings)
     if pictures and not settings.index:
         settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
     retriever = load_retriever(settings)
@@ -90,7 +93,8 @@ def evaluation_of(settings: EvalSettings) -> Evaluation:
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)
     base = LanguageModel.named(settings.llm) if needs_model else None
     adapter = _adapter(settings, base)
-    return Evaluation(settings, rows, retriever, base, adapter, _fitted(settings, retriever))
+    fitted = _fitted(settings, retriever)
+    return Evaluation(settings, rows, retriever, base, adapter, fitted, pair_model)
 
 
 def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Results:
@@ -103,8 +107,9 @@ def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Re
     gallery = Gallery(retriever.encoder, retriever.index, settings.encoder_device)
     with Engine() as engine:
         bench = Bench(
-            settings, rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine
-        )
+            settings, rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine,
+            evaluation.pair_model,
+        )  # fmt: skip
         entries = _systems(bench, gallery)
     entries |= _other_encoders(bench, gallery)
     queries = [
@@ -121,7 +126,8 @@ def _systems(bench: Bench, gallery: Gallery) -> dict[str, _Entry]:
     specs = {name: SYSTEMS[name] for name in bench.settings.systems}
     found: dict[str, Measured] = {}
     # By model, so that each is loaded once; the results keep the order of the settings.
-    for name, spec in sorted(specs.items(), key=lambda item: item[1].model):
+    by_model = sorted(specs.items(), key=lambda item: (item[1].model, item[1].frozen_judge))
+    for name, spec in by_model:
         say(f"{name}: {spec.about}")
         found[name] = bench.measured(spec, gallery)
     return {name: _Entry(spec, gallery, found[name]) for name, spec in specs.items()}
@@ -192,6 +198,18 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
             f"The system {needy[0]!r} needs queries with a reference picture, like CIRR's: leave "
             "the system out with --systems."
         )
+
+
+def _pair_model(settings: EvalSettings) -> PairModel | None:
+    needy = [name for name in settings.systems if SYSTEMS[name].rerank == "cross-encoder"]
+    if not needy:
+        return None
+    if settings.cross_encoder is None:
+        raise InputError(
+            f"The system {needy[0]!r} needs a model: name it with --cross-encoder, or leave the "
+            "system out with --systems."
+        )
+    return PairModel(settings.cross_encoder, settings.encoder_device)
 
 
 def _fitted(settings: EvalSettings, retriever: Retriever) -> Fitted:

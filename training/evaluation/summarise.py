@@ -107,7 +107,8 @@ def notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
         "two-sided, Holm-corrected over the slices of each comparison. Ties count against the "
         "right picture.",
         "R@k: at least one of the right pictures is among the first k.",
-        "Seconds: engine time with many queries at once, on the machine of this run.",
+        "Seconds: rewriting with many queries at once, reranking one query after the other, on the "
+        "machine of this run.",
     ]
     without = sum(row.english is None for row in rows)
     if without and "oracle" in settings.systems:

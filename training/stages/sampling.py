@@ -4,10 +4,10 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from models.common.progress import track
 from models.rewriter.protocol import Completion, Prompt, Rewriter, Sampling
@@ -16,6 +16,8 @@ from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.search.rerank import Comparison
 from training.data.rows import Row
 from training.stages.scoring import Scores, score_candidates
+
+Result = TypeVar("Result")
 
 _CHUNK = 64  # queries between two writes
 
@@ -84,6 +86,12 @@ class Engine:
             model: a checkpoint's folder, or a name on the hub.
         """
         return self._loop.run(sample_rewrites(self._starts(model), request))
+
+    def run(
+        self, model: str, work: Callable[[Callable[[], Rewriter]], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Other work with a model, which is started when the work first asks for it."""
+        return self._loop.run(work(self._starts(model)))
 
     def scores(self, model: str, asked: Sequence[Comparison], path: Path) -> list[Scores]:
         """:func:`score_candidates` by a model."""
