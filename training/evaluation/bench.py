@@ -179,13 +179,13 @@ class Bench:
         vectors = gallery.vectors([search for own in searches for search in own])
         questions, start = [], 0
         for row, plan, own in zip(self.rows, plans, searches, strict=True):
-            reference = (row.reference,) if row.reference else ()
+            left_out = (*((row.reference,) if row.reference else ()), *row.excluded)
             questions.append(
                 Question(
                     vectors[start : start + len(own)],
                     plan.how,
                     gallery.places(row.targets),
-                    gallery.places(reference),
+                    gallery.places(left_out),
                     gallery.places(row.group),
                     gallery.demoted(plan),
                 )

@@ -46,7 +46,8 @@ LISTWISE = Task(
         ),
         (
             "弯曲的箭 / 1 little bird / 2 bent arrow / 3 straight line / 4 long road / 5 towel / "
-            "6 black umbrella / 7 bow / 8 green leaves / 9 visitor / 10 arrow pointing forward",
+            "6 black umbrella / 7 curved line / 8 green leaves / 9 visitor / "
+            "10 arrow pointing forward",
             "2 > 10 > 7 > 3 > 4 > 6 > 1 > 8 > 5 > 9",
         ),
     ),
@@ -75,7 +76,8 @@ def order_in(answer: str, count: int) -> list[int]:
     A number that is repeated counts once, one that stands for no candidate not at all. Candidates
     that are missing follow in the order that they had.
     """
-    numbers = [int(digits) - 1 for digits in re.findall(r"[0-9]{1,3}", answer.split("\n", 1)[0])]
+    written = re.findall(r"[0-9]+", answer.split("\n", 1)[0])
+    numbers = [int(digits) - 1 for digits in written if len(digits) < 4]
     named = [number for number in dict.fromkeys(numbers) if 0 <= number < count]
     return [*named, *sorted(set(range(count)) - set(named))]
 

@@ -26,7 +26,7 @@ from training.evaluation.queries import (
     benchmark_index,
     described,
     eval_slices,
-    pictures_folder,
+    index_of,
     pictures_of,
     slices_of,
 )
@@ -83,11 +83,11 @@ def evaluation_of(settings: EvalSettings) -> Evaluation:
     Raises:
         InputError: data, index, model or adapter cannot be used.
     """
-    rows, pictures = asked_rows(settings)
+    rows, benchmark = asked_rows(settings)
     _check_references(settings.systems, rows)
     pair_model = _pair_model(settings)
-    if pictures and not settings.index:
-        settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
+    if benchmark and not settings.index:
+        settings.index = index_of(settings, benchmark)
     retriever = load_retriever(settings)
     check_targets(rows, retriever.index)
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)

@@ -113,6 +113,8 @@ def notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
     without = sum(row.english is None for row in rows)
     if without and "oracle" in settings.systems:
         found.append(f"{without} queries have no English reference: the oracle searches as typed.")
+    if any(row.excluded for row in rows):
+        found.append("What the data excludes for a query is left out of its ranking.")
     if any(row.reference for row in rows):
         found.append(
             "The reference picture of a query is left out of every ranking. R_subset@k ranks only "
