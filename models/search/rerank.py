@@ -44,14 +44,14 @@ def chosen(by: RerankBy) -> ComparedBy:
 class Comparison(NamedTuple):
     """What a language model is asked to score."""
 
-    by: ComparedBy
+    by: str  # of ComparedBy; the evaluation has others
     task: str  # of the language model
     query: str
     texts: list[str]  # each once
     passes: int = 1  # over the texts, by group
 
 
-def task_of(by: ComparedBy, query: str) -> Task:
+def task_of(by: str, query: str) -> Task:
     """The task of the language model that compares texts for a query."""
     if by == "group":
         return RERANK
@@ -83,7 +83,7 @@ def why_not(query: Query, plan: Plan) -> str | None:
 
 
 def comparison(
-    by: ComparedBy, query: str, texts: Sequence[str | None], passes: int = 1
+    by: str, query: str, texts: Sequence[str | None], passes: int = 1
 ) -> Comparison | None:
     """What to ask for the candidates; None if fewer than two of them say anything.
 
