@@ -38,14 +38,15 @@ def train(settings: TrainSettings) -> None:
     """
     _check_folders(settings)
     run = open_run(settings)
+    if not settings.dry_run:
+        keep_settings(settings)
+    if settings.task == "rerank":
+        from training.rerank import reranker
+
+        print(reranker.possible_gain(run) if settings.dry_run else reranker.train_reranker(run))
+        return
     if settings.dry_run:
         print(possible_gain(run))
-        return
-    keep_settings(settings)
-    if settings.task == "rerank":
-        from training.rerank.reranker import train_reranker
-
-        print(train_reranker(run))
         return
     if not run.validation_rows():
         raise InputError(f"{settings.data} has no rows of the split 'validation' for these tasks.")
