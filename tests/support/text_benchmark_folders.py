@@ -46,7 +46,10 @@ def bright(folder: Path, examples: Sequence[dict[str, Any]] = EXAMPLES) -> None:
 
 def r2med(folder: Path) -> None:
     """The data set Biology; ids are texts or numbers."""
-    queries = [{"id": 0, "text": QUESTION, "answer": "..."}, {"id": "1", "text": WARMTH}]
+    queries: list[dict[str, Any]] = [
+        {"id": 0, "text": QUESTION, "answer": "..."},
+        {"id": "1", "text": WARMTH},
+    ]
     write(folder, "Biology/query.jsonl", jsonl(queries))
     corpus = [{"id": name, "text": text} for name, text in TEXTS.items()]
     write(folder, "Biology/corpus.jsonl", jsonl(corpus))

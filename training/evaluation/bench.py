@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from training.evaluation.reranking import Reranking, rerank_found
 from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import Model, SystemSpec, tasks_of
-from training.stages.language_model import LanguageModel
+from training.stages.language_model import LanguageModel, Tokenizer
 from training.stages.sampling import Engine, Samples, SamplingRequest
 
 _FORMAT = 13  # of the stored results; others are measured again
@@ -253,9 +254,12 @@ class Bench:
         return Paid(len(prompts), self._count(prompts), self._count(written), seconds)
 
     def _count(self, texts: Sequence[str]) -> int:
+        return sum(map(len, self._tokenizer(list(texts)).input_ids)) if texts else 0
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
         assert self.base
-        tokenizer = self.base.tokenizer()
-        return sum(map(len, tokenizer(list(texts)).input_ids)) if texts else 0
+        return self.base.tokenizer()
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of everything that the outcome depends on."""

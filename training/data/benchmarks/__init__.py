@@ -56,14 +56,9 @@ def load(name: str, folder: Path, check_counts: bool = True) -> Benchmark:
     key, loaders = name.casefold(), LOADERS | TEXT_LOADERS
     if key not in loaders:
         close = get_close_matches(key, loaders, cutoff=0.5)
-        raise InputError(
-            f"There is no benchmark {name!r}; "
-            + (
-                f"did you mean {' or '.join(close)}?"
-                if close
-                else f"there are {', '.join(loaders)}."
-            )
-        )
+        names = ", ".join(loaders)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {names}."
+        raise InputError(f"There is no benchmark {name!r}; {hint}")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: name the folder that holds {key}.")
     return loaders[key](folder, check_counts)
