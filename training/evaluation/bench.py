@@ -16,7 +16,7 @@ from models.rewriter.adapter import Adapter
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK_TASKS, TASKS
+from models.rewriter.tasks import LIKELIHOOD, RERANK, RERANK_TASKS, TASKS
 from models.search.gate import Decision, decide
 from models.search.many_plans import make_plans
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
@@ -217,12 +217,18 @@ class Bench:
 
     def _judge(self, spec: SystemSpec) -> Judge:
         """The model that compares: the frozen one, the reranker, or the one that rewrites."""
-        own = spec.rerank != "listwise" and not spec.frozen_judge and self.reranker
+        own = None if spec.frozen_judge else self._reranker_for(spec)
         model = "frozen" if spec.frozen_judge else spec.model
         path, name = self._merged(own) if own else self._model(model)
         name = f"{name}-{self._base_revision[:12]}"
         tasks = {**RERANK_TASKS, **own.tasks} if own else RERANK_TASKS
         return Judge(self.engine, path, name, self._count, self.settings.work, tasks)
+
+    def _reranker_for(self, spec: SystemSpec) -> Adapter | None:
+        """The reranker, if it was trained for what the system asks."""
+        asked = {"group": RERANK.name, "likelihood": LIKELIHOOD.name}.get(str(spec.rerank))
+        trained = self.reranker.manifest.tasks if self.reranker else {}
+        return self.reranker if asked in trained else None
 
     def _model(self, model: Model) -> tuple[str, str]:
         """The checkpoint of a system's model, and what it is called in names of files."""

@@ -52,7 +52,7 @@ def plain_logits(folder: Path, query: str, texts: Sequence[str]) -> list[float]:
 
 def test_scores_are_logits_and_tokens_are_those_that_are_read(folder: Path, tmp_path: Path) -> None:
     texts = ["a red square", "black", LONG]
-    asked = Comparison("cross-encoder", "multilingual", "ein rotes Bild", texts)
+    asked = Comparison("cross-encoder", "likelihood", "ein rotes Bild", texts)
     ((values, tokens, seconds),) = PairModel(str(folder)).scores([asked], tmp_path / "pairs.jsonl")
     assert values == pytest.approx(plain_logits(folder, asked.query, texts), abs=1e-5)
     assert len(set(values)) == 3
@@ -65,7 +65,7 @@ def test_scores_are_kept_and_the_model_is_not_loaded_for_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "work" / "pairs.jsonl"
-    asked = [Comparison("cross-encoder", "multilingual", q, ["red", "blue"]) for q in "abca"]
+    asked = [Comparison("cross-encoder", "likelihood", q, ["red", "blue"]) for q in "abca"]
     found = PairModel(str(folder)).scores(asked, path)
     assert found[0] == found[3] != found[1]
     with open(path, "a") as file:
@@ -80,7 +80,7 @@ def test_scores_are_kept_and_the_model_is_not_loaded_for_them(
 )
 def test_what_is_no_reranker_is_refused(labels: int, head: bool, said: str, tmp_path: Path) -> None:
     model = PairModel(str(tiny_cross_encoder(tmp_path / "model", labels, head)))
-    asked = Comparison("cross-encoder", "multilingual", "a", ["red", "blue"])
+    asked = Comparison("cross-encoder", "likelihood", "a", ["red", "blue"])
     with pytest.raises(InputError, match=said):
         model.scores([asked], tmp_path / "pairs.jsonl")
     assert not (tmp_path / "pairs.jsonl").exists()

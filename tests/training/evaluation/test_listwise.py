@@ -67,7 +67,7 @@ def by_number(texts: list[str]) -> str:
 
 
 def asked_for(count: int, query: str = "Hund") -> Comparison:
-    return Comparison("listwise", "multilingual", query, [f"dog {n}" for n in range(count)])
+    return Comparison("listwise", "likelihood", query, [f"dog {n}" for n in range(count)])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from models.rewriter.adapter import Adapter, AdapterManifest
+from models.rewriter.tasks import LIKELIHOOD, RERANK_TASKS
+from models.search.compare import Tasks
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from models.search.rerank import Comparison
@@ -17,7 +20,7 @@ from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SYSTEMS
 from training.stages.scoring import Scores
 
-ASKED = Comparison("likelihood", "multilingual", "Hund", ["dog", "cat"])
+ASKED = Comparison("likelihood", "likelihood", "Hund", ["dog", "cat"])
 
 
 class AskedEngine:
@@ -25,8 +28,12 @@ class AskedEngine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.tasks: Tasks = {}
 
-    def scores(self, model: str, asked: Sequence[Comparison], path: Path) -> list[Scores]:
+    def scores(
+        self, model: str, asked: Sequence[Comparison], path: Path, tasks: Tasks
+    ) -> list[Scores]:
+        self.tasks = tasks
         self.asked.append((model, path.name))
         return [Scores([-1.0, -2.0], 0.5) for _ in asked]
 
@@ -67,6 +74,39 @@ def test_the_model_and_the_weight_of_each_system(
     assert answer.paid.seconds == 0.5
     assert how.by == spec.rerank
     assert how.weight == (mixture.model_dump()["rerank"][how.by] if weighed else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("auto+rerank", "reranker"),
+        ("auto+rerank-group", "tuned"),
+        ("auto+rerank-frozen", "frozen"),
+        ("auto+rerank-listwise", "frozen"),
+    ],
+)
+def test_a_reranker_is_asked_for_what_it_was_trained_for(
+    name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the likelihood, which was trained on the short prompt."""
+    manifest = AdapterManifest.model_construct(tasks={"likelihood": LIKELIHOOD.short.hash})
+    reranker = Adapter(folder=tmp_path, manifest=manifest, rank=4, content_sha256="0" * 64)
+    monkeypatch.setattr(Bench, "_model", lambda _, model: (model, model))
+    monkeypatch.setattr(Bench, "_merged", lambda _, adapter: ("reranker", "reranker"))
+    monkeypatch.setattr(Bench, "_base_revision", "rev")
+    monkeypatch.setattr(Bench, "_count", lambda _, texts: 0)
+    engine: Any = AskedEngine()
+    bench = Bench(
+        EvalSettings(work=tmp_path), [], None, None, Fitted(Gate(), Mixture()), engine,
+        reranker=reranker,
+    )  # fmt: skip
+    spec = SYSTEMS[name]
+    bench._reranking(spec).ask([ASKED._replace(by=str(spec.rerank))])
+    assert [asked for asked, _ in engine.asked] == [model]
+    if model == "reranker":
+        assert engine.tasks == {**RERANK_TASKS, "likelihood": LIKELIHOOD.short}
+    elif engine.tasks:
+        assert engine.tasks == RERANK_TASKS
 
 
 def test_every_reranker_but_the_one_without_an_adapter_has_the_candidates_of_auto() -> None:
