@@ -6,7 +6,7 @@ from pathlib import Path
 from models.common.errors import InputError
 from models.common.progress import say
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import LIKELIHOOD, LIKELIHOOD_LONG, TASKS, Task
+from models.rewriter.tasks import TASKS, Task
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from training.data.rows import Row
@@ -38,16 +38,10 @@ def train(settings: TrainSettings) -> None:
     """
     _check_folders(settings)
     run = open_run(settings)
-    if not settings.dry_run:
-        keep_settings(settings)
-    if settings.task == "rerank":
-        from training.rerank import reranker
-
-        print(reranker.possible_gain(run) if settings.dry_run else reranker.train_reranker(run))
-        return
     if settings.dry_run:
         print(possible_gain(run))
         return
+    keep_settings(settings)
     if not run.validation_rows():
         raise InputError(f"{settings.data} has no rows of the split 'validation' for these tasks.")
     trained = run_stages(run)
@@ -69,19 +63,12 @@ def open_run(settings: TrainSettings) -> TrainingRun:
     every = [*rows, *(row for more in grpo_data.values() for row in more)]
     check_targets(every, retriever.index)
     check_leakage(every)
-    tasks = tasks_of(settings)
-    if settings.prompt == "short":
-        tasks = {name: task.short for name, task in tasks.items()}
+    tasks: dict[str, Task] = {
+        name: TASKS[name].short if settings.prompt == "short" else TASKS[name]
+        for name in settings.tasks
+    }
     base = LanguageModel.named(settings.llm)
     return TrainingRun(settings, base, tasks, rows, Scorer(retriever), grpo_data)
-
-
-def tasks_of(settings: TrainSettings) -> dict[str, Task]:
-    """What the adapter is trained for, with the full prompts."""
-    if settings.task == "rewrite":
-        return {name: TASKS[name] for name in settings.tasks}
-    kinds = [LIKELIHOOD_LONG if name == "long" else LIKELIHOOD for name in settings.tasks]
-    return {task.name: task for task in kinds}
 
 
 def possible_gain(run: TrainingRun) -> str:

@@ -8,14 +8,14 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from models.rewriter.tasks import TaskName
-from training.rerank_settings import RerankSettings
+from training.retriever_settings import RetrieverSettings
 
 Objective = Literal["mixture", "rank", "relative", "pass_at_k"]
 Rollouts = Literal["auto", "grouped", "transformers", "vllm-colocate", "vllm-server"]
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 
 
-class TrainSettings(RerankSettings):
+class TrainSettings(RetrieverSettings):
     """What to train, on which data, and how; the defaults suit the demo on two CPU cores."""
 
     model_config = SettingsConfigDict(extra="forbid")

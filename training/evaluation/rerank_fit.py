@@ -25,9 +25,7 @@ _SYSTEM = "auto+rerank"
 
 
 def fit_rerank(settings: EvalSettings) -> str:
-    """Fits the weight of what `rerank_by: auto` stands for.
-
-    It is saved in the reranker's folder, or beside the mixture of the model that rewrites.
+    """Fits the weight of what `rerank_by: auto` stands for, and saves it beside the mixture's.
 
     Raises:
         InputError: there is no adapter, or a part cannot be used.
@@ -39,9 +37,8 @@ def fit_rerank(settings: EvalSettings) -> str:
     by = chosen("auto")
     with Engine() as engine:
         bench = Bench(
-            asked, evaluation.rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine,
-            reranker=evaluation.reranker,
-        )  # fmt: skip
+            asked, evaluation.rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine
+        )
 
         def measure(mixture: Mixture) -> Measured:
             own = replace(bench, fitted=bench.fitted._replace(mixture=mixture))
@@ -52,12 +49,10 @@ def fit_rerank(settings: EvalSettings) -> str:
             for weight in sorted({*WEIGHTS, served.rerank[by]})
         }
     weight = best_weight(found, served.rerank[by])
-    # A reranker's folder holds nothing but its own weight.
-    fitted = _with(Mixture() if settings.rerank_adapter else served, weight).model_copy(
+    fitted = _with(served, weight).model_copy(
         update={"encoder_weights_sha256": retriever.encoder.fingerprint.weights_sha256}
     )
-    folder = settings.rerank_adapter
-    folder = folder or adapter_folder(settings.adapter, settings.llm, settings.index)
+    folder = adapter_folder(settings.adapter, settings.llm, settings.index)
     path = (folder or settings.index or paths.index_dir()) / MIXTURE_JSON
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
     count = len(evaluation.rows)
