@@ -5,8 +5,7 @@
 One run starts a server without a cache of rewrites and asks it for held-out queries (names in 13
 languages and English descriptions), searched with 1 to 16 rewrites and with ``n: auto``, by 1, 8
 and 32 clients that each wait for their answer. One client asks for each query with every number of
-rewrites in turn. ``--write`` puts the table and the plot into
-docs/mixture.md and docs/mixture.png.
+rewrites in turn. ``--write`` puts the table and the plot into docs/mixture.md and docs/mixture.png.
 """
 
 import argparse
@@ -29,8 +28,7 @@ from training.data.rows import Row
 
 COUNTS: tuple[int | str, ...] = (1, 2, 4, 8, 16, "auto")
 QUERIES = 320  # enough for R@10 within five points
-ALONE = 100  # of them, with which one client is timed
-TIMED = {1: 16, 8: 160}  # of them, where recall is known from another run
+TIMED = {1: 100, 8: 160, 32: QUERIES}  # of them, where recall is known from another run
 PLOT = DOCS / "mixture.png"
 HEAD = (
     "| rewrites | clients | p50 ms | p95 ms | queries per second | rewrites found | R@10 |",
@@ -115,27 +113,25 @@ async def measure() -> list[Cell]:
     try:
         server.wait_until_ready()
         await cell(server, rows[:32], "auto", 8)  # warm-up
-        alone = {one.n: one.load for one in await in_turn(server, rows[:ALONE])}
+        alone = {one.n: one for one in await in_turn(server, rows[: TIMED[1]])}
         for n in COUNTS:
             for clients in reversed(CLIENTS):
-                measured = await _measured(server, rows, n, clients, cells)
+                # Recall depends on the load with `auto` alone.
+                if n == "auto":
+                    measured = await cell(server, rows, n, clients)
+                elif clients == 1:
+                    measured = alone[n]
+                else:
+                    measured = await cell(server, rows[: TIMED[clients]], n, clients)
                 if clients == 1:
-                    measured = measured._replace(load=alone[n])
+                    measured = measured._replace(load=alone[n].load)
+                if n != "auto" and clients != max(CLIENTS):
+                    measured = measured._replace(recall=cells[-1].recall)
                 cells.append(measured)
                 print(line(measured), flush=True)
     finally:
         server.stop()
     return cells
-
-
-async def _measured(
-    server: Server, rows: Sequence[Row], n: int | str, clients: int, before: Sequence[Cell]
-) -> Cell:
-    """One cell; recall from the one before where it does not depend on the load."""
-    if n == "auto" or clients == max(CLIENTS):
-        return await cell(server, rows, n, clients)
-    measured = await cell(server, rows[: TIMED[clients]], n, clients)
-    return measured._replace(recall=before[-1].recall)
 
 
 def line(measured: Cell) -> str:
