@@ -47,10 +47,10 @@ class Cell(NamedTuple):
 
 
 def queries() -> list[Row]:
-    """Held-out names and descriptions, shuffled."""
+    """Held-out names and descriptions, shuffled, each text once."""
     rows = [row for row in demo_rows() if row.split == "test"]
     order = np.random.default_rng(0).permutation(len(rows))[:QUERIES]
-    return [rows[place] for place in order]
+    return list({rows[place].query: rows[place] for place in order}.values())
 
 
 class Asking:
