@@ -26,6 +26,8 @@ class Row(BaseModel, frozen=True):
     reference: str | None = None
     caption: str | None = None  # of the reference, for a language model that sees no pictures
     group: tuple[str, ...] = ()
+    # Left out of the ranking of this query as well. Not in the file if there are none.
+    excluded: tuple[str, ...] = Field((), exclude_if=lambda excluded: not excluded)
 
     @property
     def asked(self) -> str:
@@ -36,14 +38,14 @@ class Row(BaseModel, frozen=True):
     def pictures(self) -> tuple[str, ...]:
         """Ids of every picture that the row names."""
         reference = (self.reference,) if self.reference else ()
-        return (*self.targets, *reference, *self.group)
+        return (*self.targets, *reference, *self.group, *self.excluded)
 
     @field_validator("query")
     @classmethod
     def _as_served(cls, value: str) -> str:
         return normalise(value) or value
 
-    @field_validator("targets", "group", mode="before")
+    @field_validator("targets", "group", "excluded", mode="before")
     @classmethod
     def _split_ids(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -1,18 +1,19 @@
 """Reads the folder of a data set; anything unexpected becomes one error sentence."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from models.common.errors import InputError
 from training.data.benchmarks.benchmark import Benchmark
 from training.data.rows import Row
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Id = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -20,7 +21,7 @@ Record = TypeVar("Record", bound=BaseModel)
 class Counts:
     """The size of the complete split; None if no source gives the number."""
 
-    pictures: int
+    pictures: int  # or texts
     queries: int | None
 
 
@@ -74,6 +75,28 @@ class Source:
             self.refuse(relative, "line 1", "a list was expected")
         for number, entry in enumerate(entries, 1):
             yield self.record(relative, f"entry {number}", entry, record)
+
+    def parquet(self, pattern: str, record: type[Record]) -> Iterator[Record]:
+        """Each row of the Parquet files of that name, in the order of their names, as a record.
+
+        Only the columns of the record are read.
+        """
+        import pyarrow.parquet
+
+        files = sorted(self.folder.glob(pattern))
+        if not files:
+            self.file(pattern)
+        for path in files:
+            relative = path.relative_to(self.folder).as_posix()
+            try:
+                table = pyarrow.parquet.ParquetFile(path)
+                batches = table.iter_batches(columns=list(record.model_fields))
+                rows = (row for batch in batches for row in batch.to_pylist())
+                for number, row in enumerate(rows, 1):
+                    yield self.record(relative, f"row {number}", row, record)
+            except (pyarrow.ArrowException, OSError) as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+                self.refuse(relative, "whole file", f"not Parquet ({reason})")
 
     def json(self, relative: str) -> Any:
         """The content of a JSON file."""
@@ -129,23 +152,41 @@ class Source:
         Args:
             expected: None skips the check of the counts.
         """
-        self._check_counts(len(pictures), len(rows), expected)
-        for row in rows:
-            if unknown := sorted(set(row.pictures) - pictures.keys()):
-                raise InputError(
-                    f"{self.name}: the query {row.query!r} asks for {unknown[0]!r}, which is not "
-                    "a picture of the split."
-                )
-        counted = f"{len(pictures):,} pictures, {len(rows):,} queries"
+        counted = self._checked(pictures.keys(), "picture", rows, expected)
         return Benchmark(self.name, pictures, tuple(rows), f"{split}: {counted}. {paper}")
 
-    def _check_counts(self, pictures: int, queries: int, expected: Counts | None) -> None:
+    def text_benchmark(
+        self,
+        texts: Mapping[str, str],
+        rows: Sequence[Row],
+        split: str,
+        paper: str,
+        expected: Counts | None,
+    ) -> Benchmark:
+        """As :meth:`benchmark`, of a corpus of texts."""
+        counted = self._checked(texts.keys(), "document", rows, expected)
+        return Benchmark(self.name, {}, tuple(rows), f"{split}: {counted}. {paper}", texts)
+
+    def _checked(
+        self, ids: Set[str], kind: str, rows: Sequence[Row], expected: Counts | None
+    ) -> str:
+        """How many there are, in words."""
+        self._check_counts(len(ids), f"{kind}s", len(rows), expected)
+        for row in rows:
+            if unknown := sorted(set(row.pictures) - ids):
+                raise InputError(
+                    f"{self.name}: the query {row.query!r} asks for {unknown[0]!r}, which is not "
+                    f"a {kind} of the split."
+                )
+        return f"{len(ids):,} {kind}s, {len(rows):,} queries"
+
+    def _check_counts(self, count: int, kinds: str, queries: int, expected: Counts | None) -> None:
         if expected is None:
             return
-        wanted, found = f"{expected.pictures:,} pictures", f"{pictures:,}"
+        wanted, found = f"{expected.pictures:,} {kinds}", f"{count:,}"
         if expected.queries is not None:
             wanted, found = f"{wanted} and {expected.queries:,} queries", f"{found} and {queries:,}"
-        if pictures != expected.pictures or queries != (expected.queries or queries):
+        if count != expected.pictures or queries != (expected.queries or queries):
             raise InputError(
                 f"{self.name}: expected {wanted}, found {found}. Is this the complete split as "
                 f"described on {self.page}?"

@@ -219,7 +219,7 @@ def test_a_target_outside_the_gallery(tmp_path: Path) -> None:
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
     assert "did you mean flickr30k-cn?" in refusal("flickr30k", tmp_path)
     assert "did you mean cirr?" in refusal("cir", tmp_path)
-    assert "there are flickr30k-cn, cvlue, xm3600, wikipedia, cirr." in refusal("zzz", tmp_path)
+    assert "there are flickr30k-cn, cvlue, xm3600, wikipedia, cirr, bri" in refusal("zzz", tmp_path)
     assert "cirr.zip is not a folder" in refusal("CIRR", tmp_path / "cirr.zip")
 
 
