@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from models.client.wire import Reranking
-from models.rewriter.tasks import choose_task
 from models.search.fusion import FusedHit
 from models.search.normalise import has_words
 from models.search.options import CANDIDATES, RerankBy
@@ -19,6 +18,7 @@ from models.search.rerank import (
     relevance,
     reranked,
     scores_of,
+    task_of,
     text_of,
     why_not,
 )
@@ -108,7 +108,8 @@ class Reranker:
         reason = why_not(query, plan) or _no_model(self._rewriters)
         asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
         scored = await _scored(self._rewriters, asked, reason)
-        weight = self._rewriters.mixture(choose_task(asked.query).name).rerank[scored.told.by]
+        task = task_of(scored.told.by, asked.query).name
+        weight = self._rewriters.mixture(task).rerank[scored.told.by]
         order = reranked(priors(first, plan), scored.scores, weight)
         new = [RankedHit(first[placed.place], placed.score) for placed in order]
         ms = (time.perf_counter() - started) * 1000

@@ -110,6 +110,11 @@ class Settings(CommandSettings):
         description="folder of adapter folders that POST /admin/adapters may load while the "
         "server runs; without one, /admin/adapters does not exist",
     )
+    rerank_adapter: Path | None = Field(
+        None,
+        description="adapter folder of a reranker made by `grape train`; without one, the model "
+        "that rewrites compares the hits too. On a CPU it is a second engine",
+    )
     max_lora_rank: int = Field(64, ge=1, description="maximum rank of an adapter")
 
     rewrite: RewriteMode = Field(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.app"]
 
 # A test that uses one of these, directly or through another fixture, loads a model or the gallery.
-HEAVY_FIXTURES = {"demo_index", "encoder", "text_encoder", "tiny_llm"}
+HEAVY_FIXTURES = {"demo_index", "encoder", "text_encoder", "tiny_llm", "tiny_vllm_llm"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -41,7 +41,7 @@ class Eval(EvalSettings):
         from training.evaluation.systems import SYSTEMS
 
         if self.list:
-            print("\n".join(f"{name:18} {spec.about}" for name, spec in SYSTEMS.items()))
+            print("\n".join(f"{name:21} {spec.about}" for name, spec in SYSTEMS.items()))
             return
         if self.fit_gate:
             from training.evaluation.gate_fit import fit_gate

@@ -6,7 +6,7 @@ from pathlib import Path
 from models.common.errors import InputError
 from models.common.progress import say
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import TASKS, Task
+from models.rewriter.tasks import LIKELIHOOD, LIKELIHOOD_LONG, RERANK, TASKS, Task
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from training.data.rows import Row
@@ -38,10 +38,16 @@ def train(settings: TrainSettings) -> None:
     """
     _check_folders(settings)
     run = open_run(settings)
+    if not settings.dry_run:
+        keep_settings(settings)
+    if settings.task == "rerank":
+        from training.rerank import reranker
+
+        print(reranker.possible_gain(run) if settings.dry_run else reranker.train_reranker(run))
+        return
     if settings.dry_run:
         print(possible_gain(run))
         return
-    keep_settings(settings)
     if not run.validation_rows():
         raise InputError(f"{settings.data} has no rows of the split 'validation' for these tasks.")
     trained = run_stages(run)
@@ -59,16 +65,26 @@ def open_run(settings: TrainSettings) -> TrainingRun:
     """Opens the data, the index and the base model, and checks that they fit together."""
     rows = load_rows(settings.data)
     grpo_data = {name: load_rows(name) for name in settings.grpo_data}
+    rerank_data = {name: load_rows(name) for name in settings.rerank_data}
     retriever = load_retriever(settings)
-    every = [*rows, *(row for more in grpo_data.values() for row in more)]
-    check_targets(every, retriever.index)
-    check_leakage(every)
-    tasks: dict[str, Task] = {
-        name: TASKS[name].short if settings.prompt == "short" else TASKS[name]
-        for name in settings.tasks
-    }
     base = LanguageModel.named(settings.llm)
-    return TrainingRun(settings, base, tasks, rows, Scorer(retriever), grpo_data)
+    scorer = Scorer(retriever)
+    run = TrainingRun(settings, base, tasks_of(settings), rows, scorer, grpo_data, rerank_data)
+    check_targets(run.all_rows(), retriever.index)
+    check_leakage(run.all_rows())
+    return run
+
+
+def tasks_of(settings: TrainSettings) -> dict[str, Task]:
+    """What the adapter is trained for, with the prompts that it is trained on."""
+    if settings.task == "rewrite":
+        tasks = [TASKS[name] for name in settings.tasks]
+    elif settings.rerank_by == "group":
+        tasks = [RERANK]
+    else:
+        tasks = [LIKELIHOOD_LONG if name == "long" else LIKELIHOOD for name in settings.tasks]
+    short = settings.prompt == "short"
+    return {task.name: task.short if short else task for task in tasks}
 
 
 def possible_gain(run: TrainingRun) -> str:

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from models.rewriter.tasks import TaskName
-from training.retriever_settings import RetrieverSettings
+from training.rerank_settings import RATED, RerankSettings
 
 Objective = Literal["mixture", "rank", "relative", "pass_at_k"]
 Rollouts = Literal["auto", "grouped", "transformers", "vllm-colocate", "vllm-server"]
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 
 
-class TrainSettings(RetrieverSettings):
+class TrainSettings(RerankSettings):
     """What to train, on which data, and how; the defaults suit the demo on two CPU cores."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -144,7 +144,8 @@ class TrainSettings(RetrieverSettings):
     rewards: dict[str, float] = Field(
         {"rank_log": 1.0, "format": 0.2},
         min_length=1,
-        description="weights of the rewards, by name; the objective mixture only logs them",
+        description="weights of the rewards, by name; the objective mixture only logs them. A "
+        "reranker has its own",
     )
     cut_rank: int | None = Field(
         None,
@@ -203,16 +204,23 @@ class TrainSettings(RetrieverSettings):
         description="test queries for the model card, by task; {} skips the test",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rewards_of_the_task(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"rewards": RATED, **values} if values.get("task") == "rerank" else values
+
     @field_validator("rewards")
     @classmethod
-    def _known_rewards(cls, value: dict[str, float]) -> dict[str, float]:
+    def _known_rewards(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         from difflib import get_close_matches
 
+        from training.rewards.ratings import RATING_REWARDS
         from training.rewards.rewards import REWARDS
 
+        known = RATING_REWARDS if info.data.get("task") == "rerank" else REWARDS
         for name in value:
-            if name not in REWARDS:
-                close = get_close_matches(name, REWARDS, 1) or [", ".join(REWARDS)]
+            if name not in known:
+                close = get_close_matches(name, known, 1) or [", ".join(known)]
                 raise ValueError(f"there is no reward {name!r}; did you mean {close[0]}")
         return value
 

@@ -16,7 +16,16 @@ from random import Random
 from typing import NamedTuple
 
 from models.retriever.types import Metadata
-from models.rewriter.tasks import GROUP, HIGHEST, choose_task
+from models.rewriter.tasks import (
+    GROUP,
+    HIGHEST,
+    LIKELIHOOD,
+    LIKELIHOOD_LONG,
+    LONG,
+    RERANK,
+    Task,
+    choose_task,
+)
 from models.search.composed import caption_of
 from models.search.fusion import FusedHit
 from models.search.normalise import has_words
@@ -35,11 +44,18 @@ def chosen(by: RerankBy) -> ComparedBy:
 class Comparison(NamedTuple):
     """What a language model is asked to score."""
 
-    by: ComparedBy
-    task: str  # the kind of query
+    by: str  # of ComparedBy; the evaluation has others
+    task: str  # of the language model
     query: str
     texts: list[str]  # each once
     passes: int = 1  # over the texts, by group
+
+
+def task_of(by: str, query: str) -> Task:
+    """The task of the language model that compares texts for a query."""
+    if by == "group":
+        return RERANK
+    return LIKELIHOOD_LONG if choose_task(query) is LONG else LIKELIHOOD
 
 
 def text_of(metadata: Metadata, field: str | None = None) -> str | None:
@@ -67,7 +83,7 @@ def why_not(query: Query, plan: Plan) -> str | None:
 
 
 def comparison(
-    by: ComparedBy, query: str, texts: Sequence[str | None], passes: int = 1
+    by: str, query: str, texts: Sequence[str | None], passes: int = 1
 ) -> Comparison | None:
     """What to ask for the candidates; None if fewer than two of them say anything.
 
@@ -78,7 +94,7 @@ def comparison(
     if len(said) < 2:
         return None
     distinct = list(dict.fromkeys(said))
-    return Comparison(by, choose_task(query).name, as_one_line(query), distinct, passes)
+    return Comparison(by, task_of(by, query).name, as_one_line(query), distinct, passes)
 
 
 def groups_of(count: int, passes: int = 1) -> list[list[int]]:

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from models.rewriter.likelihood import TURNED
 from models.rewriter.protocol import RewriteFailed, Rewriter
-from models.rewriter.tasks import RERANK, Task
-from models.search.compare import compared
+from models.rewriter.tasks import RERANK_TASKS
+from models.search.compare import Tasks, compared
 from models.search.options import CANDIDATES
 from models.search.rerank import Comparison
 from service.monitoring.metrics import Cause
@@ -41,18 +40,18 @@ class _Key(NamedTuple):
 class Scorer:
     """Asks one language model, and remembers what it said."""
 
-    def __init__(self, size: int, rating: Task = RERANK) -> None:
+    def __init__(self, size: int, tasks: Tasks = RERANK_TASKS) -> None:
         """Creates an empty memory.
 
         Args:
             size: queries whose scores are kept, with the default number of candidates; the least
                 recently used are dropped.
-            rating: the task of a group, as the adapter was trained on it.
+            tasks: with the prompts that the adapter was trained on.
         """
         most = max(size * CANDIDATES, _MOST_TEXTS)  # texts
         self._kept: LRUCache[_Key, dict[_Hash, float | None]] = LRUCache(most, getsizeof=len)
         self._size = size
-        self._rating = rating
+        self._tasks = tasks
 
     def kept(self, asked: Comparison) -> list[float | None] | None:
         """The scores, if all of them are from earlier comparisons."""
@@ -71,7 +70,7 @@ class Scorer:
         key = self._key(asked)
         known = dict(self._kept.get(key, {}))
         left = asked._replace(texts=[text for text in asked.texts if _hash(text) not in known])
-        found = await compared(rewriter, left, self._rating)
+        found = await compared(rewriter, left, self._tasks)
         if len(found) != len(left.texts):
             raise RewriteFailed(f"{len(found)} scores for {len(left.texts)} texts")
         new = {_hash(text): score for text, score in zip(left.texts, found, strict=True)}
@@ -82,11 +81,10 @@ class Scorer:
         return [known[_hash(text)] for text in asked.texts]
 
     def _key(self, asked: Comparison) -> _Key:
+        prompt = self._tasks[asked.task].hash
         if asked.by == "likelihood":
-            return _Key(asked.by, TURNED[asked.task].hash, asked.query, (), 1)
-        return _Key(
-            asked.by, self._rating.hash, asked.query, tuple(map(_hash, asked.texts)), asked.passes
-        )
+            return _Key(asked.by, prompt, asked.query, (), 1)
+        return _Key(asked.by, prompt, asked.query, tuple(map(_hash, asked.texts)), asked.passes)
 
 
 def _hash(text: str) -> _Hash:

@@ -19,7 +19,7 @@ from models.rewriter.protocol import (
     ScoresHidden,
 )
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK
+from models.rewriter.tasks import RERANK_TASKS
 from models.search import normalise
 from models.search.rerank import Comparison, groups_of
 from service.garbage_collector import give_back_memory, keep_what_is_loaded
@@ -72,7 +72,7 @@ class RewriterHost:
         self._at_once = at_once
         self._adapter = adapter
         self._tasks = adapter.tasks if adapter else {}
-        self._scorer = Scorer(cache.size, self._tasks.get(RERANK.name, RERANK))
+        self._scorer = Scorer(cache.size, {**RERANK_TASKS, **self._tasks})
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
         self._busy = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import OnText, Prompt, Sampling
-from models.rewriter.tasks import RERANK, SERVED_TASKS
+from models.rewriter.tasks import SERVED_TASKS
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from models.search.rerank import Comparison
@@ -58,9 +58,16 @@ class Rewriters:
     rewrite and the adapter that it reports belong together.
     """
 
-    def __init__(self, first: AdapterSlot, make_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        first: AdapterSlot,
+        make_room: Callable[[], None] = lambda: None,
+        reranker: AdapterSlot | None = None,
+    ) -> None:
         """``make_room`` raises GrapeError if another rewriter cannot run at the same time."""
         self._routing: Routing = dict.fromkeys(SERVED_TASKS, first)
+        if reranker:
+            self._routing = with_slot(self._routing, reranker)
         self._before: Routing | None = None
         self._make_room = make_room
         self._group: asyncio.TaskGroup | None = None
@@ -113,7 +120,7 @@ class Rewriters:
         return self._routing[task].gate
 
     def mixture(self, task: str) -> Mixture:
-        """The mixture of the task's rewrites."""
+        """The mixture that was fitted to what answers the task."""
         return self._routing[task].mixture
 
     async def rewrite(
@@ -124,8 +131,7 @@ class Rewriters:
 
     async def compare(self, asked: Comparison) -> Compared:
         """Scores texts for a query within the deadline. Never raises for a failure of the model."""
-        task = RERANK.name if asked.by == "group" else asked.task
-        return await self._routing[task].host.compare(asked)
+        return await self._routing[asked.task].host.compare(asked)
 
     async def load(self, name: str, prepare: Callable[[], Awaitable[AdapterSlot]]) -> None:
         """Prepares a new slot, starts and proves its rewriter, and gives it its adapter's tasks.

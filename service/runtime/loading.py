@@ -18,7 +18,7 @@ from models.rewriter.base_model import (
     local_checkpoint,
 )
 from models.rewriter.protocol import Rewriter
-from models.rewriter.tasks import SERVED_TASKS
+from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
@@ -88,6 +88,29 @@ def load_adapter(settings: Settings) -> Adapter | None:
     return fitting_adapter(settings, folder) if folder else None
 
 
+def load_reranker(settings: Settings) -> Adapter | None:
+    """Reads the adapter that compares hits, if there is one of its own.
+
+    Raises:
+        InputError: it does not fit, or does not compare anything.
+    """
+    folder = settings.rerank_adapter
+    if folder is None or settings.llm == "none":
+        return None
+    if settings.llm_endpoint:
+        raise InputError(
+            "--rerank-adapter needs the model in this process: the model at --llm-endpoint "
+            "compares hits with what is loaded there."
+        )
+    adapter = fitting_adapter(settings, folder)
+    if not RERANK_TASKS.keys() & adapter.manifest.tasks:
+        raise InputError(
+            f"The adapter {folder} is no reranker: train one with `task: rerank`, or name it in "
+            "--adapter."
+        )
+    return adapter
+
+
 def load_gate(settings: Settings) -> Gate:
     """The gate that was fitted with the adapter, or the default one."""
     folder = _adapter_folder(settings)
@@ -151,8 +174,8 @@ def model_path(settings: Settings) -> str:
 
     An adapter must be compared with the weights, so with one the model is downloaded here.
     """
-    with_adapter = settings.adapter not in ("auto", "none") or settings.adapter_registry
-    if with_adapter:
+    named = settings.adapter not in ("auto", "none")
+    if named or settings.adapter_registry or settings.rerank_adapter:
         return str(find_checkpoint(settings.llm))
     return str(local_checkpoint(settings.llm) or settings.llm)
 

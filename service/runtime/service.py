@@ -27,6 +27,7 @@ from service.runtime.loading import (
     load_adapter,
     load_gate,
     load_mixture,
+    load_reranker,
     load_retriever,
     open_registry,
     redis_store,
@@ -69,15 +70,18 @@ class Service:
                 import_engine_ahead(vllm_options(self.settings))
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             adapter = await asyncio.to_thread(load_adapter, self.settings)
+            reranker = await asyncio.to_thread(load_reranker, self.settings)
             gate = await asyncio.to_thread(load_gate, self.settings)
             mixture = load_mixture(self.settings, self._retriever)
             self._registry = open_registry(self.settings)
-            if self._registry:
+            if self._registry or reranker:
                 self._engine = shared_engine(vllm_options(self.settings))
             shared = await asyncio.to_thread(redis_store, self.settings, adapter)
             self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
             self._rewriters = Rewriters(
-                AdapterSlot(self._host(adapter), adapter, gate, mixture), self._make_room
+                AdapterSlot(self._host(adapter), adapter, gate, mixture),
+                self._make_room,
+                self._slot(reranker) if reranker else None,
             )
             self._serve(self._retriever)
             self._served_index = ServedIndex(
@@ -151,12 +155,15 @@ class Service:
         """
         folder = await asyncio.to_thread(self.registry.copy, name)
         try:
-            adapter = await asyncio.to_thread(fitting_adapter, self.settings, folder)
-            encoder = self.retriever.encoder.fingerprint.weights_sha256
-            mixture = Mixture.in_folder(folder, encoder)
-            return AdapterSlot(self._host(adapter), adapter, Gate.for_adapter(folder), mixture)
+            return self._slot(await asyncio.to_thread(fitting_adapter, self.settings, folder))
         except InputError as error:  # name it as the registry does, not by its copy
             raise InputError(str(error).replace(str(folder), name)) from error
+
+    def _slot(self, adapter: Adapter) -> AdapterSlot:
+        """An adapter with what was fitted to it."""
+        encoder = self.retriever.encoder.fingerprint.weights_sha256
+        mixture = Mixture.in_folder(adapter.folder, encoder)
+        return AdapterSlot(self._host(adapter), adapter, Gate.for_adapter(adapter.folder), mixture)
 
     @property
     def sees_pictures(self) -> bool:

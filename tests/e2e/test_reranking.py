@@ -2,12 +2,14 @@
 
 import json
 import math
+import shlex
 import subprocess
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import grape
 from models.client import Client
 from models.common import paths
 from models.rewriter.adapter import open_adapter
@@ -19,6 +21,7 @@ from tests.e2e.test_docs import ROOT, shell_lines
 from tests.support.grape_server import GRAPE, Server
 from training.data.demo.names_and_descriptions import demo_rows
 
+TRAIN = ".venv/bin/grape train --config training/demo-rerank.yaml"
 DOCUMENTS = ["dog", "red roof", "cauldron", "horse", "dog face", "hot dog"]
 
 
@@ -59,16 +62,24 @@ def test_likelihoods_are_those_of_the_model(server: Server) -> None:
 def test_reranking_finds_more_right_pictures_first(server: Server) -> None:
     names = [r for r in demo_rows() if r.split == "test" and r.language in ("es", "fr", "it")]
     rows = names[:: len(names) // 24]
-    with Client(server.url, timeout_s=120) as grape:
-        before = [grape.search(row.query, k=1).hits[0].id in row.targets for row in rows]
-        reranked = [grape.search(row.query, k=1, rerank=True) for row in rows]
+    with Client(server.url, timeout_s=120) as client:
+        before = [client.search(row.query, k=1).hits[0].id in row.targets for row in rows]
+        reranked = [client.search(row.query, k=1, rerank=True) for row in rows]
     after = [found.hits[0].id in row.targets for found, row in zip(reranked, rows, strict=True)]
     assert sum(after) > sum(before)
 
 
+def test_the_settings_of_the_page_train_a_reranker(capsys: pytest.CaptureFixture[str]) -> None:
+    """The run itself takes half an hour; tests/training/rerank has small ones."""
+    command = shlex.split(TRAIN)[1:]
+    assert grape.run([*command, "--dry-run", "--dry-run-queries", "2"]) == 0
+    assert "Training can gain" in capsys.readouterr().out
+
+
 def test_the_commands_of_the_page(server: Server) -> None:
     page = (ROOT / "docs" / "reranking.md").read_text()
-    shell, search, rerank = shell_lines(page)
+    shell, search, rerank, *trained = shell_lines(page)
+    assert trained == [TRAIN, ".venv/bin/grape serve --rerank-adapter demo-reranker"]
     local = [line.replace("http://127.0.0.1:8000", server.url) for line in (shell, search, rerank)]
     said = [
         subprocess.run(

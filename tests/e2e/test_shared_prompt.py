@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from models.common import paths
-from models.rewriter.likelihood import TURNED, continuation
+from models.rewriter.likelihood import continuation
 from models.rewriter.protocol import Completions, Prompt, Sampling
-from models.rewriter.tasks import MULTILINGUAL
+from models.rewriter.tasks import LIKELIHOOD, MULTILINGUAL
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the engine
@@ -87,7 +87,7 @@ async def test_branches_copy_and_find_the_same(rewriter: VLLMRewriter) -> None:
 async def test_scores_in_the_same_step_take_no_alternatives_away(rewriter: VLLMRewriter) -> None:
     prompt = prompts()[0]
     alone = await found(rewriter, prompt)
-    asked = continuation(TURNED["multilingual"], "caballo", ["horse", "dog", "cat"])
+    asked = continuation(LIKELIHOOD, "caballo", ["horse", "dog", "cat"])
     beside, *_ = await asyncio.gather(
         found(rewriter, prompt),
         *(rewriter.log_likelihoods(asked._replace(text=f" {word}")) for word in WORDS),
@@ -99,7 +99,7 @@ async def test_scores_in_the_same_step_take_no_alternatives_away(rewriter: VLLMR
 async def test_a_text_that_is_too_long_has_no_score_and_costs_no_other_one(
     rewriter: VLLMRewriter,
 ) -> None:
-    asked = continuation(TURNED["multilingual"], "caballo", ["horse", "dog"])
+    asked = continuation(LIKELIHOOD, "caballo", ["horse", "dog"])
     long = asked._replace(prompts=[*asked.prompts, "7" * 3000])
     scores = await rewriter.log_likelihoods(long)
     assert scores[:2] == pytest.approx(await rewriter.log_likelihoods(asked), rel=1e-3)

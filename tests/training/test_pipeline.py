@@ -32,7 +32,7 @@ from training.rewards.scorer import Retriever, Scorer, recall_at
 from training.settings import TrainSettings
 from training.stages.adapter_folder import Trained, card
 from training.stages.language_model import LanguageModel
-from training.stages.sft import SFTExample, fine_tune
+from training.stages.sft import fine_tune
 from training.stages.training_run import TrainingRun
 
 
@@ -74,10 +74,9 @@ def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
 def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
     """Two examples: at a learning rate near zero the weights stay, at a real one they move."""
     before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
-    row = Row(query="ギター", targets=("1F3B8",), language="ja")
-    sft_examples = [SFTExample(row, "guitar", 1), SFTExample(row, "a guitar", 1)]
+    prompt = TASKS["multilingual"].short.prompt("ギター")
+    texts = [(prompt, "guitar"), (prompt, "a guitar")]
     base = LanguageModel.named(str(tiny_llm))
-    tasks = {"multilingual": TASKS["multilingual"].short}
     moved = {}
     for rate in (1e-12, 1e-2):
         settings = TrainSettings(
@@ -86,7 +85,7 @@ def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path:
             warm_start_epochs=12, warm_start_batch=2, work=tmp_path / f"{rate}",
         )  # fmt: skip
         folder = settings.work_folder / "warm_start"
-        adapter = fine_tune(settings, base, tasks, sft_examples, folder)
+        adapter = fine_tune(settings, base, texts, folder)
         after = load_file(adapter / "adapter_model.safetensors")
         assert before.keys() == after.keys()
         moved[rate] = max(float((after[k] - before[k].float()).abs().max()) for k in before)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,31 +13,30 @@ from pydantic import ValidationError
 from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
-from models.rewriter.likelihood import TURNED
 from models.rewriter.merge import merge_adapter
-from models.rewriter.protocol import AUTO, Completion, Prompt, Sampling
+from models.rewriter.protocol import AUTO, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK, TASKS
+from models.rewriter.tasks import LIKELIHOOD, RERANK, RERANK_TASKS, TASKS
 from models.search.gate import Decision, decide
 from models.search.many_plans import make_plans
 from models.search.plan import Answer, Plan, PlanOptions, Rewriting, Setting
 from models.search.query import Query, as_typed
-from models.search.rerank import Comparison
 from models.search.searches import Search
 from models.search.without import plan_query
 from training.data.rows import Row
+from training.evaluation.costs import Paid, per_query
+from training.evaluation.cross_encoder import PairModel
 from training.evaluation.gallery import Gallery
-from training.evaluation.measured import Fitted, Measured
+from training.evaluation.measured import Fitted, Measured, shown
+from training.evaluation.rerankers import Judge, by_pairs, depends_on
 from training.evaluation.reranking import Reranking, rerank_found
-from training.evaluation.results import Cost
 from training.evaluation.retrieval import Question, medoid, retrieve
 from training.evaluation.settings import EvalSettings
-from training.evaluation.systems import SystemSpec, tasks_of
-from training.stages.language_model import LanguageModel
+from training.evaluation.systems import Model, SystemSpec, tasks_of
+from training.stages.language_model import LanguageModel, Tokenizer
 from training.stages.sampling import Engine, Samples, SamplingRequest
-from training.stages.scoring import Scores
 
-_FORMAT = 12  # of the stored results; others are measured again
+_FORMAT = 13  # of the stored results; others are measured again
 
 
 class _Written(NamedTuple):
@@ -58,6 +57,8 @@ class Bench:
     adapter: Adapter | None
     fitted: Fitted
     engine: Engine
+    pair_model: PairModel | None = None  # None if no system needs a cross-encoder
+    reranker: Adapter | None = None  # that compares; None: the system's own model does
 
     def measured(self, spec: SystemSpec, gallery: Gallery) -> Measured:
         """Measures a system, or reads the result of an earlier run from the work folder."""
@@ -93,19 +94,13 @@ class Bench:
             plans = [Plan.of(search, Rewriting("kept", "not requested"), tau) for search in typed]
         searches = [self._searches(spec, plan, gallery) for plan in plans]
         found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
-        prompt_tokens, written_tokens = self._tokens(spec, samples) if samples else (0, 0)
-        seconds = sum(sample.seconds for sample in samples.values())
+        paid = [self._paid(spec, samples)] if samples else []
         if spec.rerank:
-            how = Reranking(spec.rerank, self.fitted.mixture, partial(self._scores, spec))
-            reranked = rerank_found(self.rows, plans, found, gallery, how)
-            found = reranked.found
-            prompt_tokens += self._count(reranked.prompts)
-            seconds += reranked.seconds
-        count = len(self.rows)
+            how = self._reranking(spec)
+            found, answers = rerank_found(self.rows, plans, found, gallery, how)
+            paid += [answer.paid for answer in answers]
         return Measured(
-            texts=[
-                _shown(own, row.reference) for row, own in zip(self.rows, searches, strict=True)
-            ],
+            texts=[shown(own, row.reference) for row, own in zip(self.rows, searches, strict=True)],
             ranks=found.ranks.astype(int).tolist(),
             top=found.top,
             target_similarity=found.target_similarity,
@@ -115,12 +110,7 @@ class Bench:
             target_probability=found.target_probability,
             first_without=found.first_without,
             confident_from=self.fitted.mixture.confident,
-            cost=Cost(
-                prompt_tokens=prompt_tokens / count,
-                written_tokens=written_tokens / count,
-                llm_seconds=seconds / count,
-                searches=sum(map(len, searches)) / count,
-            ),
+            cost=per_query(paid, sum(map(len, searches)), len(self.rows)),
         )
 
     def _plans(self, spec: SystemSpec, gallery: Gallery, samples: dict[Row, Samples]) -> list[Plan]:
@@ -150,7 +140,7 @@ class Bench:
             # As in serving, the parts of a long query have one rewrite each.
             samples.update(self._samples(spec._replace(finds="one"), list(parts)))
             return {
-                n: [_Written(usable_rewrites(_answers(samples[row], spec))) for row in own]
+                n: [_Written(usable_rewrites(samples[row].answers(spec.fusion))) for row in own]
                 for n, own in rows.items()
             }
 
@@ -189,13 +179,13 @@ class Bench:
         vectors = gallery.vectors([search for own in searches for search in own])
         questions, start = [], 0
         for row, plan, own in zip(self.rows, plans, searches, strict=True):
-            reference = (row.reference,) if row.reference else ()
+            left_out = (*((row.reference,) if row.reference else ()), *row.excluded)
             questions.append(
                 Question(
                     vectors[start : start + len(own)],
                     plan.how,
                     gallery.places(row.targets),
-                    gallery.places(reference),
+                    gallery.places(left_out),
                     gallery.places(row.group),
                     gallery.demoted(plan),
                 )
@@ -204,7 +194,7 @@ class Bench:
         return questions
 
     def _samples(self, spec: SystemSpec, rows: Sequence[Row]) -> dict[Row, Samples]:
-        model, name = self._model(spec)
+        model, name = self._model(spec.model)
         how = self._sampling(spec)
         name = f"rewrites-{name}-{self._base_revision[:12]}-{_named(how)}.jsonl"
         file = self.settings.work / name
@@ -213,19 +203,42 @@ class Bench:
         request = SamplingRequest(tasks, rows, count, how.temperature, file, coverage=how.coverage)
         return self.engine.samples(model, request)
 
-    def _scores(self, spec: SystemSpec, asked: Sequence[Comparison]) -> list[Scores]:
-        model, name = self._model(spec)
-        file = self.settings.work / f"scores-{name}-{self._base_revision[:12]}.jsonl"
-        return self.engine.scores(model, asked, file)
+    def _reranking(self, spec: SystemSpec) -> Reranking:
+        if spec.rerank == "cross-encoder":
+            assert self.pair_model, "a system with a cross-encoder is measured with one"
+            return by_pairs(self.pair_model, self.settings.work)
+        judge = self._judge(spec)
+        if spec.rerank == "listwise":
+            return judge.by_order()
+        assert spec.rerank
+        return judge.by_score(self.fitted.mixture, spec.rerank)
 
-    def _model(self, spec: SystemSpec) -> tuple[str, str]:
+    def _judge(self, spec: SystemSpec) -> Judge:
+        """The model that compares: the frozen one, the reranker, or the one that rewrites."""
+        own = None if spec.frozen_judge else self._reranker_for(spec)
+        model = "frozen" if spec.frozen_judge else spec.model
+        path, name = self._merged(own) if own else self._model(model)
+        name = f"{name}-{self._base_revision[:12]}"
+        tasks = {**RERANK_TASKS, **own.tasks} if own else RERANK_TASKS
+        return Judge(self.engine, path, name, self._count, self.settings.work, tasks)
+
+    def _reranker_for(self, spec: SystemSpec) -> Adapter | None:
+        """The reranker, if it was trained for what the system asks."""
+        asked = {"group": RERANK.name, "likelihood": LIKELIHOOD.name}.get(str(spec.rerank))
+        trained = self.reranker.manifest.tasks if self.reranker else {}
+        return self.reranker if asked in trained else None
+
+    def _model(self, model: Model) -> tuple[str, str]:
         """The checkpoint of a system's model, and what it is called in names of files."""
         assert self.base, "a system with a model is measured with one"
-        if spec.model != "tuned":
+        if model != "tuned":
             return self.base.path, "frozen"
         assert self.adapter
-        merged = merge_adapter(Path(self.base.path), self.adapter, merged_dir())
-        return str(merged), self.adapter.name
+        return self._merged(self.adapter)
+
+    def _merged(self, adapter: Adapter) -> tuple[str, str]:
+        assert self.base
+        return str(merge_adapter(Path(self.base.path), adapter, merged_dir())), adapter.name
 
     def _sampling(self, spec: SystemSpec) -> Sampling:
         """How a system's rewrites are found."""
@@ -236,17 +249,21 @@ class Bench:
             return Sampling(AUTO.n if n == "auto" else n, self.settings.temperature)
         return AUTO if n == "auto" else Sampling(n)
 
-    def _tokens(self, spec: SystemSpec, samples: dict[Row, Samples]) -> tuple[int, int]:
-        """Of all prompts, and of all that was written."""
+    def _paid(self, spec: SystemSpec, samples: dict[Row, Samples]) -> Paid:
+        """For all rewrites."""
         tasks = tasks_of(spec.prompt, self.adapter)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
-        written = [text for sample in samples.values() for text, _ in _answers(sample, spec)]
-        return self._count(prompts), self._count(written)
+        written = [text for sample in samples.values() for text, _ in sample.answers(spec.fusion)]
+        seconds = sum(sample.seconds for sample in samples.values())
+        return Paid(len(prompts), self._count(prompts), self._count(written), seconds)
 
-    def _count(self, texts: list[str]) -> int:
+    def _count(self, texts: Sequence[str]) -> int:
+        return sum(map(len, self._tokenizer(list(texts)).input_ids)) if texts else 0
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
         assert self.base
-        tokenizer = self.base.tokenizer()
-        return sum(map(len, tokenizer(texts).input_ids)) if texts else 0
+        return self.base.tokenizer()
 
     def _key(self, spec: SystemSpec, gallery: Gallery) -> str:
         """A hash of everything that the outcome depends on."""
@@ -258,7 +275,8 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
-            parts += [task.hash for task in (*TURNED.values(), RERANK)] if spec.rerank else []
+            parts += depends_on(spec.rerank, self.pair_model) if spec.rerank else []
+            parts += [self.reranker.content_sha256] if spec.rerank and self.reranker else []
             known = gallery.index.manifest.known_scores
             parts += [self.fitted.gate.model_dump(), known]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
@@ -269,27 +287,8 @@ class Bench:
         return self.base.revision
 
 
-def _answers(sample: Samples, spec: SystemSpec) -> list[Completion]:
-    if sample.best:
-        return list(sample.best)
-    # In a mixture each draw counts as its share, and the greedy answer is none.
-    first = [] if sample.drawn and spec.fusion == "mixture" else [sample.greedy]
-    return [Completion(text) for text in (*first, *sample.drawn)]
-
-
 def _named(how: Sampling) -> str:
     """For the name of a file."""
     if how == Sampling():
         return "greedy"
     return f"{how.n}-at-{how.temperature:g}" + (f"-{how.coverage:g}" if how.coverage < 1 else "")
-
-
-def _shown(searches: Sequence[Search], reference: str | None) -> tuple[str, ...]:
-    """For people: the parts of a single search, or one text for each of several; a picture by its
-    id.
-    """
-    parts = [
-        [part if isinstance(part, str) else f"image {reference}" for part in search.parts]
-        for search in searches
-    ]
-    return tuple(parts[0]) if len(parts) == 1 else tuple(" + ".join(own) for own in parts)

@@ -1,11 +1,13 @@
 """What a system is measured with, and what was measured."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from models.search.gate import Gate
 from models.search.mixture import Mixture
+from models.search.searches import Search
 from training.evaluation.results import Cost
 
 
@@ -30,3 +32,14 @@ class Fitted(NamedTuple):
 
     gate: Gate
     mixture: Mixture
+
+
+def shown(searches: Sequence[Search], reference: str | None) -> tuple[str, ...]:
+    """For people: the parts of a single search, or one text for each of several; a picture by its
+    id.
+    """
+    parts = [
+        [part if isinstance(part, str) else f"image {reference}" for part in search.parts]
+        for search in searches
+    ]
+    return tuple(parts[0]) if len(parts) == 1 else tuple(" + ".join(own) for own in parts)

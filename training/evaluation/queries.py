@@ -9,6 +9,8 @@ from models.common.errors import InputError
 from models.common.progress import say, track
 from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, open_encoder
+from models.retriever.text_encoder import PREFIX
+from models.retriever.types import Encoder, Metadata
 from training.data.benchmarks.benchmark import Benchmark
 from training.data.rows import Row
 from training.data.sources import DEMO, load_rows
@@ -18,20 +20,21 @@ from training.evaluation.statistics import Slice
 
 SHORT_ENGLISH = "short plain English"
 OTHER_LANGUAGES = "other languages"
+_PART = 1024  # texts that are encoded between two reports of the progress
 _FIRST = (ALL, MEAN_OF_LANGUAGES, OTHER_LANGUAGES, SHORT_ENGLISH)  # in the order to show
 
 SliceNames = Callable[[Row, bool], list[str]]
 
 
-def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
-    """The queries, and the pictures if they belong to a benchmark.
+def asked_rows(settings: EvalSettings) -> tuple[list[Row], Benchmark | None]:
+    """The queries, and the benchmark that they belong to, if they do.
 
     The demo's queries include the pictures' English names, on which recall must not drop.
     """
     rows: Sequence[Row]
-    pictures: Mapping[str, Path] = {}
-    if benchmark := _benchmark(settings):
-        rows, pictures = benchmark.rows, benchmark.pictures
+    benchmark = _benchmark(settings)
+    if benchmark:
+        rows = benchmark.rows
     elif settings.data == DEMO:
         from training.data.demo.names_and_descriptions import demo_rows, english_rows
 
@@ -46,7 +49,7 @@ def asked_rows(settings: EvalSettings) -> tuple[list[Row], Mapping[str, Path]]:
         raise InputError(f"{settings.data} has no rows of the split {settings.split!r}{among}.")
     if settings.limit:
         rows = _limited(rows, settings.limit, settings.seed)
-    return rows, pictures
+    return rows, benchmark
 
 
 def _benchmark(settings: EvalSettings) -> Benchmark | None:
@@ -80,16 +83,50 @@ def pictures_of(index: ImageIndex) -> tuple[Path, dict[str, Path]]:
     return Path(index.manifest.pictures).resolve(), known
 
 
+def index_of(settings: EvalSettings, benchmark: Benchmark) -> Path:
+    """The folder of a benchmark's index; it is built once for each encoder.
+
+    Raises:
+        InputError: there is no such encoder, or it does not read texts.
+    """
+    if benchmark.texts:
+        return _text_index(settings, benchmark.texts)
+    return benchmark_index(settings, pictures_folder(settings), benchmark.pictures)
+
+
+def _text_index(settings: EvalSettings, texts: Mapping[str, str]) -> Path:
+    if not (settings.encoder or "").startswith(PREFIX):
+        raise InputError(
+            f"{settings.data} is a corpus of texts: name an encoder of texts with --encoder "
+            f"{PREFIX}FOLDER_OR_NAME."
+        )
+    encoder = open_encoder(EncoderOptions(settings.encoder, device=settings.encoder_device))
+    target = _place_of_index(settings, encoder)
+    if not target.is_dir():
+        contents = list(texts.values())
+        parts = [contents[start : start + _PART] for start in range(0, len(contents), _PART)]
+        vectors = [
+            encoder.encode_texts(part) for part in track(parts, f"Indexing, {_PART} texts each")
+        ]
+        records: list[Metadata] = [{"text": text} for text in contents]
+        index = ImageIndex.build(np.concatenate(vectors), list(texts), records, encoder.fingerprint)
+        index.save(target)
+    return target
+
+
+def _place_of_index(settings: EvalSettings, encoder: Encoder) -> Path:
+    return settings.work / f"index-{settings.data}-{encoder.fingerprint.weights_sha256[:12]}"
+
+
 def benchmark_index(settings: EvalSettings, folder: Path, pictures: Mapping[str, Path]) -> Path:
-    """The folder of a benchmark's index; it is built once for each encoder."""
+    """The folder of an index of pictures; it is built once for each encoder."""
     from models.retriever.build import Reading, build_index
 
     options = EncoderOptions(
         settings.encoder, settings.pretrained, settings.encoder_device, settings.encoder_precision
     )
     encoder = open_encoder(options)
-    name = f"index-{settings.data}-{encoder.fingerprint.weights_sha256[:12]}"
-    target = settings.work / name
+    target = _place_of_index(settings, encoder)
     if not target.is_dir():
         index, report = build_index(
             pictures,

@@ -25,7 +25,9 @@ _SYSTEM = "auto+rerank"
 
 
 def fit_rerank(settings: EvalSettings) -> str:
-    """Fits the weight of what `rerank_by: auto` stands for, and saves it beside the mixture's.
+    """Fits the weight of what `rerank_by: auto` stands for.
+
+    It is saved in the reranker's folder, or beside the mixture of the model that rewrites.
 
     Raises:
         InputError: there is no adapter, or a part cannot be used.
@@ -37,8 +39,9 @@ def fit_rerank(settings: EvalSettings) -> str:
     by = chosen("auto")
     with Engine() as engine:
         bench = Bench(
-            asked, evaluation.rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine
-        )
+            asked, evaluation.rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine,
+            reranker=evaluation.reranker,
+        )  # fmt: skip
 
         def measure(mixture: Mixture) -> Measured:
             own = replace(bench, fitted=bench.fitted._replace(mixture=mixture))
@@ -49,10 +52,12 @@ def fit_rerank(settings: EvalSettings) -> str:
             for weight in sorted({*WEIGHTS, served.rerank[by]})
         }
     weight = best_weight(found, served.rerank[by])
-    fitted = _with(served, weight).model_copy(
+    # A reranker's folder holds nothing but its own weight.
+    fitted = _with(Mixture() if settings.rerank_adapter else served, weight).model_copy(
         update={"encoder_weights_sha256": retriever.encoder.fingerprint.weights_sha256}
     )
-    folder = adapter_folder(settings.adapter, settings.llm, settings.index)
+    folder = settings.rerank_adapter
+    folder = folder or adapter_folder(settings.adapter, settings.llm, settings.index)
     path = (folder or settings.index or paths.index_dir()) / MIXTURE_JSON
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
     count = len(evaluation.rows)

@@ -3,12 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from models.search.compare import read_for
 from models.search.fusion import FusedHit
-from models.search.mixture import Mixture
-from models.search.options import CANDIDATES, ComparedBy
+from models.search.options import CANDIDATES
 from models.search.plan import Plan
 from models.search.query import Query
 from models.search.rerank import (
@@ -21,25 +17,40 @@ from models.search.rerank import (
     why_not,
 )
 from training.data.rows import Row
+from training.evaluation.costs import Paid
 from training.evaluation.gallery import Gallery
 from training.evaluation.retrieval import Found
-from training.stages.scoring import Scores
+from training.evaluation.systems import Reranker
 
-Ask = Callable[[Sequence[Comparison]], list[Scores]]
+
+class Answered(NamedTuple):
+    """What a reranker said of one query's candidates, and what that cost."""
+
+    values: Sequence[float | None]  # one for each text, the higher the better
+    paid: Paid
+
+
+Ask = Callable[[Sequence[Comparison]], list[Answered]]
+
+
+class Reranking(NamedTuple):
+    """How candidates are compared."""
+
+    by: Reranker
+    weight: float | None  # of a score beside the search's; None: the order is the reranker's alone
+    ask: Ask
 
 
 class Reranked(NamedTuple):
     """The new order, and what it cost."""
 
     found: Found
-    prompts: list[str]  # that the model read
-    seconds: float  # of the engine, one query after the other
+    answers: list[Answered]  # of the queries that were reranked
 
 
 def rerank_found(
-    rows: Sequence[Row], plans: Sequence[Plan], found: Found, gallery: Gallery,
-    how: "Reranking",
-) -> Reranked:  # fmt: skip
+    rows: Sequence[Row], plans: Sequence[Plan], found: Found, gallery: Gallery, how: Reranking
+) -> Reranked:
     """Reranks the first pictures of each query."""
     first = [top[:CANDIDATES] for top in found.top]
     texts = [[text_of(item.record) for item in gallery.index.items.at(places)] for places in first]
@@ -54,8 +65,11 @@ def rerank_found(
     top, ranks = list(found.top), found.ranks.copy()
     for number, compared in asked.items():
         scores = scores_of(texts[number], compared, answers[number].values)
-        before = priors(_hits(found, number, len(first[number])), plans[number])
-        order = reranked(before, scores, how.mixture.rerank[how.by])
+        if how.weight is None:
+            order = reranked([0.0] * len(scores), scores, 1.0)
+        else:
+            before = priors(_hits(found, number, len(first[number])), plans[number])
+            order = reranked(before, scores, how.weight)
         new = [first[number][placed.place] for placed in order]
         top[number] = [*new, *found.top[number][len(new) :]]
         right = set(gallery.places(rows[number].targets)) & set(new)
@@ -65,17 +79,8 @@ def rerank_found(
     return Reranked(
         # What the pictures are ordered by is no probability.
         found._replace(top=top, ranks=ranks, first_probability=nothing, first_without=nothing),
-        [text for compared in asked.values() for text in read_for(compared)],
-        float(np.sum([answer.seconds for answer in answers.values()])),
+        list(answers.values()),
     )
-
-
-class Reranking(NamedTuple):
-    """How candidates are compared."""
-
-    by: ComparedBy
-    mixture: Mixture
-    ask: Ask
 
 
 def _hits(found: Found, number: int, count: int) -> list[FusedHit]:

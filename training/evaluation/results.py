@@ -48,9 +48,10 @@ class Comparison(BaseModel):
 class Cost(BaseModel):
     """Average cost of one query."""
 
+    prompts: float  # put to a language model; of a cross-encoder, pairs of a query and a text
     prompt_tokens: float  # includes shared prefixes, which the engine computes only once
     written_tokens: float
-    llm_seconds: float  # engine time with many queries at once; 0 without an LLM
+    llm_seconds: float  # rewriting with many queries at once, reranking one after the other
     searches: float
 
 

@@ -16,6 +16,7 @@ from models.search.mixture import Mixture
 from training.data.rows import Row
 from training.data.splits import check_targets
 from training.evaluation.bench import Bench
+from training.evaluation.cross_encoder import PairModel
 from training.evaluation.gallery import Gallery
 from training.evaluation.measured import Fitted, Measured
 from training.evaluation.metrics import MAIN
@@ -25,7 +26,7 @@ from training.evaluation.queries import (
     benchmark_index,
     described,
     eval_slices,
-    pictures_folder,
+    index_of,
     pictures_of,
     slices_of,
 )
@@ -56,6 +57,8 @@ class Evaluation:
     base: LanguageModel | None  # None if no system needs a language model
     adapter: Adapter | None
     fitted: Fitted
+    pair_model: PairModel | None = None
+    reranker: Adapter | None = None  # that compares; None: the system's own model does
 
 
 class _Entry(NamedTuple):
@@ -81,16 +84,21 @@ def evaluation_of(settings: EvalSettings) -> Evaluation:
     Raises:
         InputError: data, index, model or adapter cannot be used.
     """
-    rows, pictures = asked_rows(settings)
+    rows, benchmark = asked_rows(settings)
     _check_references(settings.systems, rows)
-    if pictures and not settings.index:
-        settings.index = benchmark_index(settings, pictures_folder(settings), pictures)
+    pair_model = _pair_model(settings)
+    if benchmark and not settings.index:
+        settings.index = index_of(settings, benchmark)
     retriever = load_retriever(settings)
     check_targets(rows, retriever.index)
     needs_model = any(SYSTEMS[name].model in ("frozen", "tuned") for name in settings.systems)
     base = LanguageModel.named(settings.llm) if needs_model else None
     adapter = _adapter(settings, base)
-    return Evaluation(settings, rows, retriever, base, adapter, _fitted(settings, retriever))
+    reranker = None
+    if base and settings.rerank_adapter:
+        reranker = open_adapter(settings.rerank_adapter, base.revision)
+    fitted = _fitted(settings, retriever)
+    return Evaluation(settings, rows, retriever, base, adapter, fitted, pair_model, reranker)
 
 
 def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Results:
@@ -103,8 +111,9 @@ def measure(evaluation: Evaluation, slice_names: SliceNames = eval_slices) -> Re
     gallery = Gallery(retriever.encoder, retriever.index, settings.encoder_device)
     with Engine() as engine:
         bench = Bench(
-            settings, rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine
-        )
+            settings, rows, evaluation.base, evaluation.adapter, evaluation.fitted, engine,
+            evaluation.pair_model, evaluation.reranker,
+        )  # fmt: skip
         entries = _systems(bench, gallery)
     entries |= _other_encoders(bench, gallery)
     queries = [
@@ -121,7 +130,8 @@ def _systems(bench: Bench, gallery: Gallery) -> dict[str, _Entry]:
     specs = {name: SYSTEMS[name] for name in bench.settings.systems}
     found: dict[str, Measured] = {}
     # By model, so that each is loaded once; the results keep the order of the settings.
-    for name, spec in sorted(specs.items(), key=lambda item: item[1].model):
+    by_model = sorted(specs.items(), key=lambda item: (item[1].model, item[1].frozen_judge))
+    for name, spec in by_model:
         say(f"{name}: {spec.about}")
         found[name] = bench.measured(spec, gallery)
     return {name: _Entry(spec, gallery, found[name]) for name, spec in specs.items()}
@@ -194,11 +204,26 @@ def _check_references(systems: Sequence[str], rows: Sequence[Row]) -> None:
         )
 
 
+def _pair_model(settings: EvalSettings) -> PairModel | None:
+    needy = [name for name in settings.systems if SYSTEMS[name].rerank == "cross-encoder"]
+    if not needy:
+        return None
+    if settings.cross_encoder is None:
+        raise InputError(
+            f"The system {needy[0]!r} needs a model: name it with --cross-encoder, or leave the "
+            "system out with --systems."
+        )
+    return PairModel(settings.cross_encoder, settings.encoder_device)
+
+
 def _fitted(settings: EvalSettings, retriever: Retriever) -> Fitted:
     """What is served with the adapter, whether or not a system with it is compared."""
     folder = adapter_folder(settings.adapter, settings.llm, settings.index)
     encoder = retriever.encoder.fingerprint.weights_sha256
     mixture = Mixture.in_folder(folder or settings.index or paths.index_dir(), encoder)
+    if settings.rerank_adapter:
+        own = Mixture.in_folder(settings.rerank_adapter, encoder)
+        mixture = mixture.model_copy(update={"rerank": own.rerank})
     return Fitted(Gate.for_adapter(folder) if folder else Gate(), mixture)
 
 

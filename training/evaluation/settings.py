@@ -48,6 +48,15 @@ class EvalSettings(RetrieverSettings):
     adapter: str = Field(
         "auto", description="adapter folder; 'auto': the demo's own if it fits; 'none': no adapter"
     )
+    rerank_adapter: Path | None = Field(
+        None,
+        description="adapter folder of a reranker; by default the model that rewrites compares",
+    )
+    cross_encoder: str | None = Field(
+        None,
+        description="CrossEncoder of sentence-transformers for the system 'auto+cross-encoder': a "
+        "folder, or a name on the hub",
+    )
     n: RewriteCount = Field(
         "auto",
         description="rewrites found by systems that find several: 'auto' as served, or 1 to 16",

@@ -107,11 +107,14 @@ def notes(rows: Sequence[Row], settings: EvalSettings) -> list[str]:
         "two-sided, Holm-corrected over the slices of each comparison. Ties count against the "
         "right picture.",
         "R@k: at least one of the right pictures is among the first k.",
-        "Seconds: engine time with many queries at once, on the machine of this run.",
+        "Seconds: rewriting with many queries at once, reranking one query after the other, on the "
+        "machine of this run.",
     ]
     without = sum(row.english is None for row in rows)
     if without and "oracle" in settings.systems:
         found.append(f"{without} queries have no English reference: the oracle searches as typed.")
+    if any(row.excluded for row in rows):
+        found.append("What the data excludes for a query is left out of its ranking.")
     if any(row.reference for row in rows):
         found.append(
             "The reference picture of a query is left out of every ranking. R_subset@k ranks only "

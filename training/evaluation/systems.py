@@ -13,6 +13,8 @@ PromptStyle = Literal["examples", "zero-shot", "describe", "adapter"]
 # The greedy rewrite; several drawn ones; the most probable ones.
 Finds = Literal["one", "drawn", "best"]
 By = Literal["text", "image", "image+text"]
+# What reorders the first pictures: the two that are served, and two that they are compared with.
+Reranker = ComparedBy | Literal["listwise", "cross-encoder"]
 
 
 class SystemSpec(NamedTuple):
@@ -31,9 +33,8 @@ class SystemSpec(NamedTuple):
     medoid: bool = False  # of several rewrites only the one that is most like the others
     typed: bool = True  # what was typed may be part of a mixture
     by: By = "text"  # the picture that a row refers to is an image
-    rerank: ComparedBy | None = (
-        None  # the first pictures are reranked, as the served mixture orders them
-    )
+    rerank: Reranker | None = None  # the first pictures are reranked
+    frozen_judge: bool = False  # by the frozen model, whatever model rewrites
     cut: bool = False  # a query that is longer than the encoder reads is searched in parts
 
 
@@ -55,6 +56,11 @@ SYSTEMS = {
         "the adapter where the gate asks for it", "tuned", "adapter", rewrite="auto", fusion="auto",
         finds="best",
     ),
+    "rerank": SystemSpec(
+        "no adapter: the frozen model where the gate asks for it, as served, and its first "
+        "pictures reranked by its query likelihood", "frozen", rewrite="auto", fusion="auto",
+        finds="best", rerank="likelihood",
+    ),
     "auto+rerank": SystemSpec(
         "`auto`, and its first pictures reranked by query likelihood", "tuned", "adapter",
         rewrite="auto", fusion="auto", finds="best", rerank="likelihood",
@@ -62,6 +68,20 @@ SYSTEMS = {
     "auto+rerank-group": SystemSpec(
         "`auto`, and its first pictures rated in groups by the same model", "tuned", "adapter",
         rewrite="auto", fusion="auto", finds="best", rerank="group",
+    ),
+    "auto+rerank-frozen": SystemSpec(
+        "`auto`, and its first pictures reranked by query likelihood of the frozen model", "tuned",
+        "adapter", rewrite="auto", fusion="auto", finds="best", rerank="likelihood",
+        frozen_judge=True,
+    ),
+    "auto+rerank-listwise": SystemSpec(
+        "`auto`, and its first pictures in the order that the frozen model writes, ten at a time",
+        "tuned", "adapter", rewrite="auto", fusion="auto", finds="best", rerank="listwise",
+        frozen_judge=True,
+    ),
+    "auto+cross-encoder": SystemSpec(
+        "`auto`, and its first pictures in the order of the model that --cross-encoder names",
+        "tuned", "adapter", rewrite="auto", fusion="auto", finds="best", rerank="cross-encoder",
     ),
     "always": SystemSpec(
         "the adapter for every query, as served", "tuned", "adapter", fusion="auto", finds="best"

@@ -20,9 +20,7 @@ from models.rewriter.adapter import (
     Canary,
     open_adapter,
 )
-from models.rewriter.tasks import Task
 from models.search import normalise
-from training.data.rows import Row
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
 from training.stages.learning_curve import LearningCurve
@@ -32,6 +30,14 @@ from training.stages.training_run import TrainingRun
 _CANARIES = 8  # of each task
 _PACKAGES = ("torch", "transformers", "peft", "trl", "open_clip_torch", "faiss-cpu")
 _LOSSES_SHOWN = 10
+_REWRITES = (
+    "Rewrites queries into captions that a frozen CLIP encoder understands. Trained by",
+    "`grape train`; serve it with `grape serve --adapter FOLDER`, or with PEFT or vLLM.",
+)
+_RERANKS = (
+    "Reranks what a search finds: it says how well each caption fits a query. Trained by",
+    "`grape train`; serve it with `grape serve --rerank-adapter FOLDER`.",
+)
 _NOT_ON_THE_CARD = {
     "config", "debug", "start_from", "out", "work", "index", "dry_run", "resume", "vllm_server",
 }  # fmt: skip
@@ -55,10 +61,15 @@ class HeldOutResult:
     summary: str  # Markdown
 
 
-def write_adapter(run: TrainingRun, trained: Trained) -> None:
+def write_adapter(
+    run: TrainingRun, trained: Trained, asked: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Writes the adapter folder, whole or not at all.
 
     The metrics are added by :func:`add_test` after the test.
+
+    Args:
+        asked: by task what the canaries are taken from; by default the validation queries.
 
     Raises:
         GrapeError: the adapter changes no answer.
@@ -66,7 +77,7 @@ def write_adapter(run: TrainingRun, trained: Trained) -> None:
     out = run.settings.out
     with new_folder(out, replace=True) as folder:
         _write_peft_files(trained.adapter, folder, run.base.name)
-        manifest = _manifest(run, _canaries(run.base, folder, run.tasks, run.validation_rows()))
+        manifest = _manifest(run, _canaries(run, folder, asked or _validation_queries(run)))
         (folder / GRAPE_JSON).write_text(manifest.model_dump_json(indent=2) + "\n")
         (folder / "README.md").write_text(card(run.settings, run.base, trained))
 
@@ -120,21 +131,26 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
 
 
 def _reward(settings: TrainSettings) -> dict[str, float]:
-    """What GRPO maximised; the objective of the mixture uses no reward."""
-    if settings.objective == "mixture" and settings.steps:
+    """What training maximised; the objective of the mixture uses no reward."""
+    if settings.task == "rerank" and settings.rerank_by == "likelihood":
+        return {"listwise": 1.0, "own_likelihood": settings.own_likelihood}
+    if settings.task == "rewrite" and settings.objective == "mixture" and settings.steps:
         return {"mixture": 1.0}
     return dict(settings.rewards)
 
 
-def _canaries(
-    base: LanguageModel, folder: Path, tasks: Mapping[str, Task], rows: Sequence[Row]
-) -> list[Canary]:
+def _validation_queries(run: TrainingRun) -> dict[str, list[str]]:
+    rows = run.validation_rows()
+    return {name: [row.asked for row in rows if row.task == name] for name in run.tasks}
+
+
+def _canaries(run: TrainingRun, folder: Path, asked: Mapping[str, Sequence[str]]) -> list[Canary]:
     """A few queries of each task with the greedy answers of both models."""
-    model, tokenizer = base.load(), base.tokenizer()
+    model, tokenizer = run.base.load(), run.base.tokenizer()
     canaries = []
     tuned_model: torch.nn.Module = PeftModel.from_pretrained(model, str(folder))
-    for name, task in tasks.items():
-        queries = [row.asked for row in rows if row.task == name][:_CANARIES]
+    for name, task in run.tasks.items():
+        queries = asked[name][:_CANARIES]
         prompts = [task.prompt(query) for query in queries]
         tuned = greedy_answers(tuned_model, tokenizer, prompts, task.max_tokens)
         with tuned_model.disable_adapter():  # type: ignore[operator]
@@ -171,14 +187,13 @@ def card(
 def _introduction(settings: TrainSettings, base: LanguageModel, trained: Trained) -> str:
     source = "samples or the row's own English" if settings.warm_start_english else "samples"
     warm_start = f"{trained.sft_examples} best-ranked {source}" if settings.warm_start else "none"
-    lines = [
-        f"# Adapter of {base.name}: {', '.join(settings.tasks)}",
-        "",
-        "Rewrites queries into captions that a frozen CLIP encoder understands. Trained by",
-        "`grape train`; serve it with `grape serve --adapter FOLDER`, or with PEFT or vLLM.",
-        "",
-        f"**Data**: `{settings.data}`. **Warm start**: {warm_start}.",
-    ]
+    about = _RERANKS if settings.task == "rerank" else _REWRITES
+    lines = [f"# Adapter of {base.name}: {', '.join(settings.tasks)}", "", *about, ""]
+    if settings.task == "rerank":
+        learnt = f"{trained.sft_examples} queries with what their search finds"
+        lines.append(f"**Data**: `{settings.data}`, {learnt}.")
+    else:
+        lines.append(f"**Data**: `{settings.data}`. **Warm start**: {warm_start}.")
     if started_from := _started_from(settings, base):
         lines.append(f"**Continued from**: `{started_from}`.")
     return "\n".join(lines)

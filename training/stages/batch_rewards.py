@@ -70,7 +70,7 @@ def _array(values: list[float] | None) -> Floats | None:
 class BatchRewards(NamedTuple):
     """Functions for TRL, and the weights of their sum."""
 
-    functions: list[BatchReward]
+    functions: Sequence[Callable[..., list[float]]]
     weights: list[float]
 
 

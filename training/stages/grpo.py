@@ -1,6 +1,6 @@
 """GRPO: TRL's trainer, given our prompts, and rewards from the ranking of the corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +26,10 @@ from training.stages.language_model import Tokenizer, lora, newline_id, quick_dt
 from training.stages.memory import keep_freed_memory
 from training.stages.merged_policy import MergedPolicy
 from training.stages.monitor import Monitor
-from training.stages.processes import processes
+from training.stages.processes import passes_of, processes
 from training.stages.rollouts import sample_groups
 from training.stages.training_run import TrainingRun
-from training.stages.validation import Validator
+from training.stages.validation import Validation, Validator
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,26 @@ class Policy:
     sampler: MergedPolicy | None  # if the trainer is the grouped one
 
 
-def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
+@dataclass(frozen=True)
+class Course:
+    """What a policy is asked, what its answers are paid for, and what it is worth meanwhile."""
+
+    prompts: Any  # a ``datasets.Dataset`` in the order of training
+    prompts_per_step: int
+    rewards: BatchRewards
+    validate: Callable[[Any], Validation]
+    adaptive: Adaptive | None = None
+
+
+def train_grpo(
+    run: TrainingRun, start: Path | None, course_of: Callable[..., Course] | None = None
+) -> Monitor:
     """Runs GRPO. The best adapter by validation is in ``best`` of the work folder.
 
     Args:
         start: the PEFT adapter to begin with, and the reference of the KL term; None begins with a
             new adapter, and the base model is the reference.
+        course_of: makes the course of a run, a policy and a tokenizer; by default, of rewriting.
 
     Raises:
         InputError: the processes cannot share a step evenly, this model cannot be trained with
@@ -63,19 +77,19 @@ def train_grpo(run: TrainingRun, start: Path | None) -> Monitor:
     # If KL is measured to a copy of the adapter, transformers restores only that copy from a
     # checkpoint. So the policy is loaded from the checkpoint here.
     policy = load_policy(run, tokenizer, checkpoint or start)
-    monitor = _monitor(run, tokenizer, policy)
-    scorer = _training_scorer(run)
-    rewards = batch_rewards(settings, scorer)
+    course = (course_of or rewriting)(run, policy, tokenizer)
+    sampler = policy.sampler
+    monitor = Monitor(settings, lambda m: course.validate(sampler.current() if sampler else m))
     trainer = _trainer(
         policy,
         settings,
-        scorer,
+        course,
         model=policy.model,
         processing_class=tokenizer,
-        reward_funcs=rewards.functions,
-        train_dataset=_dataset(run, _difficulty(run, policy, tokenizer, scorer)),
+        reward_funcs=course.rewards.functions,
+        train_dataset=course.prompts,
         callbacks=[monitor, *_entropy_floor(settings)],
-        args=_config(run, folder, policy, rewards),
+        args=_config(run, folder, policy, course),
     )
     trainer.remove_callback(PrinterCallback)
     monitor.log = trainer.log
@@ -121,17 +135,31 @@ def _engine(run: TrainingRun) -> str:
     return "vllm-colocate" if run.base.on_gpu and find_spec("vllm") else "grouped"
 
 
-def _trainer(policy: Policy, settings: TrainSettings, scorer: Scorer, **arguments: Any) -> Any:
+def _trainer(policy: Policy, settings: TrainSettings, course: Course, **arguments: Any) -> Any:
     from trl import GRPOTrainer
 
     from training.stages.grouped_trainer import GroupedTrainer
 
     if policy.sampler:
-        rounds, adaptive = settings.sampling_rounds, None
-        if rounds > 1:
-            adaptive = Adaptive(rounds, judge_of(settings, scorer))
-        return GroupedTrainer(policy.sampler, settings.groups == "likeliest", adaptive, **arguments)
+        likeliest = settings.groups == "likeliest"
+        return GroupedTrainer(policy.sampler, likeliest, course.adaptive, **arguments)
     return GRPOTrainer(**arguments)
+
+
+def rewriting(run: TrainingRun, policy: Policy, tokenizer: Tokenizer) -> Course:
+    """The queries of a run, paid for by where their rewrites rank the right picture."""
+    settings, scorer = run.settings, _training_scorer(run)
+    adaptive = None
+    if settings.sampling_rounds > 1:
+        adaptive = Adaptive(settings.sampling_rounds, judge_of(settings, scorer))
+    judge = Scorer(of_mixture(run.scorer.retriever, tau_of(run)))
+    return Course(
+        _dataset(run, _difficulty(run, policy, tokenizer, scorer)),
+        settings.prompts_per_step,
+        batch_rewards(settings, scorer),
+        Validator(run.grpo_validation_rows(), run.tasks, judge, tokenizer, policy.stops),
+        adaptive,
+    )
 
 
 def _entropy_floor(settings: TrainSettings) -> list[EntropyFloor]:
@@ -166,13 +194,6 @@ def _difficulty(
         policy.model.to("cuda")  # the trainer would move it later
     file = settings.work_folder / "difficulty.jsonl"
     return DifficultyFilter(draw, judge_of(settings, scorer), file)
-
-
-def _monitor(run: TrainingRun, tokenizer: Tokenizer, policy: Policy) -> Monitor:
-    scorer = Scorer(of_mixture(run.scorer.retriever, tau_of(run)))
-    validator = Validator(run.grpo_validation_rows(), run.tasks, scorer, tokenizer, policy.stops)
-    sampler = policy.sampler
-    return Monitor(run.settings, lambda model: validator(sampler.current() if sampler else model))
 
 
 def _training_scorer(run: TrainingRun) -> Scorer:
@@ -213,7 +234,7 @@ def _dataset(run: TrainingRun, difficulty: DifficultyFilter | None) -> Any:
     )
 
 
-def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchRewards) -> Any:
+def _config(run: TrainingRun, folder: Path, policy: Policy, course: Course) -> Any:
     """TRL's GRPOConfig."""
     from trl import GRPOConfig
 
@@ -223,7 +244,7 @@ def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchReward
         output_dir=str(folder),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=_passes(settings),
+        gradient_accumulation_steps=passes_of(settings, course.prompts_per_step),
         num_generations=settings.group_size,
         max_completion_length=max(task.max_tokens for task in run.tasks.values()),
         temperature=settings.temperature,
@@ -236,7 +257,7 @@ def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchReward
         lr_scheduler_type=schedules[settings.learning_rate_schedule],
         warmup_steps=2,
         max_grad_norm=settings.max_grad_norm,
-        reward_weights=rewards.weights,
+        reward_weights=course.rewards.weights,
         logging_steps=1,
         save_steps=settings.save_every,
         save_total_limit=2,
@@ -249,17 +270,6 @@ def _config(run: TrainingRun, folder: Path, policy: Policy, rewards: BatchReward
         disable_tqdm=True,
         **_vllm_arguments(run, policy),
     )
-
-
-def _passes(settings: TrainSettings) -> int:
-    """Backward passes of each process in a step."""
-    passes = settings.prompts_per_step * settings.group_size // settings.micro_batch
-    if passes % processes() or settings.prompts_per_step % processes():
-        raise InputError(
-            f"{processes()} processes cannot share a step of {settings.prompts_per_step} queries "
-            f"and {passes} backward passes: change --prompts-per-step or lower --micro-batch."
-        )
-    return passes // processes()
 
 
 def _vllm_arguments(run: TrainingRun, policy: Policy) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import os
 
+from models.common.errors import InputError
+from training.settings import TrainSettings
+
 
 def processes() -> int:
     """How many processes share the run."""
@@ -11,3 +14,14 @@ def processes() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes files and logs."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def passes_of(settings: TrainSettings, prompts: int) -> int:
+    """Backward passes of each process in a step."""
+    passes = prompts * settings.group_size // settings.micro_batch
+    if passes % processes() or prompts % processes():
+        raise InputError(
+            f"{processes()} processes cannot share a step of {prompts} prompts and {passes} "
+            "backward passes: change --prompts-per-step or lower --micro-batch."
+        )
+    return passes // processes()

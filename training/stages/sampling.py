@@ -4,18 +4,22 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from models.common.progress import track
 from models.rewriter.protocol import Completion, Prompt, Rewriter, Sampling
-from models.rewriter.tasks import Task
+from models.rewriter.tasks import RERANK_TASKS, Task
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+from models.search.compare import Tasks
+from models.search.options import Fusion
 from models.search.rerank import Comparison
 from training.data.rows import Row
 from training.stages.scoring import Scores, score_candidates
+
+Result = TypeVar("Result")
 
 _CHUNK = 64  # queries between two writes
 
@@ -27,6 +31,14 @@ class Samples(NamedTuple):
     drawn: tuple[str, ...]
     seconds: float = 0.0  # engine time per query, with the whole chunk running at once
     best: tuple[Completion, ...] = ()  # the most probable answers, if these were asked for
+
+    def answers(self, fusion: Fusion) -> list[Completion]:
+        """What is searched, if the searches are fused like this."""
+        if self.best:
+            return list(self.best)
+        # In a mixture each draw counts as its share, and the greedy answer is none.
+        first = [] if self.drawn and fusion == "mixture" else [self.greedy]
+        return [Completion(text) for text in (*first, *self.drawn)]
 
 
 NO_SAMPLES = Samples("", ())  # of a row that was never sampled
@@ -85,9 +97,17 @@ class Engine:
         """
         return self._loop.run(sample_rewrites(self._starts(model), request))
 
-    def scores(self, model: str, asked: Sequence[Comparison], path: Path) -> list[Scores]:
+    def run(
+        self, model: str, work: Callable[[Callable[[], Rewriter]], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Other work with a model, which is started when the work first asks for it."""
+        return self._loop.run(work(self._starts(model)))
+
+    def scores(
+        self, model: str, asked: Sequence[Comparison], path: Path, tasks: Tasks = RERANK_TASKS
+    ) -> list[Scores]:
         """:func:`score_candidates` by a model."""
-        return self._loop.run(score_candidates(self._starts(model), asked, path))
+        return self._loop.run(score_candidates(self._starts(model), asked, path, tasks))
 
     def _starts(self, model: str) -> Callable[[], Rewriter]:
         if self._model != model:

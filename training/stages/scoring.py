@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.common.progress import track
-from models.rewriter.likelihood import TURNED
 from models.rewriter.protocol import Rewriter
-from models.rewriter.tasks import RERANK
-from models.search.compare import compared
+from models.rewriter.tasks import RERANK_TASKS
+from models.search.compare import Tasks, compared
 from models.search.rerank import Comparison
 
 
@@ -23,37 +22,42 @@ class Scores(NamedTuple):
 
 
 async def score_candidates(
-    start: Callable[[], Rewriter], asked: Sequence[Comparison], path: Path
+    start: Callable[[], Rewriter],
+    asked: Sequence[Comparison],
+    path: Path,
+    tasks: Tasks = RERANK_TASKS,
 ) -> list[Scores]:
     """The scores of each comparison; those that are in the file are read from it.
 
     Args:
         start: gives the rewriter, which stays open; called only if something is left to do.
         path: JSON lines.
+        tasks: with the prompts that the model was trained on.
     """
     done = _read(path)
-    left = [one for one in dict.fromkeys(map(_key, asked)) if one not in done]
+    keys = [_key(one, tasks) for one in asked]
+    left = [one for one in dict.fromkeys(keys) if one not in done]
     if left:
-        by_key = {_key(one): one for one in asked}
+        by_key = dict(zip(keys, asked, strict=True))
         rewriter = start()
         # The first one computes the beginning that all prompts share.
-        await compared(rewriter, by_key[left[0]])
+        await compared(rewriter, by_key[left[0]], tasks)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             if file.tell():
                 file.write("\n")  # the last line may be incomplete
             for key in track(left, "Scoring candidates"):
                 began = time.monotonic()
-                values = await compared(rewriter, by_key[key])
+                values = await compared(rewriter, by_key[key], tasks)
                 done[key] = Scores(values, round(time.monotonic() - began, 4))
                 file.write(json.dumps([key, *done[key]]) + "\n")
                 file.flush()
-    return [done[_key(one)] for one in asked]
+    return [done[key] for key in keys]
 
 
-def _key(asked: Comparison) -> str:
-    task = RERANK if asked.by == "group" else TURNED[asked.task]
-    return hashlib.sha256(json.dumps([task.hash, asked]).encode()).hexdigest()[:32]
+def _key(asked: Comparison, tasks: Tasks) -> str:
+    parts = [tasks[asked.task].hash, asked]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _read(path: Path) -> dict[str, Scores]:

@@ -1,16 +1,15 @@
-"""Supervised fine-tuning: the model learns to write chosen rewrites on the short prompt."""
+"""Supervised fine-tuning: the model learns to write chosen answers to its prompts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from peft import PeftModel
 
 from models.common.files import new_folder
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import STOP, Task
-from training.data.rows import Row
+from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 from training.stages.checkpoints import last_checkpoint
 from training.stages.language_model import LanguageModel, Tokenizer, lora, peft_model
@@ -19,25 +18,15 @@ from training.stages.monitor import Progress
 LOSSES = "losses.json"  # [step, mean negative log-likelihood of the answers' tokens]
 
 
-class SFTExample(NamedTuple):
-    """A query with the rewrite that SFT teaches."""
-
-    row: Row
-    rewrite: str
-    rank: int
-
-
 def fine_tune(
     settings: TrainSettings,
     base: LanguageModel,
-    tasks: Mapping[str, Task],
-    examples: Sequence[SFTExample],
+    texts: Sequence[tuple[str, str]],
     folder: Path,
 ) -> Path:
-    """Trains an adapter on the examples; continues an interrupted run.
+    """Trains an adapter on prompts and their answers; continues an interrupted run.
 
     Args:
-        tasks: the prompts to train on.
         folder: for checkpoints, losses and the adapter.
 
     Returns:
@@ -49,7 +38,7 @@ def fine_tune(
     from transformers import set_seed
 
     set_seed(settings.seed)  # LoRA weights are random, and the trainer sets the seed only later
-    trainer = _trainer(settings, base, tasks, examples, folder)
+    trainer = _trainer(settings, base, texts, folder)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     history = trainer.state.log_history
     losses = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
@@ -62,8 +51,7 @@ def fine_tune(
 def _trainer(
     settings: TrainSettings,
     base: LanguageModel,
-    tasks: Mapping[str, Task],
-    examples: Sequence[SFTExample],
+    texts: Sequence[tuple[str, str]],
     folder: Path,
 ) -> Any:
     from datasets import Dataset
@@ -77,7 +65,7 @@ def _trainer(
     trainer = trainer_class(
         model=_model(settings, base),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list([_tokenised(tokenizer, tasks, one) for one in examples]),
+        train_dataset=Dataset.from_list([_tokenised(tokenizer, *both) for both in texts]),
         peft_config=None if settings.start_from else lora(settings),
         args=_config(settings, base, folder),
         callbacks=[Progress("warm start")],
@@ -122,13 +110,11 @@ def _config(settings: TrainSettings, base: LanguageModel, folder: Path) -> Any:
     )
 
 
-def _tokenised(
-    tokenizer: Tokenizer, tasks: Mapping[str, Task], example: SFTExample
-) -> dict[str, list[int]]:
-    """Prompt and rewrite, joined as in serving; the final newline is learnt too."""
-    prompt = tokenizer.encode(tasks[example.row.task].prompt(example.row.asked))
-    rewrite = tokenizer.encode(f" {example.rewrite}{STOP}", add_special_tokens=False)
+def _tokenised(tokenizer: Tokenizer, prompt: str, answer: str) -> dict[str, list[int]]:
+    """Prompt and answer, joined as in serving; the final newline is learnt too."""
+    asked = tokenizer.encode(prompt)
+    written = tokenizer.encode(f" {answer}{STOP}", add_special_tokens=False)
     return {
-        "input_ids": prompt + rewrite,
-        "completion_mask": [0] * len(prompt) + [1] * len(rewrite),
+        "input_ids": asked + written,
+        "completion_mask": [0] * len(asked) + [1] * len(written),
     }

@@ -22,10 +22,12 @@ class TrainingRun:
     rows: Sequence[Row]  # of all splits
     scorer: Scorer
     grpo_data: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # rows by data set
+    rerank_data: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
     def all_rows(self) -> list[Row]:
         """Rows of all data sets and splits."""
-        return [*self.rows, *(row for rows in self.grpo_data.values() for row in rows)]
+        others = [*self.grpo_data.values(), *self.rerank_data.values()]
+        return [*self.rows, *(row for rows in others for row in rows)]
 
     def validation_rows(self) -> list[Row]:
         """A fixed sample of ``data``."""

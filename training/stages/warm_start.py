@@ -24,8 +24,16 @@ from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel
 from training.stages.processes import processes
 from training.stages.sampling import NO_SAMPLES, Engine, Samples, SamplingRequest, merged
-from training.stages.sft import SFTExample, fine_tune
+from training.stages.sft import fine_tune
 from training.stages.training_run import TrainingRun
+
+
+class SFTExample(NamedTuple):
+    """A query with the rewrite that SFT teaches."""
+
+    row: Row
+    rewrite: str
+    rank: int
 
 
 class WarmStart(NamedTuple):
@@ -61,7 +69,8 @@ def warm_start(run: TrainingRun) -> WarmStart:
                 "No sampled rewrite ranks well enough to learn from: raise --warm-start-rank or "
                 "--samples, or look at `grape train --dry-run`."
             )
-        adapter = fine_tune(settings, base, run.tasks, examples, _folder(settings, number))
+        texts = [(run.tasks[e.row.task].prompt(e.row.asked), e.rewrite) for e in examples]
+        adapter = fine_tune(settings, base, texts, _folder(settings, number))
         if number < settings.warm_start_rounds:
             checkpoint = merge_weights(Path(base.path), adapter, adapter.with_name("merged"))
             sampler = LanguageModel(base.name, str(checkpoint), base.on_gpu)

@@ -100,7 +100,7 @@ def test_a_fitting_adapter_opens_and_its_name_carries_its_content(
         (
             "grape.json",
             {"tasks": {"dreams": "0"}, "canaries": DREAMS},
-            "'dreams' is not one of composed, long, multilingual",
+            "'dreams' is not one of composed, likelihood, likelihood-long, long",
         ),
         ("grape.json", {"tasks": {"multilingual": "0"}}, "another prompt or parser"),
         ("grape.json", {"canaries": CANARIES[:1]}, "changes no canary's answer"),

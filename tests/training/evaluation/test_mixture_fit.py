@@ -160,7 +160,7 @@ def test_the_fit_is_saved_beside_the_adapter_or_else_the_index(
         return Evaluation(asked, rows, retriever, base, adapter, fitted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Bench, "_samples", samples)
-    monkeypatch.setattr(Bench, "_tokens", lambda *_: (0, 0))
+    monkeypatch.setattr(Bench, "_count", lambda *_: 0)
     monkeypatch.setattr(mixture_fit, "evaluation_of", evaluation_of)
     served = ["--adapter", str(tmp_path)]
     if system == "frozen-always":

@@ -23,13 +23,14 @@ from tests.support.completions import completions
 from tests.support.loopback import listening
 from training.data.rows import Row
 from training.evaluation.bench import Bench
+from training.evaluation.costs import Paid
 from training.evaluation.gallery import Gallery
 from training.evaluation.measured import Fitted
 from training.evaluation.mteb import ServedModel
+from training.evaluation.reranking import Answered, Reranking
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SystemSpec
 from training.stages.sampling import Engine, Samples
-from training.stages.scoring import Scores
 
 LONG = "we were looking everywhere for this picture of the green square " * 8
 LIKELIHOODS = {"black": -1.0, "yellow": -2.0, "blue": -2.5}  # of every query, after a caption
@@ -82,9 +83,8 @@ def evaluated(
         }
 
     monkeypatch.setattr(Bench, "_samples", samples)
-    monkeypatch.setattr(Bench, "_tokens", lambda *_: (0, 0))
-    monkeypatch.setattr(Bench, "_scores", lambda _, __, asked: scored(asked))
-    monkeypatch.setattr(Bench, "_count", lambda *_: 0)
+    monkeypatch.setattr(Bench, "_paid", lambda *_: Paid())
+    monkeypatch.setattr(Bench, "_reranking", lambda *_: Reranking("likelihood", 0.5, scored))
     rewrite, fusion = options
     rows = [Row(query=q, targets=("blue.png",), task=choose_task(q).name) for q in REWRITES]
     with Engine() as engine:
@@ -99,11 +99,11 @@ def evaluated(
     }
 
 
-def scored(asked: Sequence[Comparison]) -> list[Scores]:
+def scored(asked: Sequence[Comparison]) -> list[Answered]:
     """As the server's language model scores them."""
     rewriter = Writes()
     rewriter.likelihoods = LIKELIHOODS
-    return [Scores(asyncio.run(compared(rewriter, one)), 0.1) for one in asked]
+    return [Answered(asyncio.run(compared(rewriter, one)), Paid()) for one in asked]
 
 
 def by_mteb(

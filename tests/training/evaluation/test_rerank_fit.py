@@ -28,7 +28,7 @@ async def test_scores_are_kept_and_asked_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     rewriter = FakeRewriter()
     rewriter.likelihoods = {"dog": -1.0, "cat": -2.0}
-    asked = [Comparison("likelihood", "multilingual", query, ["dog", "cat"]) for query in "abca"]
+    asked = [Comparison("likelihood", "likelihood", query, ["dog", "cat"]) for query in "abca"]
     found = await score_candidates(lambda: rewriter, asked[:2], path)
     assert [one.values for one in found] == [[-1.0, -2.0]] * 2
     with open(path, "a") as file:

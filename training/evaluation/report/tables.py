@@ -24,13 +24,16 @@ def overall(results: Results) -> str:
     """A row for each system: metrics over all queries, and cost."""
     names = list(results.systems[0].metrics[ALL])
     lines = [
-        f"| | {' | '.join(names)} | median rank | tokens written | LLM s | searches |",
-        "|---|" + "---:|" * (len(names) + 4),
+        f"| | {' | '.join(names)} | median rank | prompts | tokens read | tokens written | LLM s "
+        "| searches |",
+        "|---|" + "---:|" * (len(names) + 6),
     ]
     for system in results.systems:
         cells = [_cell(system.metrics[ALL][name]) for name in names]
-        cells += [f"{system.median_rank[ALL]:.0f}", f"{system.cost.written_tokens:.1f}"]
-        cells += [f"{system.cost.llm_seconds:.3f}", f"{system.cost.searches:.1f}"]
+        cost = system.cost
+        cells += [f"{system.median_rank[ALL]:.0f}", f"{cost.prompts:.1f}"]
+        cells += [f"{cost.prompt_tokens:.1f}", f"{cost.written_tokens:.1f}"]
+        cells += [f"{cost.llm_seconds:.3f}", f"{cost.searches:.1f}"]
         lines.append(f"| {system.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

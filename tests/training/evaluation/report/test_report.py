@@ -57,7 +57,9 @@ def system(
         metrics={name: {"R@10": around(value), "MRR@10": around(value / 2)} for name in SLICES},
         median_rank=dict.fromkeys(SLICES, 20.5),
         comparisons=list(comparisons),
-        cost=Cost(prompt_tokens=412.3, written_tokens=4, llm_seconds=seconds, searches=1),
+        cost=Cost(
+            prompts=1.5, prompt_tokens=412.3, written_tokens=4, llm_seconds=seconds, searches=1
+        ),
     )
 
 

@@ -1,0 +1,40 @@
+"""`grape train` with ``task: rerank`` for real, on a tiny model; then its adapter is evaluated."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.rewriter.adapter import open_adapter
+from models.rewriter.base_model import checkpoint_revision
+from models.rewriter.tasks import LIKELIHOOD
+from tests.support.train_runs import config, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_vllm_llm: Path) -> Path:
+    folder = tmp_path_factory.mktemp("reranker")
+    settings = config(
+        folder, tiny_vllm_llm, task="rerank", warm_start=True, candidates_from="none", contrast=4,
+        warm_start_queries={"multilingual": 16}, warm_start_learning_rate=2e-2,
+        warm_start_epochs=4, warm_start_batch=4, test_queries={"multilingual": 6},
+    )  # fmt: skip
+    done = train(settings)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder
+
+
+def test_the_adapter_is_one_of_the_likelihood(trained: Path, tiny_vllm_llm: Path) -> None:
+    adapter = open_adapter(trained / "adapter", checkpoint_revision(tiny_vllm_llm))
+    assert adapter.tasks == {"likelihood": LIKELIHOOD.short}
+    assert adapter.manifest.reward == {"listwise": 1.0, "own_likelihood": 0.1}
+
+
+def test_the_card_says_what_it_is_and_what_it_gained(trained: Path) -> None:
+    card = (trained / "adapter" / "README.md").read_text()
+    assert "Reranks what a search finds" in card
+    assert "| multilingual | 6 |" in card
+    assert (trained / "stdout").read_text().strip() in card
+    manifest = json.loads((trained / "adapter" / "grape.json").read_text())
+    assert set(manifest["metrics_after"]) == {"R@1 among candidates", "MRR among candidates"}
