@@ -20,13 +20,13 @@ def answered(
 ) -> list[SearchHit]:
     """With ids, ranks, metadata and the searches that found them."""
     ranked = [hit if isinstance(hit, RankedHit) else RankedHit(hit) for hit in hits]
-    items = index.items.at([hit.position for hit, _ in ranked])
+    items = index.items.at([hit.position for hit, *_ in ranked])
     pairs = zip(items, ranked, strict=True)
     return [_answered(rank, item, hit, plan) for rank, (item, hit) in enumerate(pairs, start=1)]
 
 
 def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchHit:
-    hit, score = ranked
+    hit, score, before = ranked
     return SearchHit.model_construct(
         id=item.id,
         rank=rank,
@@ -36,6 +36,7 @@ def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchH
         metadata=item.record,
         found_by=[plan.searches[number].name for number in hit.found_by],
         rerank_score=None if score is None else round(score, 4),
+        rank_before=before,
     )
 
 

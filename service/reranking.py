@@ -57,6 +57,7 @@ class RankedHit(NamedTuple):
 
     hit: FusedHit
     score: float | None = None  # that it is ordered by; None if it kept its place
+    before: int | None = None  # its rank; None if it was no candidate
 
 
 class Reranked(NamedTuple):
@@ -111,7 +112,7 @@ class Reranker:
         task = task_of(scored.told.by, asked.query).name
         weight = self._rewriters.mixture(task).rerank[scored.told.by]
         order = reranked(priors(first, plan), scored.scores, weight)
-        new = [RankedHit(first[placed.place], placed.score) for placed in order]
+        new = [RankedHit(first[place], score, place + 1) for place, score in order]
         ms = (time.perf_counter() - started) * 1000
         self._metrics.rerank(scored.told.status, scored.cause)
         self._metrics.stage("rerank", ms)

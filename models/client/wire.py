@@ -109,6 +109,11 @@ class SearchHit(BaseModel):
         description="what a reranked hit is ordered by: log `score` + weight x the language "
         "model's score; absent from a hit that kept its place",
     )
+    rank_before: int | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="`rank` before reranking; absent if the hits were not reranked, or not this far",
+    )
 
 
 class SearchTimings(BaseModel):

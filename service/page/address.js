@@ -5,10 +5,10 @@ import { ofIndex, setReference } from "./reference.js";
 
 const MODES = ["auto", "always", "never"];
 
-export function toAddress({ query, image_id, rewrite }) {
+export function toAddress({ query, image_id, rewrite, rerank }) {
   const parts = {
     ...(query && { q: query }), ...(image_id && { like: image_id }),
-    ...(rewrite !== "auto" && { rewrite }),
+    ...(rewrite !== "auto" && { rewrite }), ...(rerank && { rerank }),
   };
   history.pushState(null, "", "?" + new URLSearchParams(parts));
 }
@@ -17,7 +17,9 @@ export function toAddress({ query, image_id, rewrite }) {
 export function fromAddress() {
   const given = new URLSearchParams(location.search);
   const mode = given.get("rewrite");
-  byId("form").elements.rewrite.value = MODES.includes(mode) ? mode : "auto";
+  const { rewrite, rerank } = byId("form").elements;
+  rewrite.value = MODES.includes(mode) ? mode : "auto";
+  rerank.checked = given.get("rerank") === "true";
   setReference(given.get("like") ? ofIndex(given.get("like")) : null);
   byId("query").value = given.get("q") ?? "";
 }

@@ -2,6 +2,13 @@
 
 export const byId = (id) => document.getElementById(id);
 
+export function span(className, text) {
+  const element = document.createElement("span");
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
 // The status line, which screen readers read out.
 export function say(sentence, warning = false) {
   byId("status").textContent = sentence;

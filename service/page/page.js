@@ -11,7 +11,7 @@ byId("form").addEventListener("submit", (event) => {
 });
 
 byId("form").addEventListener("change", (event) => {
-  if (event.target.name === "rewrite") search(true);
+  if (["rewrite", "rerank"].includes(event.target.name)) search(true);
 });
 
 document.querySelector(".examples").addEventListener("click", (event) => {

@@ -1,5 +1,6 @@
-// Draws hits, rewrites, reasons and timings.
-import { byId, say } from "./dom.js";
+// Draws rewrites, reasons and timings.
+import { byId, say, span } from "./dom.js";
+import { fill, percent } from "./hits.js";
 import { reference } from "./reference.js";
 
 const FIRST = 4; // rewrites shown at once
@@ -28,18 +29,18 @@ export function showResult(answer) {
   const rewritten = status === "rewritten";
   byId("rewritten-title").textContent = rewritten ? "Rewritten" : "Not rewritten";
   showTexts(answer, rewritten);
-  byId("why").textContent = sentence(reason);
+  byId("why").textContent = [sentence(reason), notReranked(answer)].join(" ").trim();
   byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
   fill(byId("rewritten-hits"), answer.hits, rewritten ? namesOfSearches(answer) : {});
   const length = parts > 1 ? ` The text was split into ${parts} parts.`
     : truncated ? " The text was too long for the encoder and was cut off." : "";
   const what = answer.query ? `for “${answer.query}”` : `like ${reference()?.name}`;
-  if (answer.degraded) say(`Searched as typed: ${reason}.${length}`, true);
+  if (status === "fallback") say(`Searched as typed: ${reason}.${length}`, true);
+  else if (answer.degraded) say(notReranked(answer) + length, true);
   else say(`${answer.hits.length} pictures ${what}.${length}`);
-  const { rewrite, encode, search, total } = answer.timings_ms;
-  byId("timings").textContent =
-    `rewrite ${ms(rewrite)} · encode ${ms(encode)} · search ${ms(search)} · total ${ms(total)}`;
+  byId("timings").textContent = Object.entries(answer.timings_ms)
+    .map(([stage, took]) => `${stage} ${ms(took)}`).join(" · ");
 }
 
 // The rewrites with their probabilities, the most probable first; the rest on request.
@@ -83,55 +84,15 @@ export function showFailure(problem) {
   say(problem, true);
 }
 
+// Why the hits are in the order of the search although another one was asked for.
+function notReranked({ rerank }) {
+  return rerank && rerank.status !== "reranked" ? `Not reranked: ${rerank.reason}.` : "";
+}
+
 function sentence(reason) {
   return reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "";
 }
 
 function ms(value) {
   return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
-}
-
-function percent(share) {
-  return share >= 0.1 ? `${Math.round(share * 100)}%` : `${(share * 100).toFixed(1)}%`;
-}
-
-// `names`: what a search is called, if not as the server calls it.
-function fill(list, hits, names) {
-  list.replaceChildren(...hits.map((hit) => {
-    const name = hit.metadata.name ?? hit.metadata.file ?? hit.id;
-    const item = document.createElement("li");
-    if (hit.url) {
-      const image = document.createElement("img");
-      image.src = `${hit.url}?size=160`;
-      image.alt = name;
-      image.loading = "lazy";
-      item.append(image);
-    }
-    const score = span("score", percent(hit.score));
-    score.title = `probability that this is the picture; cosine ${hit.cosine.toFixed(3)}`;
-    const source = span("source", `by ${hit.found_by.map((search) => names[search] ?? search).join(" + ")}`);
-    source.dir = "auto";
-    // Names are set as textContent, so they are never parsed as markup.
-    item.append(span("name", name), score, source, more(hit, name));
-    return item;
-  }));
-}
-
-// The button that starts the next search from this hit.
-function more(hit, name) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "more";
-  button.value = hit.id;
-  button.title = name;
-  button.textContent = "like this, but …";
-  button.setAttribute("aria-label", `More like ${name}`);
-  return button;
-}
-
-function span(className, text) {
-  const element = document.createElement("span");
-  element.className = className;
-  element.textContent = text;
-  return element;
 }

@@ -41,8 +41,9 @@ export async function search(keep) {
 export function searchRequest() {
   const { id, image } = reference() ?? {};
   const query = byId("query").value.trim();
+  const { rewrite, rerank } = byId("form").elements;
   return {
     ...(query && { query }), ...(id && { image_id: id }), ...(image && { image }),
-    k: SHOWN, compare: true, rewrite: byId("form").elements.rewrite.value,
+    k: SHOWN, compare: true, rewrite: rewrite.value, ...(rerank.checked && { rerank: true }),
   };
 }

@@ -118,6 +118,8 @@ def test_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("radio", name="when it helps")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("checkbox", name="rerank the first hits")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(page.get_by_label("Start from a picture")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -131,6 +133,36 @@ def test_the_mode_is_chosen_and_kept_in_the_address(page: Page) -> None:
     page.get_by_role("radio", name="always").check()
     expect(page.locator("#rewritten-text")).to_contain_text("horse", timeout=20_000)
     assert "rewrite=always" in page.url
+
+
+def test_reranked_hits_move_and_show_both_ranks(page: Page) -> None:
+    page.goto("/?q=fernseher")
+    expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
+    assert page.locator(".moved").count() == 0
+    page.get_by_role("checkbox", name="rerank the first hits").check()
+    page.wait_for_function(
+        "() => document.getElementById('rewritten-hits').getAnimations({ subtree: true }).length",
+        timeout=20_000,
+    )
+    expect(page.locator("#timings")).to_contain_text("rerank")
+    shown = [text.split() for text in page.locator(".moved").all_inner_texts()]
+    assert shown
+    for arrow, before, _, after in shown:
+        assert (arrow == "▲") == (int(after) < int(before))
+        hit = page.locator("#rewritten-hits li").nth(int(after) - 1)
+        expect(hit.locator(".moved")).to_have_text(f"{arrow} {before} → {after}")
+    assert "rerank=true" in page.url
+    # The address contains the choice. Whoever wants no motion gets none.
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    expect(page.locator(".moved")).to_have_count(len(shown), timeout=20_000)
+    assert not page.evaluate("document.getAnimations().length")
+
+
+def test_the_page_says_why_hits_were_not_reranked(page: Page) -> None:
+    page.goto("/?q=animal+without+a+tail&rerank=true")
+    why = page.locator("#why")
+    expect(why).to_contain_text("Not reranked: the query says what is not wanted", timeout=20_000)
 
 
 def test_pictures_are_there_before_the_rewrite(page: Page) -> None:

@@ -34,6 +34,8 @@ async def test_the_first_hits_are_reordered(
     assert [hit.rank for hit in after.hits] == [1, 2, 3, 4, 5]
     scored = [hit.rerank_score is not None for hit in after.hits]
     assert scored == [True, True, True, False, False]
+    assert [hit.rank_before for hit in before.hits] == [None] * 5
+    assert [hit.rank_before for hit in after.hits] == [3, 1, 2, None, None]
     assert after.rerank
     assert (after.rerank.status, after.rerank.by) == ("reranked", "likelihood")
     assert after.rerank.candidates == 3

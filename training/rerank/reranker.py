@@ -25,6 +25,7 @@ from training.rerank.likelihood import train_likelihood
 from training.rewards.ranking import Floats
 from training.stages.adapter_folder import HeldOutResult, Trained, add_test, write_adapter
 from training.stages.dry_run import dry_run_rows
+from training.stages.learning_curve import CANDIDATES_RATED
 from training.stages.sampling import Engine, SamplingRequest
 from training.stages.training_run import TrainingRun
 
@@ -121,8 +122,8 @@ def _by_group(
         return Trained(start, len(queries)), asked
     checked = [in_groups(task, one, settings.seed) for one in held_out]
     monitor = train_groups(run, start, queries, checked, task)
-    say(monitor.learning_curve.gain())
-    curve = monitor.learning_curve
+    curve = monitor.learning_curve._replace(words=CANDIDATES_RATED)
+    say(curve.gain())
     return Trained(settings.work_folder / "best", len(queries), curve), asked
 
 
@@ -201,7 +202,7 @@ def _comparison(run: TrainingRun, listed: Listed) -> Comparison:
 def _summary(listed: Sequence[Listed], before: Floats, after: Floats) -> list[str]:
     """A table by task: R@1 and MRR among the candidates, and the gain."""
     lines = [
-        "The right caption is always one of the candidates; the likelihood alone orders them.",
+        "The right caption is always one of the candidates; the model's scores alone order them.",
         "",
         "| | queries | frozen model: R@1 | MRR | adapter: R@1 | MRR | R@1 gained |",
         "|---|--:|--:|--:|--:|--:|--:|",

@@ -206,15 +206,18 @@ def _settings_table(settings: TrainSettings) -> str:
 
 
 def _loss_table(settings: TrainSettings) -> str:
-    """About ten points of the last round's curve; empty without a warm start."""
-    files = sorted(settings.work_folder.glob(f"warm_start*/{LOSSES}"))
+    """About ten points of the loss, of the warm start's last round; empty without SFT."""
+    by_likelihood = settings.task == "rerank" and settings.rerank_by == "likelihood"
+    folder = "likelihood" if by_likelihood else "warm_start*"
+    title = "**Training**, loss" if by_likelihood else "**Warm start**, loss of the answers' tokens"
+    files = sorted(settings.work_folder.glob(f"{folder}/{LOSSES}"))
     curve = json.loads(files[-1].read_text()) if files else []
     if not curve:
         return ""
     points = curve[:: max(1, len(curve) // _LOSSES_SHOWN)]
     return "\n".join(
         [
-            "**Warm start**, loss of the answers' tokens",
+            title,
             "",
             "| step | " + " | ".join(str(step) for step, _ in points) + " |",
             "|---" * (len(points) + 1) + "|",

@@ -23,11 +23,34 @@ _MEANS = {  # heading: the trainer's name
 }
 
 
+class Words(NamedTuple):
+    """What the numbers of a validation are called."""
+
+    recall: str
+    sample: str
+    columns: tuple[str, str, str]  # target, random, gap
+
+
+REWRITES_FOUND = Words(
+    "R@10 of the greedy rewrite",
+    f"log-likelihood of the target in the mixture of {REWRITES} rewrites; the rest is of the "
+    "greedy rewrite",
+    ("to target", "to random", "gap"),
+)
+CANDIDATES_RATED = Words(
+    "R@10 among the candidates",
+    "log-likelihood of the right candidate in the softmax of the ratings; ranks are among the "
+    "candidates",
+    ("its rating", "the others'", "gap"),
+)
+
+
 class LearningCurve(NamedTuple):
     """The validations of a run, the start's first, and what was logged at each of its steps."""
 
     validations: Sequence[Validation] = ()
     steps: Sequence[Logs] = ()
+    words: Words = REWRITES_FOUND
 
     @property
     def best(self) -> Validation:
@@ -50,8 +73,8 @@ class LearningCurve(NamedTuple):
         recall = 100 * (best.r_at_10 - start.r_at_10)
         return (
             f"GRPO gained {gained.mean():+.2f} [{low:+.2f}, {high:+.2f}] over its "
-            f"start in held-out log-likelihood, and {recall:+.1f} points in R@10 of the greedy "
-            f"rewrite: {_name(best)} is kept."
+            f"start in held-out log-likelihood, and {recall:+.1f} points in {self.words.recall}: "
+            f"{_name(best)} is kept."
         )
 
     def tables(self) -> str:
@@ -68,10 +91,10 @@ class LearningCurve(NamedTuple):
         ]
         return "\n".join(
             [
-                f"**Validation**, fixed sample: log-likelihood of the target in the mixture of "
-                f"{REWRITES} rewrites; the rest is of the greedy rewrite",
+                f"**Validation**, fixed sample: {self.words.sample}",
                 "",
-                "| step | log-likelihood | R@1 | R@10 | mean rank | to target | to random | gap |",
+                "| step | log-likelihood | R@1 | R@10 | mean rank | "
+                f"{' | '.join(self.words.columns)} |",
                 "|---:|---:|---:|---:|---:|---:|---:|---:|",
                 *rows,
             ]
@@ -80,17 +103,19 @@ class LearningCurve(NamedTuple):
     def _training_table(self) -> str:
         """Means of the steps between two validations."""
         ends = [seen.step for seen in self.validations if seen.averaged == 1]
+        logged = {name for step in self.steps for name in step}
+        shown = {heading: name for heading, name in _MEANS.items() if name in logged}
         rows = []
         for after, until in pairwise(ends):
             logs = [step for step in self.steps if after < step["step"] <= until]
-            means = [_mean(logs, name) for name in _MEANS.values()]
+            means = [_mean(logs, name) for name in shown.values()]
             rows.append(f"| {after + 1} to {until} | " + " | ".join(means) + " |")
         return "\n".join(
             [
                 "**Training**, means over the steps",
                 "",
-                "| steps | " + " | ".join(_MEANS) + " |",
-                "|---:" * (len(_MEANS) + 1) + "|",
+                "| steps | " + " | ".join(shown) + " |",
+                "|---:" * (len(shown) + 1) + "|",
                 *rows,
             ]
         )

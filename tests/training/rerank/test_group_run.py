@@ -35,7 +35,14 @@ def test_the_adapter_rates_in_groups(trained: Path, tiny_vllm_llm: Path) -> None
     adapter = open_adapter(trained / "adapter", checkpoint_revision(tiny_vllm_llm))
     assert adapter.tasks == {"rerank": RERANK.short}
     assert set(adapter.manifest.reward) == {"ndcg", "recall_at_k", "distribution", "format"}
-    assert "| multilingual | 4 |" in (trained / "adapter" / "README.md").read_text()
+
+
+def test_the_card_speaks_of_ratings(trained: Path) -> None:
+    card = (trained / "adapter" / "README.md").read_text()
+    assert "| multilingual | 4 |" in card
+    assert "**Warm start**, loss of the answers' tokens" in card
+    assert "log-likelihood of the right candidate in the softmax of the ratings" in card
+    assert "greedy rewrite" not in card
 
 
 def test_every_step_is_logged_with_its_rewards(trained: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_card_says_what_it_is_and_what_it_gained(trained: Path) -> None:
     card = (trained / "adapter" / "README.md").read_text()
     assert "Reranks what a search finds" in card
     assert "| multilingual | 6 |" in card
+    assert "**Training**, loss" in card
     assert (trained / "stdout").read_text().strip() in card
     manifest = json.loads((trained / "adapter" / "grape.json").read_text())
     assert set(manifest["metrics_after"]) == {"R@1 among candidates", "MRR among candidates"}

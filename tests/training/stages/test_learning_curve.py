@@ -46,6 +46,7 @@ def test_the_card_has_the_means_of_the_steps_between_validations() -> None:
         [*steps, {"step": 4, "validation/r_at_1": 0.3}],
     )
     tables = curve.tables()
-    assert "| 1 to 2 | 0.15 |  | 0.01 |" in tables
-    assert "| 3 to 4 | 0.35 |  | 0.01 |" in tables
+    assert "| steps | reward | KL | seconds |" in tables  # and nothing that was not logged
+    assert "| 1 to 2 | 0.15 | 0.01 | 2 |" in tables
+    assert "| 3 to 4 | 0.35 | 0.01 | 2 |" in tables
     assert LearningCurve().tables() == ""
