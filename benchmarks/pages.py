@@ -9,6 +9,7 @@ README = ROOT / "README.md"
 RESULTS = DOCS / "results.md"
 PERFORMANCE = DOCS / "performance.md"
 MIXTURE = DOCS / "mixture.md"
+RERANKING = DOCS / "reranking.md"
 INFLATION = DOCS / "inflation.md"
 INFLATION_PLOT = DOCS / "inflation.png"
 

@@ -74,6 +74,10 @@ SYSTEMS = {
         "adapter", rewrite="auto", fusion="auto", finds="best", rerank="likelihood",
         frozen_judge=True,
     ),
+    "auto+rerank-group-frozen": SystemSpec(
+        "`auto`, and its first pictures rated in groups by the frozen model", "tuned", "adapter",
+        rewrite="auto", fusion="auto", finds="best", rerank="group", frozen_judge=True,
+    ),
     "auto+rerank-listwise": SystemSpec(
         "`auto`, and its first pictures in the order that the frozen model writes, ten at a time",
         "tuned", "adapter", rewrite="auto", fusion="auto", finds="best", rerank="listwise",

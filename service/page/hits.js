@@ -1,0 +1,68 @@
+// Draws hits, and moves those that were reranked from their old places to the new ones.
+import { span } from "./dom.js";
+
+const MOVE_MS = 700;
+
+// `names`: what a search is called, if not as the server calls it.
+export function fill(list, hits, names) {
+  list.replaceChildren(...hits.map((hit) => drawn(hit, names)));
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) move([...list.children], hits);
+}
+
+export function percent(share) {
+  return share >= 0.1 ? `${Math.round(share * 100)}%` : `${(share * 100).toFixed(1)}%`;
+}
+
+function drawn(hit, names) {
+  const name = hit.metadata.name ?? hit.metadata.file ?? hit.id;
+  const item = document.createElement("li");
+  if (hit.url) {
+    const image = document.createElement("img");
+    image.src = `${hit.url}?size=160`;
+    image.alt = name;
+    image.loading = "lazy";
+    item.append(image);
+  }
+  const score = span("score", percent(hit.score));
+  score.title = `probability that this is the picture; cosine ${hit.cosine.toFixed(3)}`;
+  const source = span("source", `by ${hit.found_by.map((search) => names[search] ?? search).join(" + ")}`);
+  source.dir = "auto";
+  // Names are set as textContent, so they are never parsed as markup.
+  item.append(span("name", name), score, ...moved(hit), source, more(hit, name));
+  return item;
+}
+
+// Both ranks of a hit that reranking moved.
+function moved({ rank, rank_before: before }) {
+  if (!before || before === rank) return [];
+  const up = rank < before;
+  const ranks = span(up ? "moved up" : "moved", `${up ? "▲" : "▼"} ${before} → ${rank}`);
+  ranks.title = `rank ${before} in the search, ${rank} after reranking`;
+  return [" ", ranks];
+}
+
+// A hit that was not among those shown has no old place, and fades in.
+function move(items, hits) {
+  const places = items.map((item) => item.getBoundingClientRect());
+  items.forEach((item, place) => {
+    const before = hits[place].rank_before;
+    if (!before || before === place + 1) return;
+    const [from, to] = [places[before - 1], places[place]];
+    const start = from
+      ? { transform: `translate(${from.left - to.left}px, ${from.top - to.top}px)` }
+      : { opacity: 0 };
+    item.animate([start, {}], { duration: MOVE_MS, easing: "ease-in-out" });
+  });
+}
+
+// The button that starts the next search from this hit.
+function more(hit, name) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "more";
+  button.value = hit.id;
+  button.title = name;
+  button.textContent = "like this, but …";
+  button.setAttribute("aria-label", `More like ${name}`);
+  return button;
+}
