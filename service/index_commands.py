@@ -42,7 +42,7 @@ class _Changes(Encodes):
         index: "ImageIndex",
         changes: "Changes",
         folder: Path | None = None,
-        record_of: "Callable[[str], Metadata] | None" = None,
+        record_of: "Callable[[str, Metadata], Metadata] | None" = None,
     ) -> list[tuple[str, str]]:
         """Saves the index with the changes, tells them, and returns what could not be read.
 
@@ -56,7 +56,8 @@ class _Changes(Encodes):
 
         encoder = cache(lambda: encoder_of(out, self._options()))
         reading = Reading(
-            partial(track, label="Encoding", total=len(changes.new)), record_of or (lambda file: {})
+            partial(track, label="Encoding", total=len(changes.new)),
+            record_of or (lambda file, described: described),
         )
         done = synced(index, folder, changes, encoder, reading)
         if not done.differs:

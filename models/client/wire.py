@@ -112,7 +112,7 @@ class SearchHit(BaseModel):
     rank_before: int | None = Field(
         None,
         exclude_if=lambda found: found is None,
-        description="`rank` before reranking; absent if the hits were not reranked, or not this far",
+        description="`rank` before reranking; absent if the hit was no candidate",
     )
 
 

@@ -15,7 +15,7 @@ from models.retriever.fields import is_utf8
 from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.item_store import Item, ItemStore, Stamp
-from models.retriever.picture_worker import read_all
+from models.retriever.picture_worker import DESCRIBED, read_all
 from models.retriever.shards import Packed
 from models.retriever.types import Encoder, Metadata, Vectors
 
@@ -25,11 +25,11 @@ class Reading(NamedTuple):
 
     Attributes:
         track: wraps their ids to show progress.
-        record_of: metadata besides the file, by the path in the folder.
+        record_of: metadata of a file, by its path in the folder and what the file itself says.
     """
 
     track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids
-    record_of: Callable[[str], Metadata] = lambda file: {}
+    record_of: Callable[[str, Metadata], Metadata] = lambda file, described: described
 
 
 _PLAIN = Reading()
@@ -111,7 +111,8 @@ def encode(
                 skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
             else:
                 file = pictures[picture_id].relative_to(folder).as_posix()
-                items.append(Item(picture_id, {**reading.record_of(file), "file": file}, stamp))
+                record = reading.record_of(file, found.info[DESCRIBED])
+                items.append(Item(picture_id, {**record, "file": file}, stamp))
                 yield found
 
     vectors = encoder.encode_images(readable())
@@ -139,7 +140,7 @@ def build_packed(
             elif not is_utf8(one.id):
                 skipped.append((ascii(one.id)[1:-1], "its name is not valid UTF-8"))
             else:
-                items.append(Item(one.id, one.record))
+                items.append(Item(one.id, {**found.info[DESCRIBED], **one.record}))
                 yield found
 
     vectors = encoder.encode_images(readable())

@@ -38,7 +38,13 @@ class Scan(NamedTuple):
 
 
 UNREADABLE = "unreadable folder"
-_SIDECARS = (".txt", ".json")
+_SIDECARS = (".txt", ".xmp", ".json")
+
+
+def sidecars_of(path: str) -> list[str]:
+    """Files that may say something about a picture; a later one counts more."""
+    stem = os.path.splitext(path)[0]
+    return [f"{stem}.txt", f"{stem}.xmp", f"{stem}.json", f"{path}.xmp", f"{path}.json"]
 
 
 def scan(folder: Path, exclude: Sequence[str] = EXCLUDED) -> Scan:
@@ -96,7 +102,7 @@ def scan_files(folder: Path, files: Sequence[Path]) -> Scan:
             raise InputError(f"{file} is not in {folder}, the folder of the index's pictures.")
         name = path.relative_to(folder).as_posix()
         pictures[name] = path.stat()
-        beside = (path.with_suffix(".txt"), path.with_suffix(".json"), Path(f"{path}.json"))
+        beside = map(Path, sidecars_of(str(path)))
         others |= {
             one.relative_to(folder).as_posix()
             for one in beside

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from models.common.errors import GrapeError, InputError
+from models.retriever.embedded import of_xmp
 from models.retriever.fields import is_utf8
-from models.retriever.folder import LeftOut, Scan
+from models.retriever.folder import LeftOut, Scan, sidecars_of
 from models.retriever.types import Metadata
 
 MAX_SIDECAR = 2**20  # bytes
@@ -24,8 +25,9 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})(\.\d+)?")  # "007" and phone numbers 
 class Records:
     """What is known of the pictures in a folder besides their files.
 
-    The sidecars of ``a/b.jpg`` are ``a/b.txt`` (a caption), ``a/b.json`` and ``a/b.jpg.json`` (an
-    object). A row of the table counts more than they do.
+    The sidecars of ``a/b.jpg`` are ``a/b.txt`` (a caption), and ``a/b.xmp``, ``a/b.json``,
+    ``a/b.jpg.xmp`` and ``a/b.jpg.json``. They count more than what the file itself says, and a row
+    of the table counts more than they do.
 
     Args:
         table: see :func:`read_table`.
@@ -39,11 +41,14 @@ class Records:
         for path in self._rows.keys() - found.pictures.keys():
             self.left_out.append(LeftOut(path, "row of --metadata without a picture"))
 
-    def of(self, path: str) -> Metadata:
-        """The metadata of the picture at this path below the folder."""
-        stem = os.path.splitext(path)[0]
-        record: Metadata = {}
-        for name in (f"{stem}.txt", f"{stem}.json", f"{path}.json"):
+    def of(self, path: str, described: Metadata) -> Metadata:
+        """The metadata of the picture at this path below the folder.
+
+        Args:
+            described: what its file says.
+        """
+        record = dict(described)
+        for name in sidecars_of(path):
             if name in self._sidecars:
                 record |= self._sidecar(name)
         return record | self._rows.get(path, {})
@@ -55,6 +60,8 @@ class Records:
             text = (self._folder / name).read_text(encoding="utf-8-sig")
             if name.endswith(".txt"):
                 return {"caption": text.strip()} if text.strip() else {}
+            if name.endswith(".xmp"):
+                return of_xmp(text.encode())
             record = json.loads(text, parse_constant=lambda name: None)
             if not isinstance(record, dict):
                 raise ValueError("not a JSON object")

@@ -23,18 +23,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as TooLate
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
+from models.retriever.embedded import described
 from models.retriever.pictures import (
     MAX_PIXELS,
     PictureError,
     decode_picture,
+    formats,
+    read_file,
     read_picture,
     thumbnail_webp,
 )
+from models.retriever.types import Metadata
 
 CPU_S = 1.5  # of a picture; the largest allowed photo takes .5 s to 1 s
 _WALL_S = 20.0  # if the machine is busy
@@ -48,7 +52,16 @@ _AHEAD = 8  # pictures that are decoded before they are asked for
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-Pixels = tuple[tuple[int, int], bytes]  # width and height; RGB
+
+DESCRIBED = "described"  # in an image's ``info``: what its file says about it
+
+
+class Pixels(NamedTuple):
+    """An image on its way from a worker."""
+
+    size: tuple[int, int]  # width and height
+    rgb: bytes
+    described: Metadata
 
 
 async def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -84,7 +97,7 @@ def read_all(
     """The images in these files, or of these contents, in this order, scaled down if large.
 
     Yields:
-        the image, or why it could not be read.
+        the image, with what its file says about it in its ``info``; or why it could not be read.
     """
     waiting: deque[tuple[Path | bytes, ProcessFuture[Pixels]]] = deque()
     for source in sources:
@@ -227,9 +240,11 @@ def _decoded(data: bytes, max_pixels: int) -> Pixels:
 
 def _read(source: Path | bytes) -> Pixels:
     if isinstance(source, bytes):
-        return _decoded(source, MAX_PIXELS)
+        return _decoded(source, MAX_PIXELS)._replace(described=described(source, formats()))
+    data = read_file(source)
     with _warnings_name(source):
-        return _pixels(read_picture(source, shrink=True))
+        pixels = _pixels(decode_picture(data, shrink=True))
+    return pixels._replace(described=described(data, formats()))
 
 
 def _thumbnail(path: Path, size: int) -> bytes:
@@ -251,8 +266,10 @@ def _warnings_name(path: Path) -> Iterator[None]:
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    return image.size, image.tobytes()
+    return Pixels(image.size, image.tobytes(), {})
 
 
 def _image(pixels: Pixels) -> Image.Image:
-    return Image.frombytes("RGB", *pixels)
+    image = Image.frombytes("RGB", pixels.size, pixels.rgb)
+    image.info[DESCRIBED] = pixels.described
+    return image

@@ -59,7 +59,8 @@ def suffixes() -> frozenset[str]:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats, SVG not among them."""
     if not importlib.util.find_spec("pillow_heif"):
         return tuple(_FORMATS)
     importlib.import_module("pillow_heif").register_heif_opener()
@@ -68,9 +69,18 @@ def _formats() -> tuple[str, ...]:
 
 def read_picture(path: Path, svg_pixels: int = 512, shrink: bool = False) -> Image.Image:
     """Decodes an image file; see :func:`decode_picture`."""
+    return decode_picture(read_file(path), svg_pixels, shrink=shrink)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        PictureError: it is too large.
+    """
     if path.stat().st_size > MAX_BYTES:
         raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
-    return decode_picture(path.read_bytes(), svg_pixels, shrink=shrink)
+    return path.read_bytes()
 
 
 def decode_picture(
@@ -99,7 +109,7 @@ def decode_picture(
         with warnings.catch_warnings():
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_formats())
+            image = Image.open(io.BytesIO(data), formats=formats())
             width, height = image.size
             if width * height > max_pixels:
                 raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")

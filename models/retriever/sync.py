@@ -170,9 +170,9 @@ def _with_old(index: ImageIndex, new: dict[str, str], reading: Reading) -> Readi
     positions = {path: index.position(picture_id) for picture_id, path in new.items()}
     known = {path: place for path, place in positions.items() if place is not None}
 
-    def record_of(path: str) -> Metadata:
+    def record_of(path: str, described: Metadata) -> Metadata:
         old = index.items.at([known[path]])[0].record if path in known else {}
-        return {**old, **reading.record_of(path)}
+        return {**old, **reading.record_of(path, described)}
 
     return reading._replace(record_of=record_of)
 
@@ -274,7 +274,7 @@ class _Plan:
         return ids, sum(path in by_path for path in paths)
 
     def _keep(self, position: int, item: Item, path: str, stamp: Stamp) -> None:
-        record = {**item.record, **self._record_of(path), "file": path}
+        record = {**item.record, **self._record_of(path, {}), "file": path}
         fresh = Item(item.id, record, stamp)
         self._touched += fresh != item
         self._kept[position] = fresh

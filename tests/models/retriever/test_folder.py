@@ -11,6 +11,7 @@ from models.retriever.build import Reading, build_index
 from models.retriever.folder import scan
 from models.retriever.metadata import Records, read_table
 from models.retriever.shards import read_shards, read_vectors, shards_of
+from tests.models.retriever.test_embedded import LIGHTHOUSE, XMP
 from tests.support.colours import ColourEncoder, paint
 
 RED = (255, 0, 0)
@@ -71,6 +72,8 @@ def test_sidecars_and_a_table_become_metadata(folder: Path) -> None:
     (folder / "a.txt").write_text("\ufeffa red square\n")
     (folder / "a.json").write_text('{"year": 2020, "file": "no", "tags": ["x"]}')
     (folder / "a.png.json").write_text('{"year": 2021}')
+    (folder / "a.png.xmp").write_text(XMP)
+    (folder / "inside.xmp").write_text("<x")
     (folder / "deep" / "c.json").write_text("[1]")
     table = folder.parent / "table.CSV"
     table.write_text("\ufeffpath,stars,code,good,none\n./a.png,5,007,TRUE,\nx.png,1,1.5,a,b\n")
@@ -81,14 +84,15 @@ def test_sidecars_and_a_table_become_metadata(folder: Path) -> None:
         pictures, folder, ColourEncoder(), reading=Reading(record_of=records.of)
     )
     assert index.metadata[0] == {
-        "caption": "a red square", "year": 2021, "file": "a.png", "tags": ["x"], "stars": 5,
-        "code": "007", "good": True,
+        "year": 2021, "file": "a.png", "tags": ["x"], "stars": 5,
+        "code": "007", "good": True, **LIGHTHOUSE,
     }  # fmt: skip
     assert index.metadata[2] == {"file": "deep/c.png"}
     assert report.skipped == []
     assert {(left.path, left.kind) for left in records.left_out} == {
         ("x.png", "row of --metadata without a picture"),
         ("deep/c.json", "unreadable sidecar"),
+        ("inside.xmp", "unreadable sidecar"),
     }
 
 

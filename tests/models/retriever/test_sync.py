@@ -194,7 +194,7 @@ def test_an_index_is_never_emptied_by_pictures_that_break(gallery: Gallery) -> N
 
 def test_a_changed_picture_keeps_what_was_known_of_it(gallery: Gallery) -> None:
     index = gallery.open()
-    known = Reading(record_of=lambda path: {"stars": 5} if path == "b.png" else {})
+    known = Reading(record_of=lambda path, _: {"stars": 5} if path == "b.png" else {})
     changes = compare(index, gallery.pictures, scan(gallery.pictures), known)
     synced(index, gallery.pictures, changes, lambda: gallery.encoder, known).index.save(
         gallery.folder
