@@ -1,8 +1,17 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.support.browser import find
 from tests.support.grape_server import Server
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+# Tests cut requests off, send bad ones and play a server that is still loading.
+EXPECTED = ("net::ERR_FAILED", "status of 422", "status of 503")
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +23,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="module")  # its event loop would stop asyncio tests elsewhere
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=find(), args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    opened = browser.new_page(base_url=server.url, viewport={"width": 1100, "height": 800})
+    problems: list[str] = []
+
+    def note(kind: str, text: str) -> None:
+        # A request that a test itself spoils is reported by the browser as well.
+        if kind == "error" and not any(sign in text for sign in EXPECTED):
+            problems.append(text)
+
+    opened.on("console", lambda m: note(m.type, m.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    yield opened
+    opened.close()
+    assert problems == []
