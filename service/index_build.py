@@ -13,6 +13,7 @@ from models.common.errors import InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.retriever.excluded import EXCLUDED, Patterns
+from models.retriever.manifest import Scanned
 
 if TYPE_CHECKING:  # heavy
     from models.retriever.build import BuildReport
@@ -54,13 +55,21 @@ class Scans(Encodes):
     metadata: Path | None = Field(
         None,
         description="table of metadata (CSV, TSV, JSONL or Parquet) with a column `path`: the "
-        "picture's path below the folder",
+        "picture's path below the folder; defaults to that of the index",
     )
     exclude: Patterns = Field(
-        EXCLUDED,
+        None,
         description="comma-separated patterns of files and folders to leave out, by name or path; "
-        "replaces the default: thumbnails and trash of NAS systems and photo programs",
+        "defaults to those of the index, and for a new index to the thumbnails and trash of NAS "
+        "systems and photo programs",
     )
+
+    def _scanned(self, before: Scanned | None = None) -> Scanned:
+        """How to look through the folder: as asked, or else as before."""
+        before = before or Scanned(exclude=EXCLUDED)
+        exclude = before.exclude if self.exclude is None else self.exclude
+        metadata = str(self.metadata.resolve()) if self.metadata else before.metadata
+        return Scanned(exclude=exclude, metadata=metadata)
 
 
 class IndexBuild(Scans):
@@ -105,10 +114,11 @@ class IndexBuild(Scans):
         from models.retriever.folder import scan
         from models.retriever.shards import shards_of
 
+        scanned = self._scanned()
         if self.source.is_file() and (shards := shards_of(self.source)):
             return lambda: self._from_shards(shards)
         try:
-            found = scan(self.source, self.exclude)
+            found = scan(self.source, scanned.exclude)
         except InputError:
             if self.source.is_dir() and (shards := shards_of(self.source)):
                 return lambda: self._from_shards(shards)
@@ -116,9 +126,9 @@ class IndexBuild(Scans):
         from models.retriever.metadata import Records
 
         records = Records(self.source, found, self.metadata)
-        return lambda: self._from_folder(found, records)
+        return lambda: self._from_folder(found, records, scanned)
 
-    def _from_folder(self, found: "Scan", records: "Records") -> "Built":
+    def _from_folder(self, found: "Scan", records: "Records", scanned: Scanned) -> "Built":
         from models.common.progress import track
         from models.retriever.build import Reading, build_index
 
@@ -128,7 +138,7 @@ class IndexBuild(Scans):
             self.source,
             encoder,
             self.factory,
-            Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of),
+            Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of, scanned),
         )
         return index, encoder, report, [*found.left_out, *records.left_out]
 

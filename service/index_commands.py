@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ from models.common.settings import CommandSettings
 from service.index_build import Encodes, Scans, tell_left_out
 
 if TYPE_CHECKING:  # heavy
+    from models.retriever.build import Reading
     from models.retriever.image_index import ImageIndex
+    from models.retriever.manifest import Scanned
     from models.retriever.sync import Changes
-    from models.retriever.types import Metadata
 
 
 class _Changes(Encodes):
@@ -42,7 +43,7 @@ class _Changes(Encodes):
         index: "ImageIndex",
         changes: "Changes",
         folder: Path | None = None,
-        record_of: "Callable[[str, Metadata], Metadata] | None" = None,
+        reading: "Reading | None" = None,
     ) -> list[tuple[str, str]]:
         """Saves the index with the changes, tells them, and returns what could not be read.
 
@@ -55,10 +56,8 @@ class _Changes(Encodes):
         from models.search.known_scores import learn
 
         encoder = cache(lambda: encoder_of(out, self._options()))
-        reading = Reading(
-            partial(track, label="Encoding", total=len(changes.new)),
-            record_of or (lambda file, described: described),
-        )
+        tracked = partial(track, label="Encoding", total=len(changes.new))
+        reading = (reading or Reading())._replace(track=tracked)
         done = synced(index, folder, changes, encoder, reading)
         if not done.differs:
             return done.skipped
@@ -99,14 +98,17 @@ class IndexSync(_Changes, Scans):
         from models.retriever.metadata import Records
         from models.retriever.sync import compare
 
-        found = scan(self.pictures, self.exclude)
         with self._opened(self.index) as index:
-            records = Records(self.pictures, found, self.metadata)
-            changes = compare(index, self.pictures, found, Reading(record_of=records.of))
+            before = index.manifest
+            scanned = self._scanned(before.scanned)
+            found = scan(self.pictures, scanned.exclude)
+            records = Records(self.pictures, found, self.metadata or _table(scanned))
+            reading = Reading(record_of=records.of, scanned=scanned)
+            changes = compare(index, self.pictures, found, reading)
             left_out = [*found.left_out, *records.left_out]
-            moved = index.manifest.pictures != str(self.pictures.resolve())
-            if changes or moved:
-                skipped = self._apply(self.index, index, changes, self.pictures, records.of)
+            moved = before.pictures != str(self.pictures.resolve())
+            if changes or moved or before.scanned != scanned:
+                skipped = self._apply(self.index, index, changes, self.pictures, reading)
                 tell_left_out(self.index, left_out, skipped)
             elif not quiet:
                 tell_left_out(self.index, left_out, [])
@@ -130,10 +132,23 @@ class IndexAdd(_Changes):
         with self._opened(self.index) as index:
             folder = pictures_folder(index)
             found = scan_files(folder, self.files)
-            records = Records(folder, found).of
-            changes = added(index, folder, found, Reading(record_of=records))
-            for name, reason in self._apply(self.index, index, changes, folder, records):
+            scanned = index.manifest.scanned
+            records = Records(folder, found, _table(scanned), whole=False)
+            reading = Reading(record_of=records.of)
+            changes = added(index, folder, found, reading)
+            for name, reason in self._apply(self.index, index, changes, folder, reading):
                 say(f"skipped {name}: {reason}")
+
+
+def _table(scanned: "Scanned | None") -> Path | None:
+    """The table of metadata, unless it is gone: then all metadata stays as it is."""
+    if scanned is None or scanned.metadata is None:
+        return None
+    path = Path(scanned.metadata)
+    if not path.is_file():
+        say(f"{path} is gone, so what it said stays as it is; --metadata names another table.")
+        return None
+    return path
 
 
 class IndexRemove(_Changes):

@@ -15,6 +15,7 @@ from models.retriever.fields import is_utf8
 from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex, IndexOptions
 from models.retriever.item_store import Item, ItemStore, Stamp
+from models.retriever.manifest import Scanned
 from models.retriever.picture_worker import DESCRIBED, read_all
 from models.retriever.shards import Packed
 from models.retriever.types import Encoder, Metadata, Vectors
@@ -26,10 +27,12 @@ class Reading(NamedTuple):
     Attributes:
         track: wraps their ids to show progress.
         record_of: metadata of a file, by its path in the folder and what the file itself says.
+        scanned: how the folder was looked through, which the index remembers.
     """
 
     track: Callable[[Iterable[str]], Iterable[str]] = lambda ids: ids
     record_of: Callable[[str, Metadata], Metadata] = lambda file, described: described
+    scanned: Scanned | None = None
 
 
 _PLAIN = Reading()
@@ -88,7 +91,7 @@ def build_index(
         )
     store = ItemStore.build(encoded.items)
     vectors = faiss_index.make(encoded.vectors, encoder.dim, factory)
-    options = IndexOptions(factory, folder)
+    options = IndexOptions(factory, folder, scanned=reading.scanned)
     index = ImageIndex.of(vectors, store, encoder.fingerprint, options)
     return index, BuildReport(len(encoded.items), encoded.skipped)
 

@@ -21,4 +21,4 @@ def _split(given: Any) -> Any:
     return given
 
 
-Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Patterns = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)]

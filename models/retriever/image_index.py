@@ -18,6 +18,7 @@ from models.retriever.manifest import (
     FORMAT,
     EncoderFingerprint,
     IndexManifest,
+    Scanned,
     read_manifest,
     require_same,
 )
@@ -37,11 +38,13 @@ class IndexOptions(NamedTuple):
         factory: FAISS factory string, for example ``Flat`` (exact), ``HNSW32``, ``IVF256,Flat``.
         pictures: folder that the ``file`` of each metadata record is relative to.
         credit: attribution that the licence of the images asks for.
+        scanned: how the folder was looked through.
     """
 
     factory: str = "Flat"
     pictures: Path | None = None
     credit: str | None = None
+    scanned: Scanned | None = None
 
 
 _EXACT = IndexOptions()
@@ -105,6 +108,7 @@ class ImageIndex:
             ids_sha256=_ids_hash(items),
             pictures=str(options.pictures.resolve()) if options.pictures else None,
             credit=options.credit,
+            scanned=options.scanned,
         )
         return cls(manifest, vectors, items)
 

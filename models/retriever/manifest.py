@@ -40,6 +40,13 @@ class DataFile(BaseModel, frozen=True):
     sha256: str
 
 
+class Scanned(BaseModel, frozen=True):
+    """How the folder of pictures was looked through, which the next `sync` does again."""
+
+    exclude: tuple[str, ...]
+    metadata: str | None = None  # the table's file
+
+
 UNSAVED = DataFile(name="", bytes=0, sha256="")
 
 
@@ -60,6 +67,7 @@ class IndexManifest(BaseModel, frozen=True):
     items: DataFile = UNSAVED  # SQLite: ids, metadata and the pictures' files
     pictures: str | None  # folder that contains the image files; None if there are none
     credit: str | None = None  # shown with the images
+    scanned: Scanned | None = None  # None if it was built from something else than a folder
     # Percentiles 0 to 100 of the best image's score for queries that the encoder understands. The
     # gate compares the score of a query with them. None if no such queries were given.
     known_scores: tuple[float, ...] | None = None
@@ -68,7 +76,9 @@ class IndexManifest(BaseModel, frozen=True):
     @property
     def generation(self) -> str:
         """Eight hexadecimal digits that differ whenever pictures, metadata or scores do."""
-        return hashlib.sha256(self.model_dump_json(exclude={"pictures"}).encode()).hexdigest()[:8]
+        return hashlib.sha256(
+            self.model_dump_json(exclude={"pictures", "scanned"}).encode()
+        ).hexdigest()[:8]
 
 
 def read_manifest(folder: Path) -> IndexManifest:

@@ -31,14 +31,17 @@ class Records:
 
     Args:
         table: see :func:`read_table`.
+        whole: whether ``found`` is all of the folder, so that a row without a picture is a mistake.
     """
 
-    def __init__(self, folder: Path, found: Scan, table: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, found: Scan, table: Path | None = None, *, whole: bool = True
+    ) -> None:
         self._folder = folder
         self._sidecars = found.others
         self._rows = dict(read_table(table)) if table else {}
         self.left_out: list[LeftOut] = []
-        for path in self._rows.keys() - found.pictures.keys():
+        for path in self._rows.keys() - found.pictures.keys() if whole else ():
             self.left_out.append(LeftOut(path, "row of --metadata without a picture"))
 
     def of(self, path: str, described: Metadata) -> Metadata:

@@ -153,14 +153,15 @@ def synced(
     newest = list(removed.items())[-_REMEMBERED:]
     store = ItemStore.build(items, newest, index.items.known_queries)
     old = index.manifest
-    options = IndexOptions(old.factory, folder or _path(old.pictures), old.credit)
+    pictures, scanned = folder or _path(old.pictures), reading.scanned or old.scanned
+    options = IndexOptions(old.factory, pictures, old.credit, scanned)
     together = _vectors(index, places, vectors)
     changed = ImageIndex.of(together, store, old.encoder, options)
     known = {"known_scores": old.known_scores, "known_from": old.known_from}
     changed.manifest = changed.manifest.model_copy(update=known)
     # What is new may all be unreadable, and be so again the next time.
     same = places == list(range(len(index))) and not len(vectors)
-    moved = old.pictures != changed.manifest.pictures
+    moved = (old.pictures, old.scanned) != (changed.manifest.pictures, scanned)
     differs = not same or bool(changes.renamed or changes.touched) or moved
     return Synced(changed, skipped, differs)
 

@@ -65,7 +65,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
     queries = await _queries(body, service, searcher)
     options = _options(body, service.settings)
     if body.filter is not None:
-        options = options._replace(chosen=await _chosen(body.filter, searcher))
+        with service.admit(1):  # it reads up to all values of a field
+            options = options._replace(chosen=await _chosen(body.filter, searcher))
     if wants_events(request):
         if isinstance(body.query, list):
             raise _invalid("query: events answer a single query, not a list")

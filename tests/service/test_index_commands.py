@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from grape import run
 from models.retriever.filters import parse_filter
-from models.retriever.manifest import read_manifest
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import Scanned, read_manifest
 from service.index_build import LEFT_OUT
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -86,6 +87,29 @@ def read_dim(here: Path) -> int:
     """Of the demo's encoder."""
     assert run(["index", "build", "PICTURES", "--out", "FIRST"]) == 0
     return read_manifest(here / "FIRST").encoder.dim
+
+
+@pytest.mark.heavy
+def test_an_index_remembers_how_it_was_built(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = "index build PICTURES --out INDEX --metadata TABLE.csv --exclude green.*"
+    assert run(build.split()) == 0
+    sync = ["index", "sync", "PICTURES", "INDEX"]
+    assert run(sync) == 0
+    (here / "TABLE.csv").write_text("path,stars\nred.png,3\nblue.png,4\n")
+    assert run(sync) == 0
+    assert run(["index", "add", "INDEX", "PICTURES/green.png"]) == 0
+    assert run([*sync, "--exclude", "*.bmp"]) == 0
+    (here / "TABLE.csv").unlink()
+    capsys.readouterr()
+    assert run([*sync, "--exclude="]) == 0
+    assert "TABLE.csv is gone, so what it said stays as it is" in capsys.readouterr().err
+    encoder = read_manifest(here / "INDEX").encoder
+    index = ImageIndex.open(here / "INDEX", encoder)
+    stars = {item.id: item.record.get("stars") for item in index.items.items()}
+    assert stars == {"blue.png": 4, "red.png": 3, "green.png": None}
+    assert index.manifest.scanned == Scanned(exclude=(), metadata=str(here / "TABLE.csv"))
 
 
 @pytest.mark.heavy
