@@ -27,6 +27,7 @@ COMMANDS = {
     "index sync": ("service", "IndexSync", "an index brought up to date with its folder"),
     "index check": ("service", "IndexCheck", "proof that an index is whole and right"),
     "index info": ("service", "IndexInfo", "what an index holds"),
+    "data from-feedback": ("training", "DataFromFeedback", "training rows from what people marked"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
     "eval": ("training", "Eval", "systems compared on one set of queries, with intervals"),
     "demo prepare": (
@@ -126,7 +127,7 @@ def _not_installed(name: str, package: str) -> str:
 
 
 def _help(names: list[str] | None = None) -> str:
-    lines = [f"  {name:14} {COMMANDS[name][2]}" for name in names or COMMANDS]
+    lines = [f"  {name:18} {COMMANDS[name][2]}" for name in names or COMMANDS]
     return "\n".join(
         [
             "usage: grape COMMAND [...]",

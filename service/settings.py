@@ -149,6 +149,12 @@ class Settings(CommandSettings):
         description="how often `rerank_by: group` rates each hit, in another group each time",
     )
 
+    feedback: Path | None = Field(
+        None,
+        description="folder that POST /feedback appends to, with the queries that people typed; "
+        "without one, nothing is kept and the route does not exist",
+    )
+
     rewrite_cache: int = Field(
         10_000,
         ge=0,

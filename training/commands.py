@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
 
@@ -13,6 +14,15 @@ class Train(TrainSettings):
         from training.pipeline import train
 
         train(self)
+
+
+class DataFromFeedback(FeedbackSettings):
+    """Makes training rows of what people marked in a folder of `grape serve --feedback`."""
+
+    def cli_cmd(self) -> None:
+        from training.data.from_feedback import from_feedback
+
+        print(from_feedback(self))
 
 
 class Eval(EvalSettings):

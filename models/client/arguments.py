@@ -5,7 +5,28 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from models.client.errors import ClientError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def checked_url(url: str) -> str:
+    """The address of a server, without a slash at its end.
+
+    Raises:
+        ClientError: it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ClientError(
+            "address", f"{url!r} is not a server address; write it like {DEFAULT_URL}."
+        )
+    return url.rstrip("/")
 
 
 def checked_query(query: object, for_several: str) -> str:

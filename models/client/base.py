@@ -17,10 +17,17 @@ from models.client.arguments import (
     checked_documents,
     checked_queries,
     checked_query,
+    checked_url,
     image_sent,
 )
 from models.client.errors import ClientError
-from models.client.params import Document, RerankParams, RewriteParams, SearchParams
+from models.client.params import (
+    Document,
+    FeedbackParams,
+    RerankParams,
+    RewriteParams,
+    SearchParams,
+)
 from models.client.retry import RetryPolicy
 from models.client.wire import (
     ErrorBody,
@@ -35,7 +42,6 @@ from models.client.wire import (
 from models.common.proxies import UnusableProxy, unusable_proxy_told
 from models.search.options import RewriteCount
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 64  # rewrites in one request; the server's default `max_queries` allows no more queries
 
 TOO_LARGE = 413
@@ -67,7 +73,7 @@ class BaseClient:
     _http: httpx.Client | httpx.AsyncClient
 
     def __init__(self, url: str, policy: RetryPolicy) -> None:
-        self.url = _checked(url)
+        self.url = checked_url(url)
         checked_count("attempts", policy.attempts)
         if not isinstance(policy.timeout_s, int | float):
             raise ClientError("argument", f"timeout_s is a number, not {policy.timeout_s!r}.")
@@ -117,6 +123,10 @@ class BaseClient:
             _batch_size(batch, params.get("n")),
             lambda some: Call("POST", "/rewrite", read, {"query": some, **sent}),
         )
+
+    def _feedback(self, picture_id: str, relevant: bool, params: FeedbackParams) -> Call[None]:
+        body = {"id": picture_id, "relevant": relevant, **params}
+        return Call("POST", "/feedback", lambda answer: None, body, accepted=(202,))
 
     def _rerank(
         self, query: str, documents: Iterable[str | Document], params: RerankParams
@@ -244,18 +254,6 @@ def proxies_told() -> Iterator[None]:
             yield
     except UnusableProxy as error:
         raise ClientError("proxy", str(error)) from error
-
-
-def _checked(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ClientError(
-            "address", f"{url!r} is not a server address; write it like {DEFAULT_URL}."
-        )
-    return url.rstrip("/")
 
 
 # Yields requests, is sent their results, or the error, and returns all results.

@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 from tenacity import AsyncRetrying, Retrying
 
+from models.client.arguments import DEFAULT_URL
 from models.client.base import (
     BATCH,
-    DEFAULT_URL,
     BaseClient,
     Batches,
     Call,
@@ -19,7 +19,7 @@ from models.client.base import (
     proxies_told,
 )
 from models.client.errors import ClientError
-from models.client.params import Document, RerankParams, RewriteParams, SearchParams
+from models.client.params import Document, FeedbackParams, RerankParams, RewriteParams, SearchParams
 from models.client.retry import RetryPolicy
 from models.client.wire import Info, Readiness, RerankResponse, RewriteResult, SearchResult
 from models.common.proxies import is_on_this_machine
@@ -115,6 +115,10 @@ class Client(BaseClient):
     ) -> RerankResponse:
         """Orders documents by how well they fit a query, the best first."""
         return self._send(self._rerank(query, documents, params))
+
+    def feedback(self, picture_id: str, relevant: bool, **params: Unpack[FeedbackParams]) -> None:
+        """Tells a server with ``--feedback`` whether a picture is what was looked for."""
+        self._send(self._feedback(picture_id, relevant, params))
 
     def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""
@@ -234,6 +238,12 @@ class AsyncClient(BaseClient):
     ) -> RerankResponse:
         """Orders documents by how well they fit a query, the best first."""
         return await self._send(self._rerank(query, documents, params))
+
+    async def feedback(
+        self, picture_id: str, relevant: bool, **params: Unpack[FeedbackParams]
+    ) -> None:
+        """Tells a server with ``--feedback`` whether a picture is what was looked for."""
+        await self._send(self._feedback(picture_id, relevant, params))
 
     async def info(self) -> Info:
         """Returns versions, models, adapter, index and limits of the server."""

@@ -39,6 +39,13 @@ class Document(TypedDict):
     text: str
 
 
+class FeedbackParams(TypedDict, total=False):
+    """Which search the feedback is on: one of these at least."""
+
+    query: str
+    request_id: str  # of the search's answer
+
+
 class RerankParams(TypedDict, total=False):
     """Parameters of a reranking; the server chooses what is left out."""
 

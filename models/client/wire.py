@@ -189,6 +189,10 @@ class RerankResponse(BaseModel):
     request_id: str
 
 
+class FeedbackKept(BaseModel):
+    request_id: str
+
+
 class PartHealth(BaseModel):
     ready: bool
     reason: str
@@ -213,6 +217,7 @@ class Info(BaseModel):
     adapter: str | None
     rewrite: RewriteMode
     fusion: Fusion
+    feedback: bool = Field(False, description="whether the server keeps feedback on hits")
     clip_token_limit: int
     index: dict[str, Any] = Field(description="the index's manifest")
     limits: dict[str, int]

@@ -13,7 +13,14 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from models.common.errors import GrapeError
-from service.api import adapter_routes, health_routes, index_routes, rerank_routes, routes
+from service.api import (
+    adapter_routes,
+    feedback_routes,
+    health_routes,
+    index_routes,
+    rerank_routes,
+    routes,
+)
 from service.api.auth import RequireKey, describe_keys
 from service.api.middleware import RequestContext
 from service.api.origins import AllowOrigins, CheckHost
@@ -83,6 +90,8 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     app.include_router(rerank_routes.router)
     app.include_router(health_routes.router)
     app.include_router(index_routes.router)
+    if settings.feedback:
+        app.include_router(feedback_routes.router)
     if settings.adapter_registry:
         app.include_router(adapter_routes.router)
     app.mount("/static", StaticFiles(directory=PAGE), name="static")

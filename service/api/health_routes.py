@@ -65,6 +65,7 @@ async def info(request: Request) -> dict[str, Any]:
         "rewrite": settings.rewrite,
         "fusion": settings.fusion,
         "n": settings.n,
+        "feedback": service.feedback is not None,
         "clip_token_limit": service.retriever.encoder.context_length,
         "index": {
             **index.manifest.model_dump(exclude={"pictures"}),

@@ -64,11 +64,13 @@ Queries = Query | Annotated[list[Query], Field(min_length=1)]
 Base64Image = Annotated[str, AfterValidator(_base64)]
 
 
-class _Request(BaseModel):
+class StrictRequest(BaseModel):
+    """A body that takes no unknown key: a misspelt option must not be ignored."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class RewriteRequest(_Request):
+class RewriteRequest(StrictRequest):
     query: Queries = Field(description="One query or a list of them", examples=["ein roter Drache"])
     image: Base64Image | None = Field(
         None,
@@ -99,7 +101,7 @@ class RewriteRequest(_Request):
         return self
 
 
-class SearchRequest(_Request):
+class SearchRequest(StrictRequest):
     query: Queries | None = Field(
         None, description="One query or a list of them", examples=["ein roter Drache"]
     )
@@ -152,12 +154,12 @@ class SearchRequest(_Request):
 DocumentId = Annotated[str, StringConstraints(max_length=1000)]
 
 
-class Document(_Request):
+class Document(StrictRequest):
     id: DocumentId | None = Field(None, description="Returned with the score")
     text: Query = Field(description="What the document says")
 
 
-class RerankRequest(_Request):
+class RerankRequest(StrictRequest):
     query: Query = Field(description="What is looked for", examples=["ein roter Drache"])
     documents: list[Query | Document] = Field(
         min_length=1,

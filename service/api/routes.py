@@ -64,6 +64,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
     searcher = service.searcher  # one for all of the request: another index may replace it
     queries = await _queries(body, service, searcher)
     options = _options(body, service.settings)
+    if service.feedback and isinstance(body.query, str) and queries[0].reference is None:
+        service.feedback.remember(request.state.request_id, body.query)
     if body.filter is not None:
         with service.admit(1):  # it reads up to all values of a field
             options = options._replace(chosen=await _chosen(body.filter, searcher))

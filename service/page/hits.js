@@ -1,11 +1,13 @@
 // Draws hits, and moves those that were reranked from their old places to the new ones.
 import { span } from "./dom.js";
+import { marks } from "./marks.js";
 
 const MOVE_MS = 700;
 
-// `names`: what a search is called, if not as the server calls it.
-export function fill(list, hits, names) {
-  list.replaceChildren(...hits.map((hit) => drawn(hit, names)));
+// `query`: what they can be marked for, if anything. `names`: what a search is called, if not as the
+// server calls it.
+export function fill(list, hits, query, names = {}) {
+  list.replaceChildren(...hits.map((hit) => drawn(hit, query, names)));
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) move([...list.children], hits);
 }
 
@@ -13,7 +15,7 @@ export function percent(share) {
   return share >= 0.1 ? `${Math.round(share * 100)}%` : `${(share * 100).toFixed(1)}%`;
 }
 
-function drawn(hit, names) {
+function drawn(hit, query, names) {
   const name = hit.metadata.name ?? hit.metadata.file ?? hit.id;
   const item = document.createElement("li");
   if (hit.url) {
@@ -28,7 +30,8 @@ function drawn(hit, names) {
   const source = span("source", `by ${hit.found_by.map((search) => names[search] ?? search).join(" + ")}`);
   source.dir = "auto";
   // Names are set as textContent, so they are never parsed as markup.
-  item.append(span("name", name), score, ...moved(hit), source, more(hit, name));
+  item.append(span("name", name), score, ...moved(hit), source, more(hit, name),
+    ...marks(query, hit.id, name));
   return item;
 }
 

@@ -2,6 +2,7 @@
 import { fromAddress } from "./address.js";
 import { asCurl } from "./curl.js";
 import { byId, say } from "./dom.js";
+import { mark } from "./marks.js";
 import { ofIndex, onPicture, setReference } from "./reference.js";
 import { search, searchRequest } from "./search.js";
 
@@ -27,6 +28,10 @@ byId("results").addEventListener("click", (event) => {
   if (event.target.matches(".more")) startFrom(ofIndex(event.target.value, event.target.title));
 });
 
+byId("results").addEventListener("click", (event) => {
+  if (event.target.matches(".mark")) mark(event.target);
+});
+
 byId("reference-remove").addEventListener("click", () => {
   setReference(null);
   byId("query").focus();
@@ -43,7 +48,7 @@ byId("copy").addEventListener("click", async () => {
 
 addEventListener("popstate", searchFromAddress);
 searchFromAddress();
-showCredit();
+showInfo();
 
 // Shows what the picture finds by itself; the user then says what should be different.
 function startFrom(picture) {
@@ -58,10 +63,11 @@ function searchFromAddress() {
   search(false);
 }
 
-// A licence may require a credit next to the pictures.
-async function showCredit() {
+// A licence may require a credit next to the pictures; marks are for servers that keep them.
+async function showInfo() {
   const response = await fetch("/info").catch(() => null);
-  if (!response?.ok) return void setTimeout(showCredit, 3000);
+  if (!response?.ok) return void setTimeout(showInfo, 3000);
   const info = await response.json();
   byId("credit").textContent = info.index.credit ?? "";
+  byId("results").classList.toggle("with-marks", info.feedback === true);
 }

@@ -17,7 +17,12 @@ export function showDirect(query, hits) {
   byId("why").textContent = "";
   byId("unsure").hidden = true;
   byId("rewritten-hits").replaceChildren();
-  fill(byId("original-hits"), hits, {});
+  fill(byId("original-hits"), hits, marked(query));
+}
+
+// A change to a picture is no query that others could type.
+function marked(query) {
+  return reference() ? null : query;
 }
 
 export function showPartialRewrite(text) {
@@ -32,7 +37,8 @@ export function showResult(answer) {
   byId("why").textContent = [sentence(reason), notReranked(answer)].join(" ").trim();
   byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
-  fill(byId("rewritten-hits"), answer.hits, rewritten ? namesOfSearches(answer) : {});
+  const names = rewritten ? namesOfSearches(answer) : {};
+  fill(byId("rewritten-hits"), answer.hits, marked(answer.query), names);
   const length = parts > 1 ? ` The text was split into ${parts} parts.`
     : truncated ? " The text was too long for the encoder and was cut off." : "";
   const what = answer.query ? `for “${answer.query}”` : `like ${reference()?.name}`;

@@ -13,6 +13,7 @@ from models.rewriter.vllm_multi_adapter import SharedEngine
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from service.errors import ApiError, overloaded, too_many_rewrites
+from service.feedback import Feedback
 from service.garbage_collector import keep_what_is_loaded
 from service.monitoring.metrics import Metrics
 from service.reranking import RerankSettings
@@ -58,6 +59,7 @@ class Service:
         self._registry: Registry | None = None
         self._engine: SharedEngine | None = None
         self._cache = RewriteCache(settings.rewrite_cache, self.metrics)
+        self.feedback = Feedback(settings.feedback) if settings.feedback else None
 
     async def run(self) -> None:
         """Loads everything and keeps the rewriter alive until cancelled.
