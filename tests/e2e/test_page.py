@@ -9,7 +9,6 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from models.client.marks import read_marks
 from tests.support.grape_server import Server
 
 
@@ -189,25 +188,6 @@ def test_a_page_that_is_opened_while_the_server_loads_waits_for_it(page: Page) -
     page.goto("/?q=horse&rewrite=never")
     expect(page.get_by_role("status")).to_have_text(loading["error"])
     expect(page.get_by_role("status")).to_contain_text("12 pictures", timeout=10_000)
-
-
-def test_hits_are_marked(browser: Browser, tmp_path: Path) -> None:
-    server = Server(tmp_path / "log", "--llm", "none", "--feedback", str(tmp_path / "marks"))
-    page = browser.new_page(base_url=server.url)
-    try:
-        page.goto("/?q=red+heart")
-        hit = page.locator("#rewritten-hits li").first
-        right, wrong = hit.get_by_label("is right"), hit.get_by_label("is not what I meant")
-        right.click(timeout=20_000)
-        expect(right).to_have_attribute("aria-pressed", "true")
-        wrong.click()
-        expect(wrong).to_have_attribute("aria-pressed", "true")
-        expect(right).to_have_attribute("aria-pressed", "false")
-        told = [(mark.query, mark.relevant) for mark in read_marks(tmp_path / "marks") if mark]
-        assert told == [("red heart", True), ("red heart", False)]
-    finally:
-        page.close()
-        server.stop()
 
 
 def test_without_a_folder_for_feedback_there_are_no_marks(page: Page) -> None:
