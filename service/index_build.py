@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # heavy
     from models.retriever.folder import LeftOut, Scan
     from models.retriever.image_index import ImageIndex
     from models.retriever.metadata import Records
+    from models.retriever.shards import Packed
     from models.retriever.types import Encoder
 
     Built = tuple[ImageIndex, Encoder, BuildReport, list[LeftOut]]
@@ -76,14 +77,18 @@ class IndexBuild(Scans):
     """Indexes pictures, and reports what is left out and why.
 
     The source is a folder of pictures; or Parquet files or tar shards, or a folder of them; or
-    a .npy file of vectors together with --ids.
+    a .npy file of vectors together with --ids; or a data set on the hub.
     """
 
-    source: CliPositionalArg[Path] = Field(description="folder, .parquet, .tar or .npy")
+    source: CliPositionalArg[Path] = Field(
+        description="folder, .parquet, .tar or .npy; or hf-hub:OWNER/NAME (or with @REVISION) of a "
+        "data set on the hub"
+    )
     out: Path = Field(description="index folder to write")
     ids: Path | None = Field(
         None, description="for a .npy: table of the vectors' ids and metadata, in their order"
     )
+    split: str = Field("train", description="split of a data set on the hub")
     factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
     known_queries: Path | None = Field(
         None,
@@ -112,9 +117,12 @@ class IndexBuild(Scans):
     def _from_pictures(self) -> "Callable[[], Built]":
         """How the source is indexed, once it is known what it holds."""
         from models.retriever.folder import scan
+        from models.retriever.hub_pictures import is_dataset
         from models.retriever.shards import shards_of
 
         scanned = self._scanned()
+        if is_dataset(str(self.source)):
+            return self._from_dataset()
         if self.source.is_file() and (shards := shards_of(self.source)):
             return lambda: self._from_shards(shards)
         try:
@@ -143,13 +151,24 @@ class IndexBuild(Scans):
         return index, encoder, report, [*found.left_out, *records.left_out]
 
     def _from_shards(self, shards: list[Path]) -> "Built":
-        from models.retriever.build import build_packed
-        from models.retriever.folder import LeftOut
         from models.retriever.shards import read_shards
 
         left_out: list[LeftOut] = []
+        return self._from_packed(read_shards(shards, left_out), left_out)
+
+    def _from_dataset(self) -> "Callable[[], Built]":
+        from models.retriever.hub_pictures import read_dataset
+
+        left_out: list[LeftOut] = []
+        pictures = read_dataset(str(self.source), self.split, left_out)
+        return lambda: self._from_packed(pictures, left_out)
+
+    def _from_packed(self, pictures: "Iterator[Packed]", left_out: "list[LeftOut]") -> "Built":
+        from models.common.progress import track
+        from models.retriever.build import build_packed
+
         encoder = self._new_encoder()
-        index, report = build_packed(read_shards(shards, left_out), encoder, self.factory)
+        index, report = build_packed(track(pictures, "Indexing"), encoder, self.factory)
         return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":

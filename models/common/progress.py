@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from models.common.text_output import harmless_lines
@@ -18,9 +18,8 @@ def say(line: str) -> None:
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Passes items through and shows the progress."""
-    if total is None:
-        assert isinstance(items, Sequence)
+    """Passes items through and shows the progress; of what has no length, how many there were."""
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from _with_bar(items, label, total)
@@ -28,7 +27,7 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterat
         yield from _with_lines(items, label, total)
 
 
-def _with_bar(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+def _with_bar(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -37,13 +36,21 @@ def _with_bar(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
         yield from progress.track(items, total=total, description=label)
 
 
-def _with_lines(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+def _with_lines(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
     started = said = time.monotonic()
-    for done, item in enumerate(items):
+    done = 0
+    for item in items:
         now = time.monotonic()
         if now - said > _PLAIN_EVERY_S:
             said = now
-            left = (now - started) / max(done, 1) * (total - done)
-            say(f"{label}: {done} of {total}, about {left:.0f} s left")
+            say(f"{label}: {_so_far(done, total, now - started)}")
         yield item
-    say(f"{label}: {total} done in {time.monotonic() - started:.0f} s")
+        done += 1
+    say(f"{label}: {done} done in {time.monotonic() - started:.0f} s")
+
+
+def _so_far(done: int, total: int | None, seconds: float) -> str:
+    if total is None:
+        return f"{done} so far"
+    left = seconds / max(done, 1) * (total - done)
+    return f"{done} of {total}, about {left:.0f} s left"

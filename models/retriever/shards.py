@@ -85,24 +85,46 @@ def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
         file = pyarrow_parquet().ParquetFile(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a Parquet file ({error}).") from error
-    columns = file.schema_arrow.names
+    column = picture_column(path, file.schema_arrow.names)
+    for number, row in enumerate(_rows(file, path), 1):
+        data, name = _picture(row.pop(column), path)
+        one = packed(row, data, name or f"{path.stem}-{number}")
+        if isinstance(one, Packed):
+            yield one
+        else:
+            left_out.append(LeftOut(f"{path.name}:{number}", one))
+
+
+def picture_column(source: object, columns: list[str]) -> str:
+    """The column of a table that holds its pictures.
+
+    Raises:
+        InputError: there is none.
+    """
     column = next((name for name in _PICTURES if name in columns), None)
     if column is None:
         raise InputError(
-            f"{path} has no column with pictures: name one of its columns ({', '.join(columns)}) "
+            f"{source} has no column with pictures: name one of its columns ({', '.join(columns)}) "
             f"{' or '.join(_PICTURES)}."
         )
-    number = 0
-    for row in _rows(file, path):
-        number += 1
-        data, name = _picture(row.pop(column), path)
-        key = next((key for key in _KEYS if row.get(key) is not None), None)
-        picture_id = str(row.pop(key)) if key else name or f"{path.stem}-{number}"
-        if data is None or len(data) > MAX_BYTES:
-            kind = "row without a picture" if data is None else _TOO_LARGE
-            left_out.append(LeftOut(f"{path.name}:{number}", kind))
-            continue
-        yield Packed(picture_id, data, _record(row))
+    return column
+
+
+def packed(row: dict[str, Any], data: bytes | None, name: str) -> Packed | str:
+    """A row as a picture, or why it is none.
+
+    Args:
+        row: its other columns.
+        data: the content of the picture's file.
+        name: its id, if no column has one.
+    """
+    if data is None:
+        return "row without a picture"
+    if len(data) > MAX_BYTES:
+        return _TOO_LARGE
+    key = next((key for key in _KEYS if row.get(key) is not None), None)
+    picture_id = str(row.pop(key)) if key else name
+    return Packed(picture_id, data, _record(row))
 
 
 def _rows(file: Any, path: Path) -> Iterator[dict[str, Any]]:
