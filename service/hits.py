@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from models.client.wire import SearchHit
-from models.retriever.types import true_cosine
+from models.retriever.types import SHARD, true_cosine
 from models.search.fusion import FusedHit
 from models.search.plan import Plan
 from service.reranking import RankedHit
@@ -42,4 +42,5 @@ def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchH
 
 def _picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
     """Where the picture is served; None for an index of vectors alone."""
-    return f"/images/{quote(picture_id)}" if "file" in metadata else None
+    is_kept = "file" in metadata or SHARD in metadata
+    return f"/images/{quote(picture_id)}" if is_kept else None

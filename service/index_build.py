@@ -154,7 +154,8 @@ class IndexBuild(Scans):
         from models.retriever.shards import read_shards
 
         left_out: list[LeftOut] = []
-        return self._from_packed(read_shards(shards, left_out), left_out)
+        folder = self.source if self.source.is_dir() else self.source.parent
+        return self._from_packed(read_shards(shards, left_out), left_out, folder)
 
     def _from_dataset(self) -> "Callable[[], Built]":
         from models.retriever.hub_pictures import read_dataset
@@ -163,12 +164,18 @@ class IndexBuild(Scans):
         pictures = read_dataset(str(self.source), self.split, left_out)
         return lambda: self._from_packed(pictures, left_out)
 
-    def _from_packed(self, pictures: "Iterator[Packed]", left_out: "list[LeftOut]") -> "Built":
+    def _from_packed(
+        self,
+        pictures: "Iterator[Packed]",
+        left_out: "list[LeftOut]",
+        folder: Path | None = None,
+    ) -> "Built":
         from models.common.progress import track
         from models.retriever.build import build_packed
 
         encoder = self._new_encoder()
-        index, report = build_packed(track(pictures, "Indexing"), encoder, self.factory)
+        pictures = track(pictures, "Indexing")
+        index, report = build_packed(pictures, encoder, self.factory, folder)
         return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from models.client.wire import ErrorType
 from models.retriever import picture_worker
 from models.retriever.pictures import MAX_PIXELS, PictureError, TooManyPixels
+from models.retriever.shard_pictures import InShard
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
 from models.search.query import Reference
@@ -44,7 +45,7 @@ async def from_index(retriever: BatchedRetriever, picture_id: str, with_file: bo
         caption = (await _neighbours(retriever, vector))[1]
     file = None
     if with_file:
-        file = await asyncio.to_thread(_read, index.picture_file(position))
+        file = await asyncio.to_thread(_read, index.picture(position))
     return Reference(vector, position, caption, file)
 
 
@@ -87,9 +88,11 @@ async def _neighbours(
     return itself, nearest_caption(records)
 
 
-def _read(path: Path | None) -> bytes | None:
+def _read(picture: Path | InShard | None) -> bytes | None:
     """The picture's file, or None if the index has none or it is missing."""
     try:
-        return path.read_bytes() if path else None
-    except OSError:
+        if isinstance(picture, Path):
+            return picture.read_bytes()
+        return picture.read() if picture else None
+    except (OSError, PictureError):
         return None

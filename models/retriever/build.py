@@ -123,9 +123,16 @@ def encode(
 
 
 def build_packed(
-    pictures: Iterable[Packed], encoder: Encoder, factory: str = "Flat"
+    pictures: Iterable[Packed],
+    encoder: Encoder,
+    factory: str = "Flat",
+    folder: Path | None = None,
 ) -> tuple[ImageIndex, BuildReport]:
-    """Encodes images that have no files. Their hits have no picture to show.
+    """Encodes images that have no files of their own.
+
+    Args:
+        folder: of their shards, in which they are found again. Without it, hits have no picture
+            to show.
 
     Raises:
         InputError: nothing to index, or an invalid factory string.
@@ -150,7 +157,7 @@ def build_packed(
     if not items:
         raise InputError("None of the pictures in the shards could be read.")
     store = faiss_index.make(vectors, encoder.dim, factory)
-    options = IndexOptions(factory)
+    options = IndexOptions(factory, folder)
     index = ImageIndex.of(store, ItemStore.build(items), encoder.fingerprint, options)
     return index, BuildReport(len(items), skipped)
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from models.common.errors import InputError
 from models.retriever import index_files
 from models.retriever.image_index import ImageIndex
 from models.retriever.manifest import read_manifest
 from models.retriever.picture_worker import read_all
-from models.retriever.types import Encoder
+from models.retriever.pictures import PictureError
+from models.retriever.shard_pictures import InShard
+from models.retriever.types import Encoder, file_of
 
 SAMPLE = 32  # pictures that are encoded anew
 _SAME = 0.995  # cosine; computing with 16 bits, or compressing vectors, costs a little
@@ -61,15 +64,32 @@ def _pictures(index: ImageIndex) -> Iterator[Finding]:
     root = index.manifest.pictures
     if root is None:
         return
-    files = [str(record["file"]) for record in index.metadata if "file" in record]
+    files = list(dict.fromkeys(file for record in index.metadata if (file := file_of(record))))
     missing = [file for file in files if not (Path(root) / file).is_file()]
     if missing:
         shown = ", ".join(ascii(file)[1:-1] for file in missing[:5])
         more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
         remedy = "run `grape index sync`, or name where they are now with --pictures"
-        yield Finding(False, f"{len(missing):,} pictures are missing: {shown}{more}; {remedy}")
+        yield Finding(
+            False, f"{len(missing):,} files of pictures are missing: {shown}{more}; {remedy}"
+        )
     else:
-        yield Finding(True, f"{len(files):,} pictures are in {root}")
+        yield Finding(True, f"all {len(files):,} files of pictures are in {root}")
+
+
+def _read(
+    index: ImageIndex, places: list[int]
+) -> Iterator[tuple[int, Image.Image | PictureError | OSError]]:
+    """The pictures at these places, or why they cannot be read."""
+    sources: dict[int, Path | bytes] = {}
+    for place in places:
+        try:
+            picture = index.picture(place)
+            if picture:
+                sources[place] = picture.read() if isinstance(picture, InShard) else picture
+        except (PictureError, OSError) as error:
+            yield place, error
+    yield from zip(sources, read_all(sources.values()), strict=True)
 
 
 def _vectors(
@@ -78,8 +98,7 @@ def _vectors(
     """Encodes a sample of the pictures anew, and compares."""
     count = min(sample, len(index))
     places = np.random.default_rng().choice(len(index), count, replace=False).tolist()
-    files = {place: path for place in places if (path := index.picture_file(place))}
-    found = dict(zip(files, read_all(files.values()), strict=True))
+    found = dict(_read(index, places))
     pictures = {place: one for place, one in found.items() if not isinstance(one, Exception)}
     if not pictures:
         return

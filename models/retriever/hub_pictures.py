@@ -7,7 +7,8 @@ from typing import Any
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.retriever.folder import LeftOut
-from models.retriever.shards import Packed, packed, picture_column
+from models.retriever.shard_pictures import picture_column
+from models.retriever.shards import Packed, packed
 
 _PREFIX = "hf-hub:"  # a misspelt folder must not be looked up on the hub
 _NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")

@@ -23,6 +23,7 @@ from models.retriever.manifest import (
     require_same,
 )
 from models.retriever.selection import Selection, select
+from models.retriever.shard_pictures import InShard, in_shard
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
 EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
@@ -205,6 +206,14 @@ class ImageIndex:
         root = Path(self.manifest.pictures).resolve()
         path = (root / str(file)).resolve()
         return path if path.is_relative_to(root) else None  # a symbolic link may lead outside
+
+    def picture(self, position: int) -> Path | InShard | None:
+        """Where an image is: its own file, or its place in a shard; None if it is in neither."""
+        if self.manifest.pictures is None:
+            return None
+        record = self.metadata[position]
+        found = in_shard(Path(self.manifest.pictures), record)
+        return found or self.picture_file(position)
 
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The ``k`` nearest images of each query, best first; all of them if there are fewer.

@@ -81,14 +81,17 @@ async def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     raise AssertionError("the last attempt returns or raises")
 
 
-def thumbnail(path: Path, size: int) -> bytes:
-    """The image in a file, scaled down to fit a square of ``size`` pixels, as WebP.
+def thumbnail(source: Path | bytes, size: int) -> bytes:
+    """An image scaled down to fit a square of ``size`` pixels, as WebP.
+
+    Args:
+        source: its file, or the content of one.
 
     Raises:
         PictureError: see :func:`decode`.
         OSError: the file cannot be read.
     """
-    return _result(_started(_thumbnail, path, size), lambda: _started(_thumbnail, path, size))
+    return _result(_started(_thumbnail, source, size), lambda: _started(_thumbnail, source, size))
 
 
 def read_all(
@@ -247,9 +250,12 @@ def _read(source: Path | bytes) -> Pixels:
     return pixels._replace(described=described(data, formats()))
 
 
-def _thumbnail(path: Path, size: int) -> bytes:
-    with _warnings_name(path):
-        return thumbnail_webp(read_picture(path, svg_pixels=size), size)
+def _thumbnail(source: Path | bytes, size: int) -> bytes:
+    if isinstance(source, bytes):
+        with warnings.catch_warnings(action="ignore"):
+            return thumbnail_webp(decode_picture(source, svg_pixels=size), size)
+    with _warnings_name(source):
+        return thumbnail_webp(read_picture(source, svg_pixels=size), size)
 
 
 @contextlib.contextmanager

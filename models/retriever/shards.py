@@ -1,5 +1,6 @@
 """Pictures in Parquet files and tar shards, and vectors that were computed elsewhere."""
 
+import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ from models.common.errors import InputError
 from models.retriever.folder import LeftOut
 from models.retriever.metadata import IDS, plain, pyarrow_parquet, read_table
 from models.retriever.pictures import MAX_BYTES, suffixes
-from models.retriever.types import Metadata, Vectors
+from models.retriever.shard_pictures import picture_column, picture_in
+from models.retriever.types import SHARD, Metadata, Vectors
 
 SHARDS = (".parquet", ".tar")
 _BATCH = 256  # rows in memory
 _READ = (".txt", ".json")  # besides pictures
 _TOO_LARGE = f"picture larger than {MAX_BYTES >> 20} MiB"
-_PICTURES = ("image", "bytes", "jpg", "png", "webp", "path")  # columns that may hold one
 _KEYS = ("id", "key", "__key__", "path", "file_name")
 
 
@@ -87,27 +88,12 @@ def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
         raise InputError(f"{path} is not a Parquet file ({error}).") from error
     column = picture_column(path, file.schema_arrow.names)
     for number, row in enumerate(_rows(file, path), 1):
-        data, name = _picture(row.pop(column), path)
+        data, name = picture_in(row.pop(column), path)
         one = packed(row, data, name or f"{path.stem}-{number}")
         if isinstance(one, Packed):
-            yield one
+            yield _at(one, path, row=number - 1)
         else:
             left_out.append(LeftOut(f"{path.name}:{number}", one))
-
-
-def picture_column(source: object, columns: list[str]) -> str:
-    """The column of a table that holds its pictures.
-
-    Raises:
-        InputError: there is none.
-    """
-    column = next((name for name in _PICTURES if name in columns), None)
-    if column is None:
-        raise InputError(
-            f"{source} has no column with pictures: name one of its columns ({', '.join(columns)}) "
-            f"{' or '.join(_PICTURES)}."
-        )
-    return column
 
 
 def packed(row: dict[str, Any], data: bytes | None, name: str) -> Packed | str:
@@ -135,33 +121,18 @@ def _rows(file: Any, path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path} is not a whole Parquet file ({error}).") from error
 
 
-def _picture(cell: Any, shard: Path) -> tuple[bytes | None, str | None]:
-    """The content and the name of a picture: bytes, a path, or both as `datasets` has them."""
-    data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    if isinstance(data, str):
-        data, name = None, data
-    if data is None and isinstance(name, str):
-        data = _beside(shard, name)
-    return data if isinstance(data, bytes) else None, name if isinstance(name, str) else None
-
-
-def _beside(shard: Path, name: str) -> bytes | None:
-    """A file that a shard names, in the shard's own folder; None if there is none."""
-    folder = shard.parent.resolve()
-    try:
-        file = (folder / name).resolve()
-        if not file.is_relative_to(folder) or not file.is_file() or file.stat().st_size > MAX_BYTES:
-            return None
-        return file.read_bytes()
-    except (OSError, ValueError):  # what is no path may be too long for one, or hold a NUL
-        return None
+def _at(one: Packed, shard: Path, **place: int) -> Packed:
+    """The picture with a record that says where it is."""
+    return one._replace(record={**one.record, SHARD: {"file": shard.name, **place}})
 
 
 def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
     """As webdataset writes them: what belongs together follows one another."""
-    key, parts = "", dict[str, bytes]()
+    key, parts = "", dict[str, _Part]()
     try:
         with tarfile.open(path) as archive:
+            # In a compressed file nothing is found again without reading all before it.
+            is_plain = isinstance(archive.fileobj, io.BufferedReader)
             for member in archive:
                 if not member.isfile():
                     continue
@@ -178,14 +149,25 @@ def _tar(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
                     left_out.append(LeftOut(f"{path.name}:{member.name}", _TOO_LARGE))
                     continue
                 content = archive.extractfile(member)
-                parts[suffix] = content.read() if content else b""
+                offset = member.offset_data if is_plain and not member.issparse() else None
+                parts[suffix] = _Part(content.read() if content else b"", offset)
             yield from _sample(path, key, parts, left_out)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{path} is not a whole tar file ({error}).") from error
 
 
+class _Part(NamedTuple):
+    """A file of a sample."""
+
+    content: bytes
+    offset: int | None  # in the tar file, if it can be read from there
+
+
+_NOTHING = _Part(b"{}", None)
+
+
 def _sample(
-    path: Path, key: str, parts: dict[str, bytes], left_out: list[LeftOut]
+    path: Path, key: str, parts: dict[str, _Part], left_out: list[LeftOut]
 ) -> Iterator[Packed]:
     pictures = [suffix for suffix in parts if suffix in suffixes()]
     if not pictures:
@@ -194,15 +176,17 @@ def _sample(
         return
     record: Metadata = {}
     if ".txt" in parts:
-        record["caption"] = parts[".txt"].decode(errors="replace").strip()
+        record["caption"] = parts[".txt"].content.decode(errors="replace").strip()
     try:
-        said = json.loads(parts.get(".json", b"{}"), parse_constant=lambda name: None)
+        said = json.loads(parts.get(".json", _NOTHING).content, parse_constant=lambda name: None)
         if not isinstance(said, dict):
             raise ValueError("not a JSON object")
         record |= _record(said)
     except (ValueError, TypeError, RecursionError) as error:
         left_out.append(LeftOut(f"{path.name}:{key}.json", "unreadable sidecar", str(error)))
-    yield Packed(key, parts[pictures[0]], record)
+    content, offset = parts[pictures[0]]
+    one = Packed(key, content, record)
+    yield one if offset is None else _at(one, path, offset=offset, bytes=len(content))
 
 
 def _record(row: dict[str, Any]) -> Metadata:

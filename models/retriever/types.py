@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 Vectors = npt.NDArray[np.float32]  # [n, dim], each row of unit length
 Metadata = dict[str, Any]
+SHARD = "shard"  # key in the metadata of a picture that has no file of its own, see shard_pictures
 
 _LOWERED_BY = 3.0  # cosines differ by 2 at most
+
+
+def file_of(record: Metadata) -> str | None:
+    """The file that holds a record's picture: its own, or a shard; below the index's folder."""
+    shard = record.get(SHARD)
+    file = shard.get("file") if isinstance(shard, dict) else record.get("file")
+    return str(file) if file else None
 
 
 class TextLength(NamedTuple):

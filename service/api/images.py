@@ -14,6 +14,7 @@ from service.errors import ApiError
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
+    from models.retriever.shard_pictures import InShard
 
 MIN_SIZE, MAX_SIZE = 16, 2048
 
@@ -29,15 +30,16 @@ def picture_response(
     Raises:
         ApiError: 404, the index has no such picture, or its file is missing or unreadable.
     """
-    path = _path(index, picture_id)
+    picture = _picture(index, picture_id)
     try:
-        changed = path.stat().st_mtime_ns
+        file = picture if isinstance(picture, Path) else picture.file
+        changed = file.stat().st_mtime_ns
         kept_by = "public" if shared else "private"
         etag = f'"{changed:x}-{size}"'
         headers = {"ETag": etag, "Cache-Control": f"{kept_by}, max-age=3600"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return Response(_render(path, size, changed), media_type="image/webp", headers=headers)
+        return Response(_render(picture, size, changed), media_type="image/webp", headers=headers)
     except FileNotFoundError as error:
         raise _not_found(f"The file of picture {picture_id!r} is missing") from error
     except (PictureError, OSError) as error:
@@ -45,18 +47,19 @@ def picture_response(
 
 
 @lru_cache(maxsize=4096)  # a thumbnail on the page is about 4 KB
-def _render(path: Path, size: int, changed: int) -> bytes:
-    return picture_worker.thumbnail(path, size)
+def _render(picture: "Path | InShard", size: int, changed: int) -> bytes:
+    source = picture if isinstance(picture, Path) else picture.read()
+    return picture_worker.thumbnail(source, size)
 
 
-def _path(index: "ImageIndex", picture_id: str) -> Path:
+def _picture(index: "ImageIndex", picture_id: str) -> "Path | InShard":
     position = index.position(picture_id)
     if position is None:
         raise _not_found(f"There is no picture {picture_id[:60]!r} in the index")
-    path = index.picture_file(position)
-    if path is None:
-        raise _not_found(f"The index folder has no file for picture {picture_id!r}")
-    return path
+    picture = index.picture(position)
+    if picture is None:
+        raise _not_found(f"The index has no file for picture {picture_id!r}")
+    return picture
 
 
 def _not_found(sentence: str) -> ApiError:

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.client.wire import PartHealth
 from models.retriever.manifest import MANIFEST, read_manifest
+from models.retriever.types import file_of
 from service.retrieval import BatchedRetriever
 from service.runtime.loading import at_pictures
 
@@ -112,9 +113,9 @@ def _health(index: "ImageIndex") -> PartHealth:
     if root is None or not len(index):
         return PartHealth(ready=True, reason="")
     places = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()
-    files = [Path(root) / str(record["file"]) for record in map(index.metadata.__getitem__, places)
-             if "file" in record]  # fmt: skip
-    if not files or any(map(os.path.isfile, files)):
+    files = filter(None, (file_of(index.metadata[place]) for place in places))
+    paths = [Path(root) / file for file in files]
+    if not paths or any(map(os.path.isfile, paths)):
         return PartHealth(ready=True, reason="")
     reason = f"the pictures are not in {root}: name where they are with --pictures"
     return PartHealth(ready=False, reason=reason)

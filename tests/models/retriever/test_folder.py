@@ -10,6 +10,8 @@ from models.common.errors import InputError
 from models.retriever.build import Reading, build_index
 from models.retriever.folder import scan
 from models.retriever.metadata import Records, read_table
+from models.retriever.pictures import PictureError
+from models.retriever.shard_pictures import in_shard
 from models.retriever.shards import read_shards, read_vectors, shards_of
 from tests.models.retriever.test_embedded import LIGHTHOUSE, XMP
 from tests.support.colours import ColourEncoder, paint
@@ -138,12 +140,17 @@ def test_parquet_and_tar_shards(tmp_path: Path) -> None:
             archive.addfile(member, io.BytesIO(data))
     left_out: list[object] = []
     found = list(read_shards(shards_of(shards), left_out))  # type: ignore[arg-type]
+    places = [one.record.pop("shard") for one in found]
     assert [(one.id, one.record) for one in found] == [
         ("p.png", {"label": 3}),
         ("d/k1", {"caption": "a caption", "year": 2020}),
         ("k3", {}),
         ("k4", {}),
     ]
+    for place in places:
+        again = in_shard(shards, {"shard": place})
+        assert again
+        assert again.read() == png
     assert all(one.data == png for one in found)
     assert [left.kind for left in left_out] == [  # type: ignore[attr-defined]
         "row without a picture", "sample without a picture", "unreadable sidecar",
@@ -155,11 +162,58 @@ def test_parquet_and_tar_shards(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(named), shards / "paths.parquet")
     missing: list[object] = []
     (one,) = read_shards([shards / "paths.parquet"], missing)  # type: ignore[arg-type]
-    assert (one.id, one.record, one.data) == ("deep/file.png", {"n": 1}, png)
+    assert one.record == {"n": 1, "shard": {"file": "paths.parquet", "row": 0}}
+    assert (one.id, one.data) == ("deep/file.png", png)
     assert len(missing) == 4
     (shards / "1.tar").write_bytes((shards / "1.tar").read_bytes()[:700])
     with pytest.raises(InputError, match="not a whole tar file"):
         list(read_shards([shards / "1.tar"], []))
+
+
+def test_a_picture_deep_in_a_shard_is_found_again(tmp_path: Path) -> None:
+    import tarfile
+
+    import pyarrow
+    from pyarrow import parquet
+
+    pictures = [f"picture {n}".encode() for n in range(300)]
+    table = pyarrow.table({"id": list(map(str, range(300))), "jpg": pictures})
+    parquet.write_table(table, tmp_path / "0.parquet", row_group_size=130)
+    found = list(read_shards([tmp_path / "0.parquet"], []))
+    for number in (0, 63, 64, 129, 130, 299):
+        place = in_shard(tmp_path, found[number].record)
+        assert place
+        assert place.read() == pictures[number]
+    paint(tmp_path / "x.png", RED)
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as archive:
+        archive.add(tmp_path / "x.png", "x.png")
+    (one,) = read_shards([tmp_path / "packed.tar"], [])
+    assert "shard" not in one.record  # a compressed file would be read from its beginning
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"file": "0.parquet", "row": 99}, {"file": "0.parquet", "row": "0"}, {"file": "0.parquet"},
+        {"file": "none.tar", "offset": 0, "bytes": 1}, {"file": "x.png", "row": 0},
+        {"file": "0.parquet", "offset": 0, "bytes": 10**12}, {"file": "none.parquet", "row": 0},
+    ],
+)  # fmt: skip
+def test_a_place_that_is_none_is_an_error(tmp_path: Path, place: dict[str, object]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    paint(tmp_path / "x.png", RED)
+    parquet.write_table(pyarrow.table({"jpg": [b"x"]}), tmp_path / "0.parquet")
+    found = in_shard(tmp_path, {"shard": place})
+    assert found
+    with pytest.raises((PictureError, OSError)):
+        found.read()
+
+
+@pytest.mark.parametrize("shard", [None, "0.tar", {}, {"file": 3}, {"file": "../0.tar", "row": 0}])
+def test_a_shard_is_named_and_below_the_folder(tmp_path: Path, shard: object) -> None:
+    assert in_shard(tmp_path, {"shard": shard}) is None
 
 
 def test_vectors_of_ones_own(tmp_path: Path) -> None:

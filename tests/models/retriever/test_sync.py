@@ -244,7 +244,7 @@ def test_check_finds_what_is_wrong(gallery: Gallery) -> None:
     paint(gallery.pictures / "b.png", GREY)
     assert "1 of 3 pictures have another vector than the index: b.png" in wrong()[0]
     (gallery.pictures / "a.png").unlink()
-    assert "1 pictures are missing: a.png" in wrong()[0]
+    assert "1 files of pictures are missing: a.png" in wrong()[0]
     (data,) = gallery.folder.glob("vectors-*")
     data.write_bytes(data.read_bytes()[:-1] + b"\1")
     assert "vectors: vectors-" in wrong()[0]
