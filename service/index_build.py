@@ -89,7 +89,11 @@ class IndexBuild(Scans):
         None, description="for a .npy: table of the vectors' ids and metadata, in their order"
     )
     split: str = Field("train", description="split of a data set on the hub")
-    factory: str = Field("Flat", description="FAISS factory string; 'Flat' is exact")
+    factory: str = Field(
+        "auto",
+        description="FAISS factory string; 'auto' is 'Flat', which is exact, for up to 50,000 "
+        "pictures, and an IVF index above",
+    )
     known_queries: Path | None = Field(
         None,
         description="text file with queries that the encoder understands (such as captions), one a "
@@ -180,7 +184,8 @@ class IndexBuild(Scans):
 
     def _from_vectors(self) -> "Built":
         from models.retriever.build import BuildReport
-        from models.retriever.image_index import ImageIndex, IndexOptions
+        from models.retriever.image_index import ImageIndex
+        from models.retriever.manifest import IndexOptions
         from models.retriever.shards import read_vectors
 
         assert self.ids

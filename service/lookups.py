@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.client.wire import DirectHits, PartialRewrite
+from models.retriever.manifest import Effort
 from models.retriever.selection import Selection
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt, Sampling
@@ -26,6 +27,7 @@ class Lookups:
         left_out: the picture that the query starts from.
         chosen: the only pictures that may be found. The gate is told the best of all pictures: what
             the encoder knows does not depend on a filter, and the known scores are those of all.
+        effort: how much of a large index to look at; None for the index's own.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class Lookups:
         retriever: BatchedRetriever,
         left_out: Reference | None = None,
         chosen: Selection | None = None,
+        effort: Effort | None = None,
     ) -> None:
         self._retriever = retriever
         self._left_out = left_out.position if left_out else None
         self._chosen = chosen
+        self._effort = effort
         self._found: dict[tuple[int, bool], tuple[Search, Scored]] = {}
         self.encode_ms = 0.0
         self.search_ms = 0.0
@@ -51,7 +55,7 @@ class Lookups:
         new = {key: s for key, s in zip(keys, searches, strict=True) if key not in self._found}
         if new:
             groups = [search.parts for search in new.values()]
-            found = await self._retriever.retrieve(groups, chosen)
+            found = await self._retriever.retrieve(groups, chosen, self._effort)
             self.encode_ms += found.encode_ms
             self.search_ms += found.search_ms
             for (key, search), scored in zip(new.items(), found.found, strict=True):

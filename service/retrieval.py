@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
 
+from models.retriever.manifest import Effort
 from models.retriever.types import Encoder, Scored, Vectors
 from models.search.searches import Part, search_vectors
 
@@ -35,6 +36,7 @@ class _Job(NamedTuple):
     searched: "ImageIndex"
     groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
     chosen: "Selection | None"
+    effort: Effort | None
     done: asyncio.Future[Retrieved]
 
 
@@ -58,15 +60,19 @@ class BatchedRetriever:
         return BatchedRetriever(self.encoder, index, self._worker)
 
     async def retrieve(
-        self, groups: Sequence[Sequence[Part]], chosen: "Selection | None" = None
+        self,
+        groups: Sequence[Sequence[Part]],
+        chosen: "Selection | None" = None,
+        effort: Effort | None = None,
     ) -> Retrieved:
         """Searches once for each group of texts and pictures, with the mean of their vectors.
 
         Args:
             chosen: the only pictures that may be found; None for all of them.
+            effort: how much of a large index to look at; None for the index's own.
         """
         done: asyncio.Future[Retrieved] = asyncio.get_running_loop().create_future()
-        self._worker.add(_Job(self.index, groups, chosen, done))
+        self._worker.add(_Job(self.index, groups, chosen, effort, done))
         return await done
 
     async def select(self, wanted: "Filter") -> "Selection":
@@ -182,9 +188,12 @@ def _search(batch: list[_Job], vectors: Vectors) -> list[Scored]:
     found: dict[int, Scored] = {}
     indexes = [job.searched for job in batch for _ in job.groups]
     chosen = [job.chosen for job in batch for _ in job.groups]
+    efforts = [job.effort for job in batch for _ in job.groups]
     for index in dict.fromkeys(indexes):
         rows = [row for row, own in enumerate(indexes) if own is index]
         own = vectors if len(rows) == len(vectors) else vectors[rows]
-        scored = index.score(own, chosen=[chosen[row] for row in rows])
+        scored = index.score(
+            own, chosen=[chosen[row] for row in rows], effort=[efforts[row] for row in rows]
+        )
         found |= zip(rows, scored, strict=True)
     return [found[row] for row in range(len(vectors))]

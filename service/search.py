@@ -15,6 +15,7 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
+from models.retriever.manifest import Effort
 from models.retriever.selection import Selection
 from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
@@ -55,6 +56,7 @@ class SearchOptions(NamedTuple):
     candidates: int = 0  # first hits that are reranked
     rerank_by: RerankBy = "auto"
     chosen: Selection | None = None  # the only pictures that may be found, if there is a filter
+    effort: Effort | None = None  # how much of a large index to look at; None for the index's own
 
     @property
     def sampling(self) -> Sampling:
@@ -107,7 +109,7 @@ class Searcher:
         """
         started = time.perf_counter()
         left_out = None if options.with_reference else query.reference
-        lookups = Lookups(self.retriever, left_out, options.chosen)
+        lookups = Lookups(self.retriever, left_out, options.chosen, options.effort)
         rewriting = RewriterCalls(self._rewriters, options.sampling, tell)
         setting = self._setting()._replace(is_name=await self._names(query))
         typed = as_typed(query, self.retriever.encoder)

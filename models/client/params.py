@@ -19,6 +19,8 @@ class SearchParams(TypedDict, total=False):
     image_id: str  # a picture of the index instead of ``image``
     with_reference: bool
     filter: Mapping[str, Any]  # what the metadata of a hit must be; docs/filters.md
+    nprobe: int  # cells of a large IVF index to look at; docs/index.md
+    ef_search: int  # length of the queue of a large HNSW index
     rerank: bool | int  # put the first hits in a new order: the first 20, or so many
     rerank_by: RerankBy
 

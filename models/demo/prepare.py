@@ -42,7 +42,8 @@ def prepare(llm: str) -> None:
 
 def _prepare_gallery() -> None:
     from models.retriever.clip_encoder import ClipEncoder
-    from models.retriever.image_index import ImageIndex, IndexOptions
+    from models.retriever.image_index import ImageIndex
+    from models.retriever.manifest import IndexOptions
 
     say("Drawing the gallery")
     pictures, drawings = distinct_pictures(_RENDER_PIXELS)

@@ -10,12 +10,11 @@ from typing import NamedTuple
 from PIL import Image
 
 from models.common.errors import InputError
-from models.retriever import faiss_index
 from models.retriever.fields import is_utf8
 from models.retriever.folder import scan
-from models.retriever.image_index import ImageIndex, IndexOptions
+from models.retriever.image_index import ImageIndex
 from models.retriever.item_store import Item, ItemStore, Stamp
-from models.retriever.manifest import Scanned
+from models.retriever.manifest import IndexOptions, Scanned
 from models.retriever.picture_worker import DESCRIBED, read_all
 from models.retriever.shards import Packed
 from models.retriever.types import Encoder, Metadata, Vectors
@@ -90,9 +89,8 @@ def build_index(
             f"{first}: {reason}."
         )
     store = ItemStore.build(encoded.items)
-    vectors = faiss_index.make(encoded.vectors, encoder.dim, factory)
     options = IndexOptions(factory, folder, scanned=reading.scanned)
-    index = ImageIndex.of(vectors, store, encoder.fingerprint, options)
+    index = ImageIndex.made(encoded.vectors, store, encoder.fingerprint, options)
     return index, BuildReport(len(encoded.items), encoded.skipped)
 
 
@@ -156,9 +154,8 @@ def build_packed(
     vectors = encoder.encode_images(readable())
     if not items:
         raise InputError("None of the pictures in the shards could be read.")
-    store = faiss_index.make(vectors, encoder.dim, factory)
     options = IndexOptions(factory, folder)
-    index = ImageIndex.of(store, ItemStore.build(items), encoder.fingerprint, options)
+    index = ImageIndex.made(vectors, ItemStore.build(items), encoder.fingerprint, options)
     return index, BuildReport(len(items), skipped)
 
 

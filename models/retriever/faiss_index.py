@@ -1,5 +1,6 @@
 """FAISS: making an index of vectors, extending it, and searching some of its vectors."""
 
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -7,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.common.errors import InputError
+from models.retriever.manifest import Effort
+from models.retriever.search_effort import parameters
 from models.retriever.selection import Selection
 from models.retriever.types import Vectors
 
@@ -25,6 +28,9 @@ def make(vectors: Vectors, dim: int, factory: str) -> faiss.Index:
     """
     try:
         store = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        inner = faiss.downcast_index(store)
+        if isinstance(inner, faiss.IndexIVFScalarQuantizer) and _is_fp16(inner):
+            inner.by_residual = False  # so that vectors read and added again do not change
         if not store.is_trained:
             store.train(vectors)
         if len(vectors):
@@ -36,6 +42,33 @@ def make(vectors: Vectors, dim: int, factory: str) -> faiss.Index:
             "'Flat' always works."
         ) from error
     return store
+
+
+def read(path: Path, mapped: bool) -> faiss.Index:
+    """An index from its file.
+
+    Args:
+        mapped: reads it from the disk as it is needed, and nothing can be added to it.
+
+    Raises:
+        RuntimeError: it is none.
+        OSError: it cannot be read.
+    """
+    if mapped:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    return faiss.deserialize_index(np.fromfile(path, dtype=np.uint8))
+
+
+def search(store: faiss.Index, queries: Vectors, k: int, effort: Effort | None = None) -> Found:
+    """The ``k`` nearest; positions are -1 where fewer were reached.
+
+    Args:
+        queries: unit vectors, float32 ``[q, dim]``.
+        effort: how much of the index to look at; None for its own.
+    """
+    wished = parameters(store, effort) if effort else None
+    scores, positions = store.search(queries, k, params=wished)
+    return scores, positions
 
 
 def extended(store: faiss.Index, vectors: Vectors) -> faiss.Index:
@@ -50,11 +83,23 @@ def keeps_vectors(store: faiss.Index) -> bool:
     inner = faiss.downcast_index(store)
     if isinstance(inner, faiss.IndexHNSW):
         inner = faiss.downcast_index(inner.storage)
+    if isinstance(inner, faiss.IndexIVFScalarQuantizer):
+        return _is_fp16(inner) and not inner.by_residual
     kept = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexRefineFlat)
     return isinstance(inner, kept)
 
 
-def search_selected(store: faiss.Index, queries: Vectors, k: int, chosen: Selection) -> Found:
+def _is_fp16(store: Any) -> bool:
+    return bool(store.sq.qtype == faiss.ScalarQuantizer.QT_fp16)
+
+
+def search_selected(
+    store: faiss.Index,
+    queries: Vectors,
+    k: int,
+    chosen: Selection,
+    effort: Effort | None = None,
+) -> Found:
     """The ``k`` nearest of some vectors, or all of them if there are fewer.
 
     A graph, or cells, may not reach enough of them. Then, and where they are few, each of them is
@@ -62,30 +107,32 @@ def search_selected(store: faiss.Index, queries: Vectors, k: int, chosen: Select
 
     Args:
         queries: unit vectors, float32 ``[q, dim]``.
+        effort: how much of the index to look at; None for its own.
     """
     k = min(k, chosen.count)
     if chosen.count <= _FEW:
         return _compare_each(store, queries, k, chosen)
-    parameters = _parameters(store, chosen, k)
-    if parameters is None:
+    wished = _parameters(store, chosen, k, effort or Effort())
+    if wished is None:
         return _compare_each(store, queries, k, chosen)
-    scores, positions = store.search(queries, k, params=parameters)
+    scores, positions = store.search(queries, k, params=wished)
     short = np.flatnonzero((positions < 0).any(axis=1))
     if len(short):
         scores[short], positions[short] = _compare_each(store, queries[short], k, chosen)
     return scores, positions
 
 
-def _parameters(store: faiss.Index, chosen: Selection, k: int) -> Any:
+def _parameters(store: faiss.Index, chosen: Selection, k: int, effort: Effort) -> Any:
     """How this kind of index searches some of its vectors; None if it cannot."""
     inner = faiss.downcast_index(store)
     if isinstance(inner, faiss.IndexHNSW):
         # Neighbours that the filter leaves out take places in the queue: it must be longer.
         longer = int(k * inner.ntotal / chosen.count)
-        ef = min(max(inner.hnsw.efSearch, longer), inner.ntotal)
+        ef = min(max(effort.ef_search or inner.hnsw.efSearch, longer), inner.ntotal)
         return _FAISS.SearchParametersHNSW(sel=chosen.selector, efSearch=ef)
     if isinstance(inner, faiss.IndexIVF):
-        return _FAISS.SearchParametersIVF(sel=chosen.selector, nprobe=inner.nprobe)
+        nprobe = effort.nprobe or inner.nprobe
+        return _FAISS.SearchParametersIVF(sel=chosen.selector, nprobe=nprobe)
     if isinstance(inner, _SCANNED):
         return _FAISS.SearchParameters(sel=chosen.selector)
     return None

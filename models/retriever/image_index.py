@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -16,36 +15,23 @@ from models.retriever.filters import Filter
 from models.retriever.item_store import Item, ItemStore
 from models.retriever.manifest import (
     FORMAT,
+    Effort,
     EncoderFingerprint,
     IndexManifest,
-    Scanned,
+    IndexOptions,
     read_manifest,
     require_same,
 )
+from models.retriever.search_effort import factory_for, tuned, use
 from models.retriever.selection import Selection, select
-from models.retriever.shard_pictures import InShard, in_shard
+from models.retriever.shard_pictures import InShard, in_shard, own_file
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
 EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
 # How many: always the same, as the softmax over them, and so every score, depends on it.
 REACHED = 1_024
+_MAPPED_ABOVE = 2**26  # bytes; a smaller file is read whole, and compared with its checksum
 _ATTEMPTS = 5  # at opening a folder that is written at the same time
-
-
-class IndexOptions(NamedTuple):
-    """How an index is stored, and where its images come from.
-
-    Attributes:
-        factory: FAISS factory string, for example ``Flat`` (exact), ``HNSW32``, ``IVF256,Flat``.
-        pictures: folder that the ``file`` of each metadata record is relative to.
-        credit: attribution that the licence of the images asks for.
-        scanned: how the folder was looked through.
-    """
-
-    factory: str = "Flat"
-    pictures: Path | None = None
-    credit: str | None = None
-    scanned: Scanned | None = None
 
 
 _EXACT = IndexOptions()
@@ -87,9 +73,29 @@ class ImageIndex:
             InputError: a duplicate id, an invalid factory string, or too few vectors for it.
         """
         assert len(vectors) == len(ids) == len(metadata)
-        items = ItemStore.build(map(Item, ids, metadata))
-        store = faiss_index.make(vectors, encoder.dim, options.factory)
-        return cls.of(store, items, encoder, options)
+        return cls.made(vectors, ItemStore.build(map(Item, ids, metadata)), encoder, options)
+
+    @classmethod
+    def made(
+        cls,
+        vectors: Vectors,
+        items: ItemStore,
+        encoder: EncoderFingerprint,
+        options: IndexOptions,
+    ) -> "ImageIndex":
+        """Indexes unit vectors, and sets how much of a large index a search looks at.
+
+        Raises:
+            InputError: an invalid factory string, or too few vectors for it.
+        """
+        factory = factory_for(options.factory, len(vectors))
+        store = faiss_index.make(vectors, encoder.dim, factory)
+        index = cls.of(store, items, encoder, options._replace(factory=factory))
+        if len(vectors) > EXACT_UP_TO:
+            effort, recall = tuned(store, vectors)
+            found = {"effort": effort, "recall": round(recall, 4)}
+            index.manifest = index.manifest.model_copy(update=found)
+        return index
 
     @classmethod
     def of(
@@ -128,8 +134,12 @@ class ImageIndex:
         )
 
     @classmethod
-    def open(cls, folder: Path, encoder: EncoderFingerprint) -> "ImageIndex":
+    def open(cls, folder: Path, encoder: EncoderFingerprint, mapped: bool = False) -> "ImageIndex":
         """Opens an index with the encoder that built it.
+
+        Args:
+            mapped: reads the vectors of a large index from the disk as they are needed. FAISS
+                aborts if anything is added to such an index.
 
         Raises:
             InputError: no index in the folder, a broken one, or one that another encoder built.
@@ -137,7 +147,7 @@ class ImageIndex:
         for _ in range(_ATTEMPTS):
             manifest = read_manifest(folder)
             try:
-                return cls._open(folder, manifest, encoder)
+                return cls._open(folder, manifest, encoder, mapped)
             except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:
                 if read_manifest(folder) != manifest:
                     continue  # a new generation has replaced the files that it names
@@ -148,14 +158,15 @@ class ImageIndex:
 
     @classmethod
     def _open(
-        cls, folder: Path, manifest: IndexManifest, encoder: EncoderFingerprint
+        cls, folder: Path, manifest: IndexManifest, encoder: EncoderFingerprint, mapped: bool
     ) -> "ImageIndex":
         require_same(folder, manifest.encoder, encoder)
         items = ItemStore.open(index_files.checked(folder, manifest.items))
-        raw = np.fromfile(index_files.checked(folder, manifest.vectors), dtype=np.uint8)
-        vectors = faiss.deserialize_index(raw)
+        path = index_files.checked(folder, manifest.vectors)
+        vectors = faiss_index.read(path, mapped and manifest.vectors.bytes > _MAPPED_ABOVE)
         if not vectors.ntotal == len(items) == manifest.count or vectors.d != encoder.dim:
             raise ValueError("its files do not match")
+        use(vectors, manifest.effort)
         return cls(manifest, vectors, items)
 
     def __len__(self) -> int:
@@ -200,20 +211,12 @@ class ImageIndex:
 
     def picture_file(self, position: int) -> Path | None:
         """The file of an image, or None. Always below the folder that the index was built from."""
-        file = self.metadata[position].get("file")
-        if self.manifest.pictures is None or file is None:
-            return None
-        root = Path(self.manifest.pictures).resolve()
-        path = (root / str(file)).resolve()
-        return path if path.is_relative_to(root) else None  # a symbolic link may lead outside
+        return own_file(self.manifest.pictures, self.metadata[position])
 
     def picture(self, position: int) -> Path | InShard | None:
         """Where an image is: its own file, or its place in a shard; None if it is in neither."""
-        if self.manifest.pictures is None:
-            return None
         record = self.metadata[position]
-        found = in_shard(Path(self.manifest.pictures), record)
-        return found or self.picture_file(position)
+        return in_shard(self.manifest.pictures, record) or self.picture_file(position)
 
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The ``k`` nearest images of each query, best first; all of them if there are fewer.
@@ -236,14 +239,17 @@ class ImageIndex:
         queries: Vectors,
         most: int = REACHED,
         chosen: Sequence[Selection | None] | None = None,
+        effort: Sequence[Effort | None] | None = None,
     ) -> list[Scored]:
         """Every picture's cosine with each query; in a large index only the best ``most``.
 
         Args:
             queries: unit vectors, float32 ``[q, dim]``.
             chosen: the only pictures that each query may reach; None for all of them.
+            effort: how much of a large index each query looks at; None for the index's own.
         """
         chosen = chosen or [None] * len(queries)
+        effort = effort or [None] * len(queries)
         if len(self) <= EXACT_UP_TO:
             everywhere = np.arange(len(self))
             kept = {some: some.positions for some in chosen if some is not None}
@@ -254,19 +260,24 @@ class ImageIndex:
                 for cosines, some in zip(queries @ self._all_vectors.T, chosen, strict=True)
             ]
         results: dict[int, Scored] = {}
-        for some in dict.fromkeys(chosen):  # one search for all that share a filter
-            rows = [row for row, own in enumerate(chosen) if own is some]
-            results |= zip(rows, self._best(queries[rows], most, some), strict=True)
+        wishes = list(zip(chosen, effort, strict=True))
+        for wish in dict.fromkeys(wishes):  # one search for all that share a filter and an effort
+            rows = [row for row, own in enumerate(wishes) if own == wish]
+            results |= zip(rows, self._best(queries[rows], most, *wish), strict=True)
         return [results[row] for row in range(len(queries))]
 
-    def _best(self, queries: Vectors, most: int, some: Selection | None) -> list[Scored]:
+    def _best(
+        self, queries: Vectors, most: int, some: Selection | None, effort: Effort | None
+    ) -> list[Scored]:
         queries, most = np.ascontiguousarray(queries), min(most, len(self))
         if some is not None and not some.count:
             return [Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
         if some is not None:
-            found, positions = faiss_index.search_selected(self._vectors, queries, most, some)
+            found, positions = faiss_index.search_selected(
+                self._vectors, queries, most, some, effort
+            )
         else:
-            found, positions = self._vectors.search(queries, most)
+            found, positions = faiss_index.search(self._vectors, queries, most, effort)
         scored = []
         for row, cosines in zip(positions, found, strict=True):
             order = np.argsort(row)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -47,6 +47,13 @@ class Scanned(BaseModel, frozen=True):
     metadata: str | None = None  # the table's file
 
 
+class Effort(BaseModel, frozen=True):
+    """How much of an approximate index a search looks at: more takes longer and finds more."""
+
+    nprobe: int | None = None  # cells of an IVF index
+    ef_search: int | None = None  # vectors in the queue of an HNSW graph
+
+
 UNSAVED = DataFile(name="", bytes=0, sha256="")
 
 
@@ -62,6 +69,8 @@ class IndexManifest(BaseModel, frozen=True):
     count: int
     metric: str
     factory: str
+    effort: Effort | None = None  # of each search; None for what is searched exactly
+    recall: float | None = None  # @10 at that effort, against an exact search
     ids_sha256: str  # of the ids in their order
     vectors: DataFile = UNSAVED  # FAISS
     items: DataFile = UNSAVED  # SQLite: ids, metadata and the pictures' files
@@ -79,6 +88,23 @@ class IndexManifest(BaseModel, frozen=True):
         return hashlib.sha256(
             self.model_dump_json(exclude={"pictures", "scanned"}).encode()
         ).hexdigest()[:8]
+
+
+class IndexOptions(NamedTuple):
+    """How an index is stored, and where its images come from.
+
+    Attributes:
+        factory: FAISS factory string, for example ``Flat`` (exact), ``HNSW32``, ``IVF256,Flat``;
+            ``auto`` chooses by the number of vectors.
+        pictures: folder that the ``file`` of each metadata record is relative to.
+        credit: attribution that the licence of the images asks for.
+        scanned: how the folder was looked through.
+    """
+
+    factory: str = "Flat"
+    pictures: Path | None = None
+    credit: str | None = None
+    scanned: Scanned | None = None
 
 
 def read_manifest(folder: Path) -> IndexManifest:

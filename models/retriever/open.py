@@ -63,7 +63,7 @@ def open_index(folder: Path | None, options: EncoderOptions) -> tuple[Encoder, I
     encoder = _load_encoder(folder, options)
     from models.retriever.image_index import ImageIndex
 
-    return encoder, ImageIndex.open(folder, encoder.fingerprint)
+    return encoder, ImageIndex.open(folder, encoder.fingerprint, mapped=True)
 
 
 def encoder_of(folder: Path, options: EncoderOptions) -> Encoder:

@@ -40,18 +40,30 @@ class InShard(NamedTuple):
         raise PictureError("its shard does not hold it")
 
 
-def in_shard(folder: Path, record: Metadata) -> InShard | None:
+def own_file(folder: str | None, record: Metadata) -> Path | None:
+    """The file of a record's picture; None if it has none, or none below the folder."""
+    return _below(folder, record.get("file"))
+
+
+def in_shard(folder: str | None, record: Metadata) -> InShard | None:
     """Where a record says that its picture is, if that is in a shard below the folder."""
     said = record.get(SHARD)
-    if not isinstance(said, dict) or not isinstance(said.get("file"), str):
+    if not isinstance(said, dict):
         return None
-    root = folder.resolve()
-    file = (root / said["file"]).resolve()
-    if not file.is_relative_to(root):
+    file = _below(folder, said.get("file"))
+    if file is None:
         return None
     numbers = [said.get(key) for key in ("offset", "bytes", "row")]
     offset, size, row = (n if isinstance(n, int) and n >= 0 else None for n in numbers)
     return InShard(file, offset, size, row)
+
+
+def _below(folder: str | None, name: object) -> Path | None:
+    if folder is None or name is None:
+        return None
+    root = Path(folder).resolve()
+    path = (root / str(name)).resolve()
+    return path if path.is_relative_to(root) else None  # a symbolic link may lead outside
 
 
 def _of_row(path: Path, row: int) -> bytes:

@@ -17,8 +17,9 @@ from models.common.errors import InputError
 from models.retriever import faiss_index
 from models.retriever.build import Reading, encode, stamp_of
 from models.retriever.folder import Scan
-from models.retriever.image_index import ImageIndex, IndexOptions
+from models.retriever.image_index import ImageIndex
 from models.retriever.item_store import Item, ItemStore, Stamp
+from models.retriever.manifest import IndexOptions
 from models.retriever.types import Encoder, Metadata, Vectors
 
 _PLAIN = Reading()
@@ -157,7 +158,8 @@ def synced(
     options = IndexOptions(old.factory, pictures, old.credit, scanned)
     together = _vectors(index, places, vectors)
     changed = ImageIndex.of(together, store, old.encoder, options)
-    known = {"known_scores": old.known_scores, "known_from": old.known_from}
+    known = old.model_dump(include={"known_scores", "known_from", "recall"})
+    known["effort"] = old.effort
     changed.manifest = changed.manifest.model_copy(update=known)
     # What is new may all be unreadable, and be so again the next time.
     same = places == list(range(len(index))) and not len(vectors)

@@ -137,6 +137,19 @@ class SearchRequest(StrictRequest):
         "`exists`; `all`, `any` and `not` combine filters; `exif.iso` is a nested field",
         examples=[None],
     )
+    nprobe: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="Cells of a large IVF index to look at; defaults to what the index was tuned "
+        "for. Other indexes ignore it",
+    )
+    ef_search: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="Length of the queue in which a large HNSW index is walked; likewise",
+    )
     rerank: Rerank = Field(
         False,
         description="Put the first hits in a new order, by how probable the language model finds "

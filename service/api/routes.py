@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.filters import FilterError, parse_filter
+from models.retriever.manifest import Effort
 from models.retriever.pictures import PictureError
 from models.retriever.selection import Selection
 from models.rewriter.protocol import AUTO, Sampling
@@ -185,7 +186,14 @@ def _options(body: SearchRequest, settings: Settings) -> SearchOptions:
         with_reference=body.with_reference,
         candidates=candidates(body.rerank),
         rerank_by=body.rerank_by,
+        effort=_effort(body),
     )
+
+
+def _effort(body: SearchRequest) -> Effort | None:
+    if body.nprobe is None and body.ef_search is None:
+        return None
+    return Effort(nprobe=body.nprobe, ef_search=body.ef_search)
 
 
 async def _queries(body: SearchRequest, service: Service, searcher: Searcher) -> list[Query]:

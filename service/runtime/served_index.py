@@ -94,7 +94,7 @@ class ServedIndex:
     def _open(self) -> "ImageIndex":
         from models.retriever.image_index import ImageIndex
 
-        index = ImageIndex.open(self._folder, self._retriever.encoder.fingerprint)
+        index = ImageIndex.open(self._folder, self._retriever.encoder.fingerprint, mapped=True)
         index.score(np.zeros((1, self._retriever.encoder.dim), np.float32))  # warms it up
         return at_pictures(index, self._pictures)
 

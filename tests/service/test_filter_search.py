@@ -18,7 +18,8 @@ from models.client import AsyncClient
 from models.client.errors import ClientError
 from models.client.wire import ErrorType
 from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import ImageIndex, IndexOptions
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import IndexOptions
 from models.rewriter.protocol import Completion, Completions
 from service.mcp import create_server
 from tests.service.api.test_routes import problem

@@ -11,8 +11,8 @@ from PIL import Image
 
 from models.client.wire import ErrorType, Readiness
 from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import ImageIndex, IndexOptions
-from models.retriever.manifest import MANIFEST, read_manifest
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import MANIFEST, IndexOptions, read_manifest
 from service.runtime import served_index
 from tests.service.api.test_routes import problem
 from tests.support.app import COLOURS, Start

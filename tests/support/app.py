@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import ImageIndex, IndexOptions
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import IndexOptions
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
     Completion,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models.client.wire import SearchHit
 from models.retriever import faiss_index, image_index
 from models.retriever.filters import FilterError, parse_filter, parse_filter_text
-from models.retriever.image_index import ImageIndex, IndexOptions
-from models.retriever.manifest import EncoderFingerprint
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import EncoderFingerprint, IndexOptions
 from models.retriever.types import Vectors
 from tests.support.vectors import DIM, unit_vectors
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from models.common.errors import GrapeError, InputError
 from models.retriever import image_index
-from models.retriever.image_index import ImageIndex, IndexOptions
-from models.retriever.manifest import MANIFEST, EncoderFingerprint, read_manifest
+from models.retriever.image_index import ImageIndex
+from models.retriever.manifest import MANIFEST, EncoderFingerprint, IndexOptions, read_manifest
 from models.retriever.types import Vectors
 from tests.support.vectors import DIM, unit_vectors
 
