@@ -3,8 +3,8 @@
     python -m benchmarks.index [--counts 10000 100000 1000000] [--write]
 
 The vectors are made up: pictures around 20,000 centres, in 512 dimensions. Queries are pictures
-with noise. Each number is measured in a process of its own, GRAPE's index and the plain FAISS file of
-the same factory one after the other. ``--write`` puts the table into docs/performance.md.
+with noise. Each side is measured in a process of its own, one after the other: GRAPE's index, and
+plain FAISS with the same file. ``--write`` puts the table into docs/performance.md.
 """
 
 import argparse
