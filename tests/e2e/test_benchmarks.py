@@ -53,6 +53,7 @@ def hostile_pictures() -> list[hostile.Hostile]:
     return hostile.corpus()
 
 
+@pytest.mark.slow  # tests/models/retriever/test_picture_worker.py has a few of them
 def test_hostile_pictures(
     hostile_pictures: list[hostile.Hostile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_hostile_pictures(
     assert lines[-1] == "| deaths of the server | | 0 |"
 
 
+@pytest.mark.slow
 def test_the_corpus_of_hostile_pictures_is_large_and_without_duplicates(
     hostile_pictures: list[hostile.Hostile],
 ) -> None:
@@ -92,6 +94,7 @@ def test_ways_to_find_rewrites(
     assert "| all |" in printed
 
 
+@pytest.mark.slow
 def test_what_rewrites_gain_and_cost(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

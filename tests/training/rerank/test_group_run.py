@@ -53,6 +53,7 @@ def test_every_step_is_logged_with_its_rewards(trained: Path) -> None:
     assert all(0 <= entry["rewards/ndcg/mean"] <= 1 for entry in steps)
 
 
+@pytest.mark.slow  # tests/training/test_pipeline.py resumes a rewriter's run, through the same code
 def test_a_finished_run_goes_on_where_it_was(trained: Path) -> None:
     shutil.move(trained / "adapter", trained / "before")
     done = train(trained / "train.yaml", "--resume")
