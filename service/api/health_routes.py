@@ -68,7 +68,7 @@ async def info(request: Request) -> dict[str, Any]:
         "feedback": service.feedback is not None,
         "clip_token_limit": service.retriever.encoder.context_length,
         "index": {
-            **index.manifest.model_dump(exclude={"pictures"}),
+            **index.manifest.model_dump(exclude={"pictures", "scanned"}),  # paths of this machine
             "generation": index.manifest.generation,
         },
         "limits": {name: getattr(settings, name) for name in _LIMITS},

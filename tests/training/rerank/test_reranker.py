@@ -8,6 +8,7 @@ import pytest
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision
 from models.rewriter.tasks import LIKELIHOOD
+from tests.support.grape_server import Server
 from tests.support.train_runs import config, train
 
 
@@ -29,6 +30,27 @@ def test_the_adapter_is_one_of_the_likelihood(trained: Path, tiny_vllm_llm: Path
     adapter = open_adapter(trained / "adapter", checkpoint_revision(tiny_vllm_llm))
     assert adapter.tasks == {"likelihood": LIKELIHOOD.short}
     assert adapter.manifest.reward == {"listwise": 1.0, "own_likelihood": 0.1}
+
+
+def test_it_is_served_beside_the_model_that_rewrites(
+    trained: Path, tiny_vllm_llm: Path, tmp_path: Path
+) -> None:
+    flags = ["--llm", str(tiny_vllm_llm), "--adapter", "none", "--llm-kv-cache-gib", "0.25"]
+    server = Server(tmp_path / "log", *flags, "--rerank-adapter", str(trained / "adapter"))
+    try:
+        server.wait_until_ready()
+        adapter = open_adapter(trained / "adapter", checkpoint_revision(tiny_vllm_llm))
+        assert server.client.get("/info").json()["adapters"]["likelihood"] == adapter.name
+        body = {"query": "Hund", "documents": ["dog", "cat", "horse"]}
+        answer = server.client.post("/rerank", json=body).json()
+        assert (answer["rerank"]["status"], answer["rerank"]["adapter"]) == (
+            "reranked",
+            adapter.name,
+        )
+        rewritten = server.client.post("/rewrite", json={"query": "Hund"}).json()
+        assert rewritten["results"][0]["adapter"] is None
+    finally:
+        server.stop()
 
 
 def test_the_card_says_what_it_is_and_what_it_gained(trained: Path) -> None:
