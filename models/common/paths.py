@@ -12,6 +12,7 @@ _DEMO = Path(__file__).parent.parent / "demo"
 ENCODER_DIR = _DEMO / "encoder"
 ENCODER = f"local-dir:{ENCODER_DIR}"
 ADAPTER = _DEMO / "adapter"  # trained for this gallery, on DEFAULT_LLM
+RERANKER = _DEMO / "reranker"  # likewise; for --rerank-adapter
 DEFAULT_LLM = "gemma3-270m"
 DEMO_LLM_NAMES = (DEFAULT_LLM, "smollm2-135m-instruct")  # models/demo/llm.py prepares them
 _GALLERY = 3  # increased when the index changes although the encoder does not
