@@ -1,21 +1,21 @@
 """The commands of the `grape` program, each a settings class: its fields are its flags."""
 
-import asyncio
-import contextlib
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import CLI_SUPPRESS, CliPositionalArg
+from pydantic_settings import CliPositionalArg
 
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
-from models.common.text_output import as_json, one_line
+from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
+from service import asking
+from service.asking import ClientSettings
 from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,
@@ -25,11 +25,17 @@ from service.index_commands import (
     IndexSync,
 )
 from service.settings import Settings
-from service.shell import as_lines, print_hits, read_base64, read_lines, unasked
+from service.shell import (
+    HEADINGS,
+    as_lines,
+    print_files,
+    print_hits,
+    read_base64,
+    read_lines,
+    unasked,
+)
 
 __all__ = ["IndexAdd", "IndexBuild", "IndexCheck", "IndexInfo", "IndexRemove", "IndexSync"]
-
-BATCH = 64  # queries in a request; fewer if the server refuses them
 
 
 class Serve(Settings):
@@ -41,39 +47,19 @@ class Serve(Settings):
         listen_and_serve(self)
 
 
-class _Client(Settings):
-    """A command that loads the models itself, so that it takes every setting of the server.
-
-    Its help shows only those that are listed in ``shown``, and its own.
-    """
-
-    shown: ClassVar[frozenset[str]] = frozenset({"config", "debug", "index"})
-
-    url: str | None = Field(
-        None, description="a running server; without one, the models are loaded here"
-    )
-    api_key: SecretStr | None = Field(None, description="API key of the server at --url")
-    as_json: bool = Field(False, validation_alias=AliasChoices("json"), description="print JSON")
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "")
-        for name in Settings.model_fields.keys() - cls.shown:
-            field = cls.model_fields[name]
-            field.metadata = [*field.metadata, CLI_SUPPRESS]
-
-
-class Search(_Client):
-    """Searches once, here or at --url.
+class Search(ClientSettings):
+    """Searches for a query, or for each line of standard input, here or at --url.
 
     All settings of `grape serve` are accepted as well; see `grape serve --help`.
     """
 
-    shown = _Client.shown | {"rewrite", "fusion", "n"}
+    shown = ClientSettings.shown | {"rewrite", "fusion", "n"}
     bare: ClassVar[Mapping[str, str]] = {"--rerank": str(CANDIDATES)}
 
     query: CliPositionalArg[str | None] = Field(
-        None, description="what to look for, in any language"
+        None,
+        description="what to look for, in any language; without one, or with '-', standard input "
+        "is read",
     )
     image: Path | None = Field(
         None, description="a picture to search with; a query then says what should be different"
@@ -85,6 +71,11 @@ class Search(_Client):
         le=MOST_CANDIDATES,
         description=f"let the language model reorder so many first hits; alone: {CANDIDATES}",
     )
+    files: bool = Field(
+        False,
+        validation_alias=AliasChoices("f", "files"),
+        description="print the paths of the pictures alone, for `xargs -d '\\n'`",
+    )
     filter: str | None = Field(
         None,
         description="what the metadata of a hit must be, as JSON, such as "
@@ -95,29 +86,52 @@ class Search(_Client):
         from models.retriever.filters import parse_filter_text
 
         query = _checked(self.query)
-        if query is None and self.image is None:
-            raise InputError("there is nothing to look for: give a query or an --image.")
-        body: dict[str, Any] = {"query": query, "k": self.k, "rewrite": self.rewrite}
-        body |= {"fusion": self.fusion, "n": self.n, "rerank": self.rerank or False}
+        body: dict[str, Any] = {"k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
+        body |= {"n": self.n, "rerank": self.rerank or False}
         if self.image:
             body["image"] = read_base64(self.image)
         if self.filter is not None:
             body["filter"] = parse_filter_text(self.filter).given
-        answer = _ask("/search", body, self)
+        if query is not None or self.image is not None:
+            self._print(asking.ask("/search", {"query": query, **body}, self))
+            return
+        if sys.stdin.isatty():
+            raise InputError(
+                "there is nothing to look for: give a query or an --image, or pipe in lines."
+            )
+        queries = [line for line in read_lines(sys.stdin.buffer) if line]
+        if not (self.as_json or self.files or sys.stdout.isatty()):
+            print(tab_separated([("query", *HEADINGS)]))
+        for answer in asking.answers(self, "/search", queries, body, _not_found):
+            self._print(answer, several=True)
+
+    def _print(self, answer: dict[str, Any], several: bool = False) -> None:
         if self.as_json:
             print(as_json(answer))
+        elif self.files:
+            print_files(answer, self._folder)
         else:
-            print_hits(answer)
+            print_hits(answer, several)
+
+    @cached_property
+    def _folder(self) -> str:
+        """Where the pictures are; unknown of a server, whose paths are below its folder."""
+        from models.common.paths import index_dir
+        from models.retriever.manifest import read_manifest
+
+        if self.pictures or self.url:
+            return str(self.pictures or "")
+        return read_manifest(self.index or index_dir()).pictures or ""
 
 
-class Rewrite(_Client):
+class Rewrite(ClientSettings):
     """Rewrites a query, or each line of standard input. Prints one rewrite a line.
 
     A line read is a line written: a blank one stays blank, and several rewrites of a line are
     separated by tabs. All settings of `grape serve` are accepted as well; see `grape serve --help`.
     """
 
-    shown = _Client.shown | {"n"}
+    shown = ClientSettings.shown | {"n"}
 
     query: CliPositionalArg[str | None] = Field(
         None, description="a query; without one, or with '-', standard input is read"
@@ -142,29 +156,11 @@ class Rewrite(_Client):
     def _results(self, queries: list[str]) -> Iterator[dict[str, Any]]:
         """The result of each query."""
         options = {"task": self.task, "n": self.n, "temperature": self.temperature}
-        # In this process, the model is loaded once and takes all queries.
-        at_once = BATCH if self.url else max(len(queries), 1)
-        for start in range(0, len(queries), at_once):
-            for result in self._answers(queries[start : start + at_once], options):
-                if result["status"] == "fallback":
-                    say(f"not rewritten: {result['reason']}")
-                yield result
-
-    def _answers(self, queries: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
-        """The results of some queries. Half as many are sent if the server refuses them."""
-        try:
-            answer = _ask("/rewrite", {"query": queries, **options}, self)
-        except InputError as error:
-            refused = getattr(error.__cause__, "status", None) in (413, 422)
-            if not refused or self.query is not None:
-                raise
-            if len(queries) == 1:  # the other lines are rewritten all the same
-                return [unasked(queries[0], "fallback", str(error))]
-            half = len(queries) // 2
-            first = self._answers(queries[:half], options)
-            return first + self._answers(queries[half:], options)
-        results: list[dict[str, Any]] = answer["results"]
-        return results
+        refused = _not_rewritten if self.query is None else None
+        for result in asking.answers(self, "/rewrite", queries, options, refused):
+            if result["status"] == "fallback":
+                say(f"not rewritten: {result['reason']}")
+            yield result
 
 
 class Mcp(CommandSettings):
@@ -180,8 +176,8 @@ class Mcp(CommandSettings):
             raise GrapeError(
                 f"`grape mcp` needs the package {error.name}: install GRAPE with its extra 'mcp'."
             ) from error
-        with _exit_code_2_for_bad_input():
-            serve(self.url, _plain(self.api_key))
+        with asking.exit_code_2_for_bad_input():
+            serve(self.url, asking.plain(self.api_key))
 
 
 class DemoPrepare(CommandSettings):
@@ -203,37 +199,6 @@ class DemoPrepare(CommandSettings):
         prepare(self.llm)
 
 
-def _ask(route: str, body: dict[str, Any], settings: _Client) -> dict[str, Any]:
-    if settings.url:
-        return _ask_server(settings.url, _plain(settings.api_key), route, body)
-    from service.runtime.in_process import answer_here
-
-    return asyncio.run(answer_here(route, body, settings))
-
-
-def _plain(key: SecretStr | None) -> str | None:
-    return key.get_secret_value() if key else None
-
-
-def _ask_server(url: str, key: str | None, route: str, body: dict[str, Any]) -> dict[str, Any]:
-    from models.client import Client
-
-    with _exit_code_2_for_bad_input(), Client(url, api_key=key, timeout_s=120) as client:
-        return client.ask(route, body)
-
-
-@contextlib.contextmanager
-def _exit_code_2_for_bad_input() -> Iterator[None]:
-    from models.client import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if error.is_bad_input:
-            raise InputError(error.message) from error
-        raise
-
-
 def _checked(query: str | None) -> str | None:
     """The query that was typed; None if there is none."""
     if query is not None and not query.strip():
@@ -241,3 +206,12 @@ def _checked(query: str | None) -> str | None:
     if query is not None and not query.isprintable():
         query = one_line(query)
     return query
+
+
+def _not_rewritten(query: str, reason: str) -> dict[str, Any]:
+    return unasked(query, "fallback", reason)
+
+
+def _not_found(query: str, reason: str) -> dict[str, Any]:
+    say(f"{query[:60]}: {reason}")
+    return {"query": query, "error": reason, "hits": []}

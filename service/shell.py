@@ -1,6 +1,7 @@
 """What the shell commands read and print."""
 
 import base64
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from models.common.progress import say
 from models.common.text_output import harmless, one_line, tab_separated
 
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_HEADINGS = ("rank", "score", "id", "file", "found by")
+HEADINGS = ("rank", "score", "id", "file", "found by")
 
 
 def read_lines(stream: BinaryIO) -> list[str]:
@@ -52,19 +53,42 @@ def unasked(query: str, status: Status, reason: str) -> dict[str, Any]:
     ).model_dump()  # fmt: skip
 
 
-def print_hits(answer: dict[str, Any]) -> None:
-    """A table on a terminal, and tab-separated lines elsewhere."""
+def print_files(answer: dict[str, Any], folder: str) -> None:
+    """The path of each picture, a line each."""
+    for hit in answer["hits"]:
+        file = hit["metadata"].get("file")
+        if file is None or "\n" in file:
+            say(f"{hit['id']} has no {'file of its own' if file is None else 'name of one line'}.")
+        else:
+            print(os.path.join(folder, file))
+
+
+def print_hits(answer: dict[str, Any], several: bool = False) -> None:
+    """A table on a terminal, and tab-separated lines elsewhere.
+
+    Args:
+        several: whether it is one of several answers: lines begin with the query, and have no
+            heading.
+    """
+    if "error" in answer:  # which has been said
+        return
     rewrite = answer["rewrite"]
+    query = answer["query"] or ""
+    named = f"{query[:60]}: " if several else ""
     if rewrite["status"] == "fallback":
-        say(f"not rewritten: {rewrite['reason']}")
+        say(f"{named}not rewritten: {rewrite['reason']}")
     if answer.get("rerank", {}).get("status") == "fallback":
-        say(f"not reranked: {answer['rerank']['reason']}")
+        say(f"{named}not reranked: {answer['rerank']['reason']}")
     if answer["hits"] and not answer["confident"]:
-        say("no picture is a sure match: look at the first few.")
+        say(f"{named}no picture is a sure match: look at the first few.")
     rows = [_row(hit, rewrite) for hit in answer["hits"]]
     if not sys.stdout.isatty():
-        print(tab_separated([_HEADINGS, *rows]))
+        lines = [(query, *row) for row in rows] if several else [HEADINGS, *rows]
+        if lines:
+            print(tab_separated(lines))
         return
+    if several:
+        print(harmless(f"\n{query}"))
     texts = dict(zip(rewrite["texts"], rewrite["probabilities"], strict=True))
     if rewrite["status"] == "rewritten":
         shown = [text if p is None else f"{text} ({p:.0%})" for text, p in texts.items()]
@@ -92,7 +116,7 @@ def _draw(rows: Iterable[tuple[str, ...]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in _HEADINGS:
+    for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
     for row in rows:
         table.add_row(*map(harmless, row))

@@ -83,10 +83,12 @@ def test_from_the_shell(server: Server, demo_index: ImageIndex, tmp_path: Path) 
     ).stdout
     assert json.loads(changed)["rewrite"]["status"] == "rewritten"
     for wrong, told in (
-        (["search", "--url", server.url], "there is nothing to look for"),
+        (["search", "--url", server.url], "there is no query"),
         (["search", "--image", tmp_path / "none.png"], "none.png cannot be read"),
     ):
-        failed = subprocess.run([GRAPE, *wrong], capture_output=True, text=True)
+        failed = subprocess.run(
+            [GRAPE, *wrong], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         assert failed.returncode == 2
         assert told in failed.stderr
         assert failed.stderr.count("\n") == 1

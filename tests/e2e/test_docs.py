@@ -69,6 +69,16 @@ def test_every_command_works(server: Server, tmp_path: Path) -> None:
         assert run(line, server, tmp_path), line
 
 
+def test_the_pipes_of_the_clients_page_work(server: Server, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "clients.md").read_text()
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in block.splitlines():
+        line = line.replace("http://127.0.0.1:8000", server.url)
+        line = line.replace(".venv/bin/grape", str(GRAPE))
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+        assert done.stdout.strip(), line
+
+
 def check_shown(shown: Any, given: Any, where: str = "answer") -> None:
     """Everything that is shown must be in what is given; fields of objects may be left out."""
     if isinstance(shown, dict):

@@ -13,7 +13,7 @@ import grape
 from models.client import ClientError
 from models.common.errors import InputError
 from models.common.text_output import as_json, harmless, one_line
-from service import commands, shell
+from service import asking, shell
 from service.shell import read_lines
 from tests.support.grape_server import GRAPE
 
@@ -29,12 +29,14 @@ class FakeAsk:
 
     def __call__(self, route: str, body: dict[str, Any], _: object) -> dict[str, Any]:
         self.sent.append(body["query"])
-        if route == "/search":
+        if route == "/search" and isinstance(body["query"], str):
             return searched(body["query"])
         status = 413 if len(body["query"]) > self.most else 422 * ("NO" in "".join(body["query"]))
         if status:
             cause = ClientError("validation", "refused.", None, status)
             raise InputError(cause.message) from cause
+        if route == "/search":
+            return {"results": [searched(query) for query in body["query"]]}
         return {"results": [self.rewritten(query, body["n"]) for query in body["query"]]}
 
     def rewritten(self, query: str, n: Any) -> dict[str, Any]:
@@ -57,15 +59,19 @@ def searched(query: str) -> dict[str, Any]:
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch) -> FakeAsk:
     fake = FakeAsk()
-    monkeypatch.setattr(commands, "_ask", fake)
+    monkeypatch.setattr(asking, "ask", fake)
     return fake
 
 
 def piped(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes, *flags: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    *flags: str,
+    command: str = "rewrite",
 ) -> list[str]:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert grape.run(["rewrite", *flags]) == 0
+    assert grape.run([command, *flags]) == 0
     return capsys.readouterr().out.split("\n")[:-1]
 
 
@@ -144,7 +150,6 @@ def test_what_begins_with_a_dash_follows_two(ask: FakeAsk) -> None:
         (["search", "x", "-k"], "-k: expected one argument; `grape search --help` lists"),
         (["search", "x", "-\x1b[31m"], r"there is no flag -\x1b[31m; to search for it"),
         (["search", "  "], "the query is empty."),
-        (["search", "-"], "there is nothing to look for"),
         (["rewrite", ""], "the query is empty."),
         (["serve", "--prt", "1"], "there is no flag --prt; did you mean --port?"),
         (["serve", "now"], 'there is no place for "now"; `grape serve --help` lists'),
@@ -169,6 +174,42 @@ def test_a_pipe_gets_tab_separated_lines(ask: FakeAsk, capsys: pytest.CaptureFix
     assert hit.split("\t") == ["1", "0.500", r"id\x9b1m", file, LONG]
 
 
+def test_each_line_is_searched_for(
+    ask: FakeAsk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask.most = 2
+    url = ("--url", "http://127.0.0.1:9")
+    heading, *hits = piped(monkeypatch, capsys, b"a\n\nb\nNO\nc\n", *url, command="search")
+    assert heading.split("\t")[:3] == ["query", "rank", "score"]
+    assert [hit.split("\t")[:2] for hit in hits] == [["a", "1"], ["b", "1"], ["c", "1"]]
+    found = piped(monkeypatch, capsys, b"a\nNO\n", *url, "--json", "-", command="search")
+    assert [json.loads(line)["query"] for line in found] == ["a", "NO"]
+    assert json.loads(found[1])["error"] == "refused."
+
+
+def test_nothing_piped_in_is_an_error(
+    ask: FakeAsk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert grape.run(["search"]) == 2
+    assert "there is no query: give one, or pipe in lines." in capsys.readouterr().err
+
+
+def test_paths_alone_are_printed_for_other_programs(
+    ask: FakeAsk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits = [{"id": "1", "metadata": {"file": "a b.png"}}, {"id": "2", "metadata": {}},
+            {"id": "3", "metadata": {"file": "x\ny.png"}}]  # fmt: skip
+    monkeypatch.setattr(asking, "ask", lambda *_: {"hits": hits})
+    url = ["--url", "http://127.0.0.1:9"]
+    assert grape.run(["search", "x", "-f", *url]) == 0
+    out, told = capsys.readouterr()
+    assert out == "a b.png\n"
+    assert told.splitlines() == ["2 has no file of its own.", "3 has no name of one line."]
+    assert grape.run(["search", "x", "--files", "--pictures", "/pictures", *url]) == 0
+    assert capsys.readouterr().out == "/pictures/a b.png\n"
+
+
 def test_text_of_others_is_harmless() -> None:
     assert harmless("né 猫 👩‍🚀 می‌خواهم") == "né 猫 👩‍🚀 می‌خواهم"
     assert harmless("\x1b]0;x\x07\udc80") == r"\x1b]0;x\x07\udc80"
@@ -189,10 +230,10 @@ def test_a_pipe_that_nobody_reads_is_no_error(arguments: list[str]) -> None:
 
 def test_an_encoding_without_these_letters_is_no_error() -> None:
     program = (
-        "import sys, grape, service.commands as commands; sys.argv = ['grape', 'rewrite', 'x']\n"
+        "import sys, grape, service.asking as asking; sys.argv = ['grape', 'rewrite', 'x']\n"
         "rewrite = {'text': '\\u732b'}\n"
         "result = {'status': 'rewritten', 'rewrites': [rewrite], 'parts': 1}\n"
-        "commands._ask = lambda *_: {'results': [result]}\n"
+        "asking.ask = lambda *_: {'results': [result]}\n"
         "grape.main()"
     )
     done = subprocess.run(
@@ -212,7 +253,9 @@ def test_it_says_that_probably_nothing_was_found(capsys: pytest.CaptureFixture[s
     }
     hit = {"rank": 1, "score": 0.1, "id": "1", "metadata": {"name": "cat"}, "found_by": ["query"]}
     for confident, warned in ((True, False), (False, True)):
-        shell.print_hits({"rewrite": rewrite, "hits": [hit], "confident": confident})
+        shell.print_hits(
+            {"query": "cat", "rewrite": rewrite, "hits": [hit], "confident": confident}
+        )
         shown = capsys.readouterr()
         assert ("no picture is a sure match" in shown.err) is warned
         assert "0.100" in shown.out
