@@ -110,11 +110,9 @@ def decode_picture(
             # Pillow warns above half of its own limit. The size is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=formats())
-            width, height = image.size
-            if width * height > max_pixels:
-                raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
-            if max(width, height) > MAX_ASPECT * min(width, height):
-                raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
+            _check_size(image, max_pixels)
+            if shrink:  # a large JPEG is decoded smaller
+                image.draft(None, (image.width // _factor(image), image.height // _factor(image)))
             image.load()
             with contextlib.suppress(Exception):  # broken EXIF says nothing about the pixels
                 ImageOps.exif_transpose(image, in_place=True)
@@ -131,6 +129,14 @@ def decode_picture(
         ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise PictureError(f"broken picture ({error})") from error
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooManyPixels(f"{width} x {height} pixels are more than {max_pixels:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PictureError(f"{width} x {height} pixels are more than {MAX_ASPECT} to 1")
 
 
 def thumbnail_webp(image: Image.Image, size: int) -> bytes:
@@ -158,9 +164,15 @@ def _on_white(image: Image.Image, shrink: bool) -> Image.Image:
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
-    shorter = min(image.size)
-    factor = max(shorter // _ENOUGH_PIXELS, math.isqrt(image.width * image.height // _MANY_PIXELS))
+    factor = _factor(image)
     return image.reduce(factor) if factor > 1 else image
+
+
+def _factor(image: Image.Image) -> int:
+    """By how much a picture can be scaled down."""
+    shorter = min(image.size)
+    many = math.isqrt(image.width * image.height // _MANY_PIXELS)
+    return max(1, shorter // _ENOUGH_PIXELS, many)
 
 
 def _looks_like_svg(data: bytes) -> bool:
