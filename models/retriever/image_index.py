@@ -22,18 +22,16 @@ from models.retriever.manifest import (
     read_manifest,
     require_same,
 )
-from models.retriever.search_effort import factory_for, tuned, use
+from models.retriever.search_effort import EXACT_UP_TO, factory_for, tuned, use
 from models.retriever.selection import Selection, select
 from models.retriever.shard_pictures import InShard, in_shard, own_file
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
-EXACT_UP_TO = 50_000  # pictures; of a larger index a search scores the best ones alone
-# How many: always the same, as the softmax over them, and so every score, depends on it.
+# What a search scores in an index above EXACT_UP_TO: always as many, as the softmax over them, and
+# so every score, depends on it.
 REACHED = 1_024
 _MAPPED_ABOVE = 2**26  # bytes; a smaller file is read whole, and compared with its checksum
 _ATTEMPTS = 5  # at opening a folder that is written at the same time
-
-
 _EXACT = IndexOptions()
 
 
@@ -216,7 +214,8 @@ class ImageIndex:
     def picture(self, position: int) -> Path | InShard | None:
         """Where an image is: its own file, or its place in a shard; None if it is in neither."""
         record = self.metadata[position]
-        return in_shard(self.manifest.pictures, record) or self.picture_file(position)
+        folder = self.manifest.pictures
+        return own_file(folder, record) or in_shard(folder, record)
 
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The ``k`` nearest images of each query, best first; all of them if there are fewer.

@@ -16,7 +16,7 @@ from models.retriever.types import Vectors
 
 AUTO = "auto"
 RECALL = 0.95  # of the ten nearest, that is aimed at
-_FLAT_UP_TO = 50_000  # vectors
+EXACT_UP_TO = 50_000  # vectors
 _VECTORS_A_CELL = 39  # fewer, and FAISS warns that its cells are too small to be trained
 _SAMPLE = 200  # vectors that are searched for
 _K = 10
@@ -39,7 +39,7 @@ def factory_for(factory: str, count: int) -> str:
     """
     if factory != AUTO:
         return factory
-    if count <= _FLAT_UP_TO:
+    if count <= EXACT_UP_TO:
         return "Flat"
     cells = 2 ** round(np.log2(4 * count**0.5))
     return f"IVF{min(cells, count // _VECTORS_A_CELL)},SQfp16"

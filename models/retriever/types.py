@@ -23,7 +23,7 @@ _LOWERED_BY = 3.0  # cosines differ by 2 at most
 def file_of(record: Metadata) -> str | None:
     """The file that holds a record's picture: its own, or a shard; below the index's folder."""
     shard = record.get(SHARD)
-    file = shard.get("file") if isinstance(shard, dict) else record.get("file")
+    file = record.get("file") or (shard.get("file") if isinstance(shard, dict) else None)
     return str(file) if file else None
 
 

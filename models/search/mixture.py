@@ -8,8 +8,8 @@ more component. It is the marginalisation of Lewis et al., 2020 (Retrieval-Augme
 turned round: they sum over documents, we sum over rewrites.
 
 Bounds: 0 <= p <= 1. Over the whole corpus the sum is 1. In a corpus of more than
-:data:`models.retriever.image_index.EXACT_UP_TO` pictures the softmax is taken over the best hits of
-each component; what it does not reach counts 0 there.
+:data:`models.retriever.search_effort.EXACT_UP_TO` pictures the softmax is taken over the best hits
+of each component; what it does not reach counts 0 there.
 """
 
 from collections import defaultdict

@@ -21,7 +21,7 @@ KINDS = ["IVF64,Flat", "IVF64,SQfp16", "HNSW8", "IVF64,PQ8x4,RFlat", "IVF64,SQ8"
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_index, "EXACT_UP_TO", 1000)
     monkeypatch.setattr(image_index, "_MAPPED_ABOVE", 0)
-    monkeypatch.setattr(search_effort, "_FLAT_UP_TO", 1000)
+    monkeypatch.setattr(search_effort, "EXACT_UP_TO", 1000)
 
 
 def recall(store: faiss.Index, vectors: Vectors) -> float:
@@ -42,7 +42,7 @@ def recall(store: faiss.Index, vectors: Vectors) -> float:
 def test_the_number_of_vectors_chooses(
     count: int, factory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_effort, "_FLAT_UP_TO", 50_000)
+    monkeypatch.setattr(search_effort, "EXACT_UP_TO", 50_000)
     assert search_effort.factory_for("auto", count) == factory
     assert search_effort.factory_for("HNSW32", count) == "HNSW32"
 
