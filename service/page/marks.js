@@ -1,5 +1,6 @@
-// Marks on hits: what is right for a query, and what is not. Only servers that keep feedback show them.
-import { say } from "./dom.js";
+// Marks on hits: what is right for a query, and what is not. Only servers that keep feedback show
+// them and are told.
+import { byId, say } from "./dom.js";
 
 // The two buttons of a hit. A search that starts from a picture has none.
 export function marks(query, id, name) {
@@ -17,18 +18,24 @@ export function marks(query, id, name) {
     });
 }
 
-// Sends a mark. The other button takes it back by saying the opposite.
-export async function mark(button) {
+// What a click on one of them says. The other one takes it back by saying the opposite.
+export async function press(button) {
   if (button.getAttribute("aria-pressed") === "true") return;
   const { query, id, relevant } = button.dataset;
-  const body = JSON.stringify({ query, id, relevant: relevant === "true" });
-  const headers = { "Content-Type": "application/json" };
-  const answer = await fetch("/feedback", { method: "POST", headers, body }).catch(() => null);
-  if (!answer?.ok) {
-    const problem = await answer?.json().catch(() => null);
-    return say(problem?.error ?? "The server cannot be reached.", true);
-  }
+  const problem = await mark(query, id, relevant === "true");
+  if (problem) return say(problem, true);
   for (const one of button.parentElement.querySelectorAll(".mark")) {
     one.setAttribute("aria-pressed", String(one === button));
   }
+}
+
+// Tells the server; returns why it did not take it. `kind`: "marked", or "opened".
+export async function mark(query, id, relevant, kind = "marked") {
+  if (!byId("results").classList.contains("with-marks")) return "";
+  const body = JSON.stringify({ query, id, relevant, kind });
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch("/feedback", { method: "POST", headers, body }).catch(() => null);
+  if (answer?.ok) return "";
+  const told = await answer?.json().catch(() => null);
+  return told?.error ?? "The server cannot be reached.";
 }

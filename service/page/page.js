@@ -2,7 +2,8 @@
 import { fromAddress } from "./address.js";
 import { asCurl } from "./curl.js";
 import { byId, say } from "./dom.js";
-import { mark } from "./marks.js";
+import { press } from "./marks.js";
+import { close, link } from "./opened.js";
 import { ofIndex, onPicture, setReference } from "./reference.js";
 import { search, searchRequest } from "./search.js";
 
@@ -24,13 +25,15 @@ document.querySelector(".examples").addEventListener("click", (event) => {
 
 onPicture(startFrom, (problem) => say(problem, true));
 
-byId("results").addEventListener("click", (event) => {
-  if (event.target.matches(".more")) startFrom(ofIndex(event.target.value, event.target.title));
+// Of hits, and of the one that is opened.
+document.addEventListener("click", (event) => {
+  if (event.target.matches(".mark")) press(event.target);
+  if (!event.target.matches(".more")) return;
+  close();
+  startFrom(ofIndex(event.target.value, event.target.title));
 });
 
-byId("results").addEventListener("click", (event) => {
-  if (event.target.matches(".mark")) mark(event.target);
-});
+byId("opened-link").addEventListener("click", () => copy(link(), "The link was copied."));
 
 byId("reference-remove").addEventListener("click", () => {
   setReference(null);
@@ -38,17 +41,20 @@ byId("reference-remove").addEventListener("click", () => {
   search(true);
 });
 
-byId("copy").addEventListener("click", async () => {
-  const command = asCurl(searchRequest());
-  // Browsers offer the clipboard only over HTTPS and to pages of this machine.
-  if (!navigator.clipboard) return say(command);
-  await navigator.clipboard.writeText(command);
-  say("The search was copied to the clipboard as a curl command.");
+byId("copy").addEventListener("click", () => {
+  copy(asCurl(searchRequest()), "The search was copied to the clipboard as a curl command.");
 });
 
 addEventListener("popstate", searchFromAddress);
 searchFromAddress();
 showInfo();
+
+// Browsers offer the clipboard only over HTTPS and to pages of this machine.
+async function copy(text, done) {
+  if (!navigator.clipboard) return say(text);
+  await navigator.clipboard.writeText(text);
+  say(done);
+}
 
 // Shows what the picture finds by itself; the user then says what should be different.
 function startFrom(picture) {

@@ -36,11 +36,16 @@ def test_people_mark_and_the_marks_become_rows(
         wrong.click()
         expect(wrong).to_have_attribute("aria-pressed", "true")
         expect(right).to_have_attribute("aria-pressed", "false")
+        with page.expect_response("**/feedback"):
+            hit.get_by_role("link").click()
     finally:
         page.close()
         server.stop()
-    told = [(mark.query, mark.relevant) for mark in read_marks(folder) if mark]
-    assert told == [("大象", True), ("大象", True), ("red heart", True), ("red heart", False)]
+    *told, opened = [mark for mark in read_marks(folder) if mark]
+    assert [(mark.query, mark.relevant) for mark in told] == [
+        ("大象", True), ("大象", True), ("red heart", True), ("red heart", False),
+    ]  # fmt: skip
+    assert (opened.query, opened.kind) == ("red heart", "opened")
     index = str(paths.index_dir())
     asked = data.replace("FEEDBACK", str(folder)).replace("rows.jsonl", str(rows))
     assert run(shlex.split(asked.replace("INDEX", index))[1:]) == 0

@@ -190,6 +190,35 @@ def test_a_page_that_is_opened_while_the_server_loads_waits_for_it(page: Page) -
     expect(page.get_by_role("status")).to_contain_text("12 pictures", timeout=10_000)
 
 
+def test_a_hit_opens_with_all_that_is_known_about_it(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/?q=大象")
+    hits = page.locator("#rewritten-hits")
+    expect(hits.locator("li")).to_have_count(12, timeout=20_000)
+    hits.get_by_role("link", name="elephant", exact=True).click()
+    dialog = page.get_by_role("dialog", name="elephant", exact=True)
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("img", name="elephant")).to_be_visible()
+    page.wait_for_function("() => document.getElementById('opened-image').naturalWidth > 160")
+    expect(dialog.locator("#opened-where")).to_contain_text("Rewritten: rank 1.")
+    expect(dialog.locator("#opened-where")).to_contain_text("As typed: ")
+    expect(dialog.locator("dt").get_by_text("file")).to_be_visible()
+    expect(dialog.get_by_text("de: Elefant")).to_be_visible()  # one of its names
+    dialog.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("status")).to_have_text("The link was copied.")
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/?like=1F418")
+    with page.expect_download() as saved:
+        dialog.get_by_role("link", name="Download").click()
+    assert saved.value.suggested_filename == "elephant.webp"
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(hits.get_by_role("link", name="elephant", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    dialog.get_by_role("button", name="like this, but …").click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator("#reference-name")).to_have_text("elephant")
+
+
 def test_without_a_folder_for_feedback_there_are_no_marks(page: Page) -> None:
     page.goto("/?q=red+heart&rewrite=never")
     expect(page.locator("#rewritten-hits li")).to_have_count(12, timeout=20_000)
