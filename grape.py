@@ -30,6 +30,7 @@ COMMANDS = {
     "data from-feedback": ("training", "DataFromFeedback", "training rows from what people marked"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
     "eval": ("training", "Eval", "systems compared on one set of queries, with intervals"),
+    "doctor": ("service", "Doctor", "what the server would load, and whether that can work"),
     "demo prepare": (
         "service",
         "DemoPrepare",

@@ -16,6 +16,7 @@ from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service import asking
 from service.asking import ClientSettings
+from service.doctor import Doctor
 from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,
@@ -35,7 +36,15 @@ from service.shell import (
     unasked,
 )
 
-__all__ = ["IndexAdd", "IndexBuild", "IndexCheck", "IndexInfo", "IndexRemove", "IndexSync"]
+__all__ = [
+    "Doctor",
+    "IndexAdd",
+    "IndexBuild",
+    "IndexCheck",
+    "IndexInfo",
+    "IndexRemove",
+    "IndexSync",
+]
 
 
 class Serve(Settings):

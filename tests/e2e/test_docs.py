@@ -50,7 +50,7 @@ def test_the_pages_have_the_commands_that_are_expected() -> None:
     assert len(TRAIN) == 2
     assert len(EVAL) == 1
     assert len(DOCKER) == 1
-    assert len(RUN) == 5
+    assert len(RUN) == 6
 
 
 def run(line: str, server: Server, folder: Path) -> str:

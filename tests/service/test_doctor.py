@@ -1,0 +1,141 @@
+"""`grape doctor`: every part is looked at, nothing is loaded, and the first remedy is named."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import psutil
+import pytest
+
+from grape import run
+from models.common import paths
+from service.doctor import Finding, examine
+from service.settings import Settings
+
+_PARTS = {
+    "versions", "machine", "address", "index", "pictures", "language model", "adapter", "memory",
+    "disk",
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings(small_index: Path) -> dict[str, object]:
+    return {"index": small_index, "llm": "none", "port": 0}
+
+
+def found(settings: dict[str, object], **changed: object) -> dict[str, Finding]:
+    findings = examine(Settings.model_validate(settings | changed))
+    return {finding.part: finding for finding in findings}
+
+
+def wrong(settings: dict[str, object], part: str, **changed: object) -> str:
+    finding = found(settings, **changed)[part]
+    assert finding.state == "wrong"
+    assert finding.remedy
+    return finding.sentence
+
+
+def test_all_is_well(settings: dict[str, object]) -> None:
+    findings = found(settings)
+    assert findings.keys() >= _PARTS
+    assert {finding.state for finding in findings.values()} == {"ok"}
+    assert findings["index"].sentence.startswith("5 pictures in ")
+    assert "an estimate" in findings["memory"].sentence
+
+
+def test_the_command_says_it_in_lines_or_in_json(
+    small_index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--index", str(small_index), "--llm", "none", "--port", "0"]
+    assert run(["doctor", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert run(["doctor", *flags, "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["part"] for one in told} >= _PARTS
+
+
+def test_the_first_thing_to_do_is_the_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRAPE_CACHE", str(tmp_path))
+    assert run(["doctor", "--port", "0"]) == 1
+    out, told = capsys.readouterr()
+    assert "WRONG index: the demo's gallery is not there" in out
+    assert "WRONG language model: gemma3-270m is not prepared" in out
+    assert told == (
+        "grape doctor: index: the demo's gallery is not there: run `grape demo prepare`.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken(settings: dict[str, object]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        said = wrong(settings, "address", port=taken.getsockname()[1])
+    assert "is taken" in said
+
+
+def test_files_that_are_missing(settings: dict[str, object], tmp_path: Path) -> None:
+    assert "is not there" in wrong(settings, "pictures", pictures=tmp_path / "none")
+    copy = Path(shutil.copytree(str(settings["index"]), tmp_path / "copy"))
+    next(copy.glob("vectors-*")).unlink()
+    assert "is missing: build the index again" in wrong(settings, "index", index=copy)
+    assert "There is no index in" in wrong(settings, "index", index=tmp_path / "none")
+
+
+def test_an_endpoint_is_asked(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = "http://127.0.0.1:9/v1"
+    assert "does not answer" in wrong(settings, "language model", llm="m", llm_endpoint=dead)
+    asked: list[object] = []
+
+    def get(address: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+        asked.append((address, headers))
+        return httpx.Response(200 if headers else 401)
+
+    monkeypatch.setattr(httpx, "get", get)
+    known = {"llm": "m", "llm_endpoint": "http://127.0.0.1:9/v1/", "llm_api_key": "secret-key"}
+    assert found(settings, **known)["language model"].state == "ok"
+    assert asked == [("http://127.0.0.1:9/v1/models", {"Authorization": "Bearer secret-key"})]
+    assert "answers 401" in wrong(settings, "language model", llm="m", llm_endpoint=dead)
+
+
+def test_a_hub_name_is_looked_up_and_not_fetched(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "the hub is switched off" in wrong(settings, "language model", llm="nobody/nothing")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached" in wrong(settings, "language model", llm="nobody/nothing")
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(200))
+    told = found(settings, llm="nobody/nothing")["language model"]
+    assert told.sentence == "nobody/nothing would be downloaded from http://127.0.0.1:9"
+
+
+def test_an_adapter_of_another_model(settings: dict[str, object]) -> None:
+    said = wrong(settings, "adapter", llm="other", adapter=str(paths.ADAPTER))
+    assert "was trained on gemma3-270m, and --llm is other" in said
+    shipped = found(settings, llm="gemma3-270m", adapter=str(paths.ADAPTER))["adapter"]
+    assert "for multilingual, long, composed" in shipped.sentence
+
+
+def test_too_little_memory_and_too_little_disk(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 2**20)
+    needed = found(settings, llm=str(tmp_path), rerank_adapter=tmp_path)["memory"].sentence
+    assert "vLLM of the reranker 2.9" in needed
+    little = SimpleNamespace(available=2**30, total=2**31)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    assert "name a smaller --llm" in wrong(settings, "memory")
+    full = SimpleNamespace(free=2**29)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    finding = found(settings)["disk"]
+    assert finding.remedy == "disk: free 1.5 GiB, or name another folder in GRAPE_CACHE"
