@@ -143,6 +143,10 @@ async def start(
     monkeypatch.setattr(state, "start_rewriter", lambda settings, adapter: rewriter)
     monkeypatch.setattr(state, "import_engine_ahead", lambda options: None)
     monkeypatch.setattr(state, "vllm_options", lambda settings: None)
+    # They collect the garbage of the whole test run, which took most of the time of these tests.
+    monkeypatch.setattr(state, "keep_what_is_loaded", lambda: None)
+    monkeypatch.setattr("service.rewriting.host.keep_what_is_loaded", lambda: None)
+    monkeypatch.setattr("service.rewriting.host.give_back_memory", lambda: None)
     monkeypatch.setattr("models.retriever.clip_encoder.ClipEncoder", lambda *arguments: encoder)
     monkeypatch.setattr("service.rewriting.host.CHECK_EVERY_S", 0.05)
     monkeypatch.setattr("service.rewriting.host.RESTART_AFTER_S", (0.05,))
