@@ -112,7 +112,7 @@ def encode(
                 skipped.append((ascii(picture_id)[1:-1], "its name is not valid UTF-8"))
             else:
                 file = pictures[picture_id].relative_to(folder).as_posix()
-                record = reading.record_of(file, found.info[DESCRIBED])
+                record = reading.record_of(file, found.info.get(DESCRIBED, {}))
                 items.append(Item(picture_id, {**record, "file": file}, stamp))
                 yield found
 
@@ -148,7 +148,7 @@ def build_packed(
             elif not is_utf8(one.id):
                 skipped.append((ascii(one.id)[1:-1], "its name is not valid UTF-8"))
             else:
-                items.append(Item(one.id, {**found.info[DESCRIBED], **one.record}))
+                items.append(Item(one.id, {**found.info.get(DESCRIBED, {}), **one.record}))
                 yield found
 
     vectors = encoder.encode_images(readable())
