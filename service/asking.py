@@ -80,6 +80,9 @@ def answers(
     Args:
         refused: the result for a query that the server refuses, and its reason: the others are
             answered all the same. Without it, that is an error.
+
+    Raises:
+        InputError: the server refuses all of them.
     """
     # In this process, the models are loaded once and take all queries.
     at_once = BATCH if settings.url else max(len(queries), 1)
@@ -94,10 +97,14 @@ def answers(
             if not refused or getattr(error.__cause__, "status", None) not in (413, 422):
                 raise
             if len(part) == 1:
+                refusals.append(error)
                 return [refused(part[0], str(error))]
             half = len(part) // 2
             return some(part[:half]) + some(part[half:])
         return results
 
+    refusals: list[InputError] = []
     for start in range(0, len(queries), at_once):
         yield from some(queries[start : start + at_once])
+    if refusals and len(refusals) == len(queries):
+        raise refusals[0]

@@ -20,8 +20,9 @@ from models.common import paths
 from models.common.errors import GrapeError, InputError
 from models.common.text_output import as_json, harmless
 from models.retriever.manifest import IndexManifest, read_manifest
+from models.retriever.open import where_it_is_now
 from models.rewriter.adapter import open_adapter
-from models.rewriter.base_model import adapter_folder, local_checkpoint
+from models.rewriter.base_model import adapter_folder, checkpoint_revision, local_checkpoint
 from service.listen import listen
 from service.settings import Settings
 
@@ -73,9 +74,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _gpu()
     yield _checked("address", settings, _address)
     yield _checked("index", settings, _index)
+    yield _checked("encoder", settings, _encoder)
     yield _checked("pictures", settings, _pictures)
     yield _checked("language model", settings, _language_model)
     yield _checked("adapter", settings, _adapter)
+    if settings.feedback:
+        yield _checked("feedback", settings, _feedback)
     yield _checked("memory", settings, _memory)
     yield _disk()
 
@@ -84,8 +88,9 @@ def _checked(part: str, settings: Settings, look: Callable[[Settings], str]) -> 
     """What a look says. An error's own sentence names the remedy."""
     try:
         return Finding(part, "ok", look(settings))
-    except (GrapeError, OSError) as error:
-        return Finding(part, "wrong", str(error), f"{part}: {error}")
+    except (GrapeError, OSError, ValueError, httpx.InvalidURL) as error:
+        reason = " ".join(str(error).split())
+        return Finding(part, "wrong", reason, f"{part}: {reason}")
 
 
 def _versions() -> Finding:
@@ -119,6 +124,10 @@ def _gpu() -> Iterator[Finding]:
     except subprocess.TimeoutExpired:
         yield Finding("GPU", "wrong", "nvidia-smi does not answer", "GPU: look at its driver")
         return
+    if done.returncode:
+        told = " ".join((done.stdout or done.stderr).split())
+        yield Finding("GPU", "wrong", told, f"GPU: {told}")
+        return
     for line in done.stdout.splitlines():
         yield Finding("GPU", "ok", line)
 
@@ -146,6 +155,30 @@ def _index(settings: Settings) -> str:
         f"{manifest.count:,} pictures in {folder}, {_gib(manifest.vectors.bytes)} of vectors "
         f"({manifest.factory}), encoder {manifest.encoder}"
     )
+
+
+def _encoder(settings: Settings) -> str:
+    """Whether its files are here. Only loading it shows whether it is the one of the index."""
+    built_with = _manifest(settings).encoder
+    name = settings.encoder or where_it_is_now(built_with.name)
+    scheme, _, rest = name.partition(":")
+    if scheme == "local-dir":
+        if not (Path(rest) / "open_clip_config.json").is_file():
+            raise InputError(f"{rest} has no open_clip_config.json: name the encoder's folder.")
+        return name
+    if scheme == "hf-hub":
+        return _from_the_hub(rest, "open_clip_config.json")
+    tag = settings.pretrained or built_with.pretrained
+    return f"{name}{f' ({tag})' if tag else ''}, which is downloaded if it is not there yet"
+
+
+def _feedback(settings: Settings) -> str:
+    folder = settings.feedback
+    assert folder
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"--feedback {folder} cannot be written.")
+    return f"kept in {folder}"
 
 
 def _pictures(settings: Settings) -> str:
@@ -181,10 +214,10 @@ def _endpoint(settings: Settings) -> str:
     return f"{settings.llm} at {settings.llm_endpoint}, which answers"
 
 
-def _from_the_hub(name: str) -> str:
+def _from_the_hub(name: str, file: str = "config.json") -> str:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if isinstance(try_to_load_from_cache(name, file), str):
         return f"{name}, in the hub's cache in {constants.HF_HUB_CACHE}"
     if constants.HF_HUB_OFFLINE:
         raise GrapeError(f"{name} is not in {constants.HF_HUB_CACHE}, and the hub is switched off.")
@@ -198,16 +231,15 @@ def _from_the_hub(name: str) -> str:
 
 
 def _adapter(settings: Settings) -> str:
+    if settings.llm_endpoint and settings.rerank_adapter:
+        raise InputError("--rerank-adapter needs the model in this process, without an endpoint.")
     folders = [adapter_folder(settings.adapter, settings.llm, settings.index)]
     folders.append(settings.rerank_adapter)
+    local = None if settings.llm_endpoint else _local(settings.llm)
+    revision = checkpoint_revision(local) if local and any(folders) else None
     told = []
     for folder in filter(None, folders):
-        adapter = open_adapter(folder, None, settings.max_lora_rank)
-        if adapter.manifest.base_model != settings.llm and not settings.llm_endpoint:
-            raise InputError(
-                f"{folder} was trained on {adapter.manifest.base_model}, and --llm is "
-                f"{settings.llm}: name another adapter, or none."
-            )
+        adapter = open_adapter(folder, revision, settings.max_lora_rank)
         told.append(f"{adapter.name} for {', '.join(adapter.tasks)}")
     return "; ".join(told) or "none"
 

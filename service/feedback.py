@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from models.client.marks import PATTERN, Mark, name_of
+from models.client.marks import Mark, files_of, name_of
 from models.client.wire import ErrorType
 from models.common.errors import InputError
 from service.errors import ApiError
@@ -33,7 +33,7 @@ class Feedback:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            files = sorted(folder.glob(PATTERN))
+            files = files_of(folder)
             self._bytes = sum(path.stat().st_size for path in files)
         except OSError as error:
             raise InputError(f"--feedback {folder} cannot be used ({error.strerror}).") from error
@@ -63,6 +63,8 @@ class Feedback:
         self._take_turn()
         line = mark.model_dump_json(exclude_none=True).encode() + b"\n"
         async with self._lock:
+            if self._bytes + len(line) > MOST:  # files may have been deleted
+                self._bytes = sum(path.stat().st_size for path in files_of(self._folder))
             if self._bytes + len(line) > MOST:
                 raise _unavailable(f"its folder holds {MOST >> 30} GiB")
             try:

@@ -58,7 +58,8 @@ def print_files(answer: dict[str, Any], folder: str) -> None:
     for hit in answer["hits"]:
         file = hit["metadata"].get("file")
         if file is None or "\n" in file:
-            say(f"{hit['id']} has no {'file of its own' if file is None else 'name of one line'}.")
+            lacks = "has no file of its own" if file is None else "has a line break in its name"
+            say(f"{hit['id']} {lacks}.")
         else:
             print(os.path.join(folder, file))
 

@@ -4,6 +4,7 @@ A folder of marks holds files ``marks-000001.jsonl``, ``marks-000002.jsonl`` and
 line.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-PATTERN = "marks-*.jsonl"
+_NAME = re.compile(r"marks-\d{6}\.jsonl")
 
 MarkKind = Literal["marked", "opened"]
 
@@ -30,7 +31,12 @@ class Mark(BaseModel, frozen=True):
 
 def name_of(number: int) -> str:
     """The name of a file of marks."""
-    return PATTERN.replace("*", f"{number:06}")
+    return f"marks-{number:06}.jsonl"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of marks in a folder, the oldest first."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def read_marks(folder: Path) -> Iterator[Mark | None]:
@@ -38,7 +44,7 @@ def read_marks(folder: Path) -> Iterator[Mark | None]:
 
     A crash may leave half a line.
     """
-    for path in sorted(folder.glob(PATTERN)):
+    for path in files_of(folder):
         with open(path, "rb") as lines:
             for line in lines:
                 if not line.strip():

@@ -19,6 +19,7 @@ _DC = "{http://purl.org/dc/elements/1.1/}"
 _IPTC = {"title": (2, 5), "description": (2, 120), "keywords": (2, 25)}
 _IPTC_CHARSET = (1, 90)
 _UTF8 = b"\x1b%G"
+_NO_XML = (ET.ParseError, LookupError, ValueError)  # of an encoding that Python does not know
 _LONGEST = 4_000  # characters of a text
 _KEYWORDS = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -48,7 +49,9 @@ def described(data: bytes, formats: tuple[str, ...]) -> Metadata:
     except Exception:
         found = {}
     packet = image.info.get("xmp")
-    return _record(found | read_xmp(packet.encode() if isinstance(packet, str) else packet or b""))
+    if isinstance(packet, str):
+        packet = packet.encode(errors="replace")
+    return _record(found | (read_xmp(packet) if isinstance(packet, bytes) else {}))
 
 
 def of_xmp(data: bytes) -> Metadata:
@@ -59,7 +62,7 @@ def of_xmp(data: bytes) -> Metadata:
     """
     try:
         ET.fromstring(data)
-    except ET.ParseError as error:
+    except _NO_XML as error:
         raise ValueError(f"not XML ({error})") from error
     return _record(read_xmp(data))
 
@@ -68,7 +71,7 @@ def read_xmp(packet: bytes) -> Metadata:
     """Title, description and keywords of an XMP packet, as far as it can be read."""
     try:
         root = ET.fromstring(packet.rstrip(b"\0 \r\n\t"))
-    except ET.ParseError:
+    except _NO_XML:
         return {}
     found: Metadata = {}
     for key in ("title", "description"):

@@ -13,7 +13,7 @@ from models.common.errors import GrapeError, InputError
 from models.retriever.embedded import of_xmp
 from models.retriever.fields import is_utf8
 from models.retriever.folder import LeftOut, Scan, sidecars_of
-from models.retriever.types import Metadata
+from models.retriever.types import SHARD, Metadata
 
 MAX_SIDECAR = 2**20  # bytes
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -54,7 +54,9 @@ class Records:
         for name in sidecars_of(path):
             if name in self._sidecars:
                 record |= self._sidecar(name)
-        return record | self._rows.get(path, {})
+        record |= self._rows.get(path, {})
+        record.pop(SHARD, None)  # a picture of a folder is in none
+        return record
 
     def _sidecar(self, name: str) -> Metadata:
         try:

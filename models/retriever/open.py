@@ -81,12 +81,12 @@ def _load_encoder(folder: Path, options: EncoderOptions) -> Encoder:
     built_with = read_manifest(folder).encoder  # fails before anything heavy is imported
     if options.name is None:
         is_gallery = folder == paths.index_dir()
-        name = paths.ENCODER if is_gallery else _where_it_is_now(built_with.name)
+        name = paths.ENCODER if is_gallery else where_it_is_now(built_with.name)
         options = options._replace(name=name, pretrained=built_with.pretrained)
     return open_encoder(options)
 
 
-def _where_it_is_now(encoder: str) -> str:
+def where_it_is_now(encoder: str) -> str:
     """The demo's own encoder is part of every clone: that of the one that built an index may be
     gone. The fingerprint still decides whether it fits.
     """

@@ -12,6 +12,7 @@ from models.retriever.metadata import pyarrow_parquet
 from models.retriever.pictures import MAX_BYTES, PictureError
 from models.retriever.types import SHARD, Metadata
 
+_NOT_THERE = "its shard does not hold it"
 _BATCH = 64  # rows in memory
 _PICTURES = ("image", "bytes", "jpg", "png", "webp", "path")  # columns that may hold one
 
@@ -31,13 +32,16 @@ class InShard(NamedTuple):
             OSError: the shard cannot be read.
             PictureError: the picture is not there.
         """
-        if self.offset is not None and self.length is not None and self.length <= MAX_BYTES:
-            with open(self.file, "rb") as shard:
-                shard.seek(self.offset)
-                return shard.read(self.length)
-        if self.row is not None:
-            return _of_row(self.file, self.row)
-        raise PictureError("its shard does not hold it")
+        try:
+            if self.offset is not None and self.length is not None and self.length <= MAX_BYTES:
+                with open(self.file, "rb") as shard:
+                    shard.seek(self.offset)
+                    return shard.read(self.length)
+            if self.row is not None:
+                return _of_row(self.file, self.row)
+        except (ValueError, OverflowError) as error:  # pyarrow's are among them
+            raise PictureError(_NOT_THERE) from error
+        raise PictureError(_NOT_THERE)
 
 
 def own_file(folder: str | None, record: Metadata) -> Path | None:
@@ -62,7 +66,10 @@ def _below(folder: str | None, name: object) -> Path | None:
     if folder is None or name is None:
         return None
     root = Path(folder).resolve()
-    path = (root / str(name)).resolve()
+    try:
+        path = (root / str(name)).resolve()
+    except (OSError, ValueError):  # what is no path may be too long for one, or hold a NUL
+        return None
     return path if path.is_relative_to(root) else None  # a symbolic link may lead outside
 
 
@@ -81,9 +88,9 @@ def _of_row(path: Path, row: int) -> bytes:
                 continue
             data, _ = picture_in(batch.column(0)[row].as_py(), path)
             if data is None or len(data) > MAX_BYTES:
-                break
+                raise PictureError(_NOT_THERE)
             return data
-    raise PictureError("its shard does not hold it")
+    raise PictureError(_NOT_THERE)
 
 
 def _opened(path: Path) -> Any:

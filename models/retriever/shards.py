@@ -77,8 +77,7 @@ def read_vectors(path: Path, ids: Path, dim: int) -> tuple[Vectors, list[str], l
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):
         wrong = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
         raise InputError(f"{path}: vector {wrong} is zero or not finite.")
-    records = [{key: value for key, value in row.items() if key != "file"} for _, row in rows]
-    return vectors / lengths, [name for name, _ in rows], records
+    return vectors / lengths, [name for name, _ in rows], [_record(row) for _, row in rows]
 
 
 def _parquet(path: Path, left_out: list[LeftOut]) -> Iterator[Packed]:
@@ -190,6 +189,6 @@ def _sample(
 
 
 def _record(row: dict[str, Any]) -> Metadata:
-    """Without what JSON cannot hold, and without `file`, which names a file in a folder."""
-    kept = {key: value for key, value in row.items() if not isinstance(value, bytes)}
-    return {key: plain(value) for key, value in kept.items() if value is not None and key != "file"}
+    """Without what JSON cannot hold, and without what says where a picture is."""
+    kept = {key: value for key, value in row.items() if not isinstance(value, bytes | None)}
+    return {key: plain(value) for key, value in kept.items() if key not in ("file", SHARD)}

@@ -20,7 +20,8 @@ from models.retriever.folder import Scan
 from models.retriever.image_index import ImageIndex
 from models.retriever.item_store import Item, ItemStore, Stamp
 from models.retriever.manifest import IndexOptions
-from models.retriever.types import Encoder, Metadata, Vectors
+from models.retriever.search_effort import use
+from models.retriever.types import SHARD, Encoder, Metadata, Vectors
 
 _PLAIN = Reading()
 _REMEMBERED = 100_000  # ids of removed pictures
@@ -70,8 +71,12 @@ def compare(
         InputError: none of the pictures is there any more. Then it is another folder, or a disk
             that is not mounted.
     """
+    elsewhere = index.manifest.pictures not in (None, str(folder.resolve()))
     plan = _Plan(folder, found, reading, index.items.removed)
     for position, item in enumerate(index.items.items()):
+        if elsewhere and SHARD in item.record:
+            where = index.manifest.pictures
+            raise InputError(f"The index is of shards in {where}: build another one of {folder}.")
         plan.add(position, item)
     changes = plan.changes()
     if changes.removed and not changes.kept and not changes.changed:
@@ -157,6 +162,7 @@ def synced(
     pictures, scanned = folder or _path(old.pictures), reading.scanned or old.scanned
     options = IndexOptions(old.factory, pictures, old.credit, scanned)
     together = _vectors(index, places, vectors)
+    use(together, old.effort)
     changed = ImageIndex.of(together, store, old.encoder, options)
     known = old.model_dump(include={"known_scores", "known_from", "recall"})
     known["effort"] = old.effort

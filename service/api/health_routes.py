@@ -2,12 +2,14 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from models.client.wire import Readiness
+from models.retriever.manifest import EncoderFingerprint
 from models.rewriter.tasks import MULTILINGUAL
 from service.errors import ERROR_RESPONSES
 from service.runtime.service import Service
@@ -56,7 +58,7 @@ async def info(request: Request) -> dict[str, Any]:
     routing = service.rewriters.routing
     return {
         "versions": _versions(),
-        "llm": settings.llm,
+        "llm": Path(settings.llm).name if Path(settings.llm).is_dir() else settings.llm,
         "llm_endpoint": settings.llm_endpoint,
         "adapter": routing[MULTILINGUAL.name].name,
         "adapters": {task: slot.name for task, slot in routing.items()},
@@ -68,11 +70,22 @@ async def info(request: Request) -> dict[str, Any]:
         "feedback": service.feedback is not None,
         "clip_token_limit": service.retriever.encoder.context_length,
         "index": {
-            **index.manifest.model_dump(exclude={"pictures", "scanned"}),  # paths of this machine
+            # Without paths of this machine.
+            **index.manifest.model_dump(exclude={"pictures", "scanned"}),
+            "encoder": _named(index.manifest.encoder),
             "generation": index.manifest.generation,
         },
         "limits": {name: getattr(settings, name) for name in _LIMITS},
     }
+
+
+def _named(encoder: EncoderFingerprint) -> dict[str, Any]:
+    """What identifies an encoder; of a folder its name alone."""
+    scheme, _, rest = encoder.name.partition(":")
+    name = encoder.name
+    if "/" in rest and scheme != "hf-hub":
+        name = f"{scheme}:{rest.rstrip('/').rpartition('/')[2]}"
+    return encoder.model_copy(update={"name": name}).model_dump()
 
 
 def _versions() -> dict[str, str]:

@@ -9,8 +9,9 @@ export function span(className, text) {
   return element;
 }
 
-// The status line, which screen readers read out.
+// The status line, which screen readers read out. Behind an open dialog nobody would see it.
 export function say(sentence, warning = false) {
-  byId("status").textContent = sentence;
-  byId("status").classList.toggle("warning", warning);
+  const status = byId(byId("opened").open ? "opened-status" : "status");
+  status.textContent = sentence;
+  status.classList.toggle("warning", warning);
 }

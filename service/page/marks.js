@@ -2,6 +2,12 @@
 // them and are told.
 import { byId, say } from "./dom.js";
 
+let search = null; // its request_id: of several marks in one search the last counts
+
+export function ofSearch(id) {
+  search = id;
+}
+
 // The two buttons of a hit. A search that starts from a picture has none.
 export function marks(query, id, name) {
   if (!query) return [];
@@ -18,7 +24,7 @@ export function marks(query, id, name) {
     });
 }
 
-// What a click on one of them says. The other one takes it back by saying the opposite.
+// What a click on one of them says. A click on the other one takes its place.
 export async function press(button) {
   if (button.getAttribute("aria-pressed") === "true") return;
   const { query, id, relevant } = button.dataset;
@@ -32,7 +38,7 @@ export async function press(button) {
 // Tells the server; returns why it did not take it. `kind`: "marked", or "opened".
 export async function mark(query, id, relevant, kind = "marked") {
   if (!byId("results").classList.contains("with-marks")) return "";
-  const body = JSON.stringify({ query, id, relevant, kind });
+  const body = JSON.stringify({ query, id, relevant, kind, ...(search && { request_id: search }) });
   const headers = { "Content-Type": "application/json" };
   const answer = await fetch("/feedback", { method: "POST", headers, body }).catch(() => null);
   if (answer?.ok) return "";

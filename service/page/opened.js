@@ -1,5 +1,5 @@
 // A hit in a dialog of its own: large, with all that the index knows about it.
-import { byId, span } from "./dom.js";
+import { byId, say, span } from "./dom.js";
 import { mark, marks } from "./marks.js";
 
 // `where`: sentences about its ranks. `query`: what it can be marked for, if anything.
@@ -16,6 +16,7 @@ export function open(hit, name, where, query) {
   byId("opened-download").download = `${name}.webp`;
   Object.assign(byId("opened-more"), { value: hit.id, title: name });
   byId("opened").showModal();
+  say("");
   if (query) mark(query, hit.id, true, "opened");
 }
 

@@ -1,6 +1,7 @@
 // Draws rewrites, reasons and timings.
 import { byId, say, span } from "./dom.js";
 import { fill, percent } from "./hits.js";
+import { ofSearch } from "./marks.js";
 import { reference } from "./reference.js";
 
 const FIRST = 4; // rewrites shown at once
@@ -16,7 +17,8 @@ export function showDirect(query, hits) {
   byId("rewritten-text").textContent = "";
   byId("why").textContent = "";
   byId("unsure").hidden = true;
-  byId("rewritten-hits").replaceChildren();
+  ofSearch(null);
+  fill(byId("rewritten-hits"), [], null);
   fill(byId("original-hits"), hits, marked(query));
 }
 
@@ -37,6 +39,7 @@ export function showResult(answer) {
   byId("why").textContent = [sentence(reason), notReranked(answer)].join(" ").trim();
   byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
+  ofSearch(answer.request_id);
   const names = rewritten ? namesOfSearches(answer) : {};
   fill(byId("rewritten-hits"), answer.hits, marked(answer.query), names);
   const length = parts > 1 ? ` The text was split into ${parts} parts.`

@@ -64,13 +64,9 @@ async def _search(
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
     picture = body.get("image")
     reference = await from_request(retriever, picture, limits) if picture is not None else None
-    query = Query(body["query"], reference)
-    reranks = body.get("rerank", False) and query.text is not None
-    needed = reranks or (body["rewrite"] != "never" and query.text is not None)
-    if body["rewrite"] == "auto" and query.text and not reference and not reranks:
-        # Before the language model is started for nothing.
-        async with _searcher(retriever, settings, with_rewriter=False) as searcher:
-            needed = await searcher.needs_rewriter(query.text)
+    several = isinstance(body["query"], list)
+    queries = [Query(text, reference) for text in (body["query"] if several else [body["query"]])]
+    needed = await _needs_rewriter(queries, body, retriever, settings)
     fusion: Fusion = body["fusion"]
     options = SearchOptions(
         body["k"],
@@ -82,10 +78,33 @@ async def _search(
     )
     if body.get("filter") is not None:
         options = options._replace(chosen=await retriever.select(parse_filter(body["filter"])))
+    answers: list[dict[str, Any]] = []
     async with _searcher(retriever, settings, with_rewriter=needed) as searcher:
-        result = await searcher.search(query, options, request_id="local")
-    answer: dict[str, Any] = json.loads(result.model_dump_json(exclude={"original_hits"}))
-    return answer
+        for start in range(0, len(queries), settings.max_queries):
+            some = queries[start : start + settings.max_queries]
+            found = await asyncio.gather(
+                *(searcher.search(query, options, request_id="local") for query in some)
+            )
+            answers += (json.loads(one.model_dump_json(exclude={"original_hits"})) for one in found)
+    return {"results": answers} if several else answers[0]
+
+
+async def _needs_rewriter(
+    queries: list[Query], body: dict[str, Any], retriever: BatchedRetriever, settings: Settings
+) -> bool:
+    """Whether any query does; otherwise the language model would be started for nothing."""
+    texts = [query.text for query in queries if query.text is not None]
+    if not texts:
+        return False
+    if body.get("rerank", False) or queries[0].reference or body["rewrite"] == "always":
+        return bool(body.get("rerank", False)) or body["rewrite"] != "never"
+    if body["rewrite"] == "never":
+        return False
+    async with _searcher(retriever, settings, with_rewriter=False) as searcher:
+        for text in texts:
+            if await searcher.needs_rewriter(text):
+                return True
+    return False
 
 
 @contextlib.asynccontextmanager

@@ -119,11 +119,46 @@ def test_a_hub_name_is_looked_up_and_not_fetched(
     assert told.sentence == "nobody/nothing would be downloaded from http://127.0.0.1:9"
 
 
-def test_an_adapter_of_another_model(settings: dict[str, object]) -> None:
-    said = wrong(settings, "adapter", llm="other", adapter=str(paths.ADAPTER))
-    assert "was trained on gemma3-270m, and --llm is other" in said
-    shipped = found(settings, llm="gemma3-270m", adapter=str(paths.ADAPTER))["adapter"]
+@pytest.mark.parametrize(
+    "changed", [{"llm": "/no/such/dir"}, {"llm": "m", "llm_endpoint": "http://host:abc"}]
+)
+def test_what_cannot_be_a_name_or_an_address(
+    settings: dict[str, object], changed: dict[str, object]
+) -> None:
+    assert wrong(settings, "language model", **changed)
+
+
+def test_an_adapter_that_does_not_fit(settings: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    wrong(settings, "adapter", llm=str(tmp_path), adapter=str(paths.ADAPTER))
+    remote = {"llm": "m", "llm_endpoint": "http://127.0.0.1:9", "adapter": str(paths.ADAPTER)}
+    shipped = found(settings, **remote)["adapter"]
     assert "for multilingual, long, composed" in shipped.sentence
+    assert "--rerank-adapter needs" in wrong(
+        settings, "adapter", **remote, rerank_adapter=paths.ADAPTER
+    )
+
+
+def test_an_encoder_and_a_folder_that_are_missing(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    assert found(settings)["encoder"].state == "ok"
+    assert "has no open_clip_config.json" in wrong(
+        settings, "encoder", encoder=f"local-dir:{tmp_path}"
+    )
+    (tmp_path / "file").write_text("")
+    assert found(settings, feedback=tmp_path / "new")["feedback"].state == "ok"
+    assert "cannot be written" in wrong(settings, "feedback", feedback=tmp_path / "file" / "x")
+
+
+def test_a_driver_that_is_broken(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    assert wrong(settings, "GPU") == "NVIDIA-SMI has failed"
 
 
 def test_too_little_memory_and_too_little_disk(

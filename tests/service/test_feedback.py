@@ -142,6 +142,17 @@ async def test_files_are_rotated_and_the_folder_is_bounded(
     assert len(files) > 2
     assert sum(path.stat().st_size for path in files) <= 1500
     assert len(kept(tmp_path)) == codes.count(202)
+    for path in files:
+        path.unlink()
+    assert (await client.post("/feedback", json=RED)).status_code == 202
+
+
+async def test_other_files_in_the_folder_are_left_alone(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks" / "marks-old.jsonl").write_text("{}\n")
+    client = await start(feedback=tmp_path / "marks")
+    assert (await client.post("/feedback", json=RED)).status_code == 202
+    assert len(kept(tmp_path)) == 1
 
 
 def test_a_folder_that_cannot_be_used_is_refused_at_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,6 +188,30 @@ def test_each_line_is_searched_for(
     assert json.loads(found[1])["error"] == "refused."
 
 
+def test_a_search_that_every_line_is_refused_for_fails(
+    ask: FakeAsk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"NO\nNO NO\n")))
+    assert grape.run(["search", "--url", "http://127.0.0.1:9"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "grape search: refused."
+
+
+@pytest.mark.heavy
+def test_lines_are_searched_for_in_this_process(
+    small_index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a red square\n\nred\n")))
+    flags = ["--index", str(small_index), "--llm", "none", "-k", "1"]
+    assert grape.run(["search", *flags, "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["query"], one["hits"][0]["id"]) for one in told] == [
+        ("a red square", "red.png"), ("red", "red.png"),
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a red square\n")))
+    assert grape.run(["search", *flags, "-f"]) == 0
+    assert capsys.readouterr().out == f"{small_index.parent / 'red.png'}\n"
+
+
 def test_nothing_piped_in_is_an_error(
     ask: FakeAsk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +230,7 @@ def test_paths_alone_are_printed_for_other_programs(
     assert grape.run(["search", "x", "-f", *url]) == 0
     out, told = capsys.readouterr()
     assert out == "a b.png\n"
-    assert told.splitlines() == ["2 has no file of its own.", "3 has no name of one line."]
+    assert told.splitlines() == ["2 has no file of its own.", "3 has a line break in its name."]
     assert grape.run(["search", "x", "--files", "--pictures", "/pictures", *url]) == 0
     assert capsys.readouterr().out == "/pictures/a b.png\n"
 

@@ -1,8 +1,9 @@
 """Training rows from marks: what people said is right for their queries.
 
 The marks of a query and a picture are added up. A mark counts 1 for or against the picture, and one
-that was only opened a quarter. What reaches a floor is a target of the query. Queries and pictures
-that hang together are in one split, so that no picture of the test split is trained on.
+that was only opened a quarter; of several marks in one search the last counts. What reaches a floor
+is a target of the query. Queries that share a picture are in one split, directly or through others,
+so that no picture of the test split is trained on.
 """
 
 import importlib
@@ -92,12 +93,21 @@ def _added_up(marks: Sequence[Mark]) -> tuple[Weights, dict[str, str]]:
     """What speaks for each picture, and each query as it was typed first."""
     weights: Weights = defaultdict(lambda: defaultdict(float))
     queries: dict[str, str] = {}
-    for mark in marks:
+    for mark in _last_words(marks):
         key = same_query(mark.query)
         queries.setdefault(key, mark.query)
         worth = _OPENED if mark.kind == "opened" else 1.0
         weights[key][mark.id] += worth if mark.relevant else -worth
     return weights, queries
+
+
+def _last_words(marks: Sequence[Mark]) -> Iterable[Mark]:
+    """The marks, of those that one search was given for the same picture only the last."""
+    last: dict[object, Mark] = {}
+    for number, mark in enumerate(marks):
+        search = mark.request_id or number
+        last[search, same_query(mark.query), mark.id, mark.kind] = mark
+    return last.values()
 
 
 def _captions(index: Path | None) -> Mapping[str, str | None] | None:
@@ -148,7 +158,7 @@ def _rows(
 
 
 def _first_pictures(targets: Sequence[Sequence[str]]) -> list[str]:
-    """For each query, one picture that stands for all that it hangs together with."""
+    """For each query, one picture that stands for all that it is connected with."""
     pictures = sorted({picture for own in targets for picture in own})
     place = {picture: number for number, picture in enumerate(pictures)}
     pairs = [(row, place[picture]) for row, own in enumerate(targets) for picture in own]

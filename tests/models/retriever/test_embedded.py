@@ -58,6 +58,14 @@ def with_iptc(*fields: tuple[int, int, bytes]) -> bytes:
     return jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
+def with_tag_700(value: object) -> bytes:
+    """A TIFF with numbers where XMP belongs."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700] = 3
+    tags[700] = value
+    return picture("TIFF", tiffinfo=tags)
+
+
 def read(data: bytes) -> dict[str, object]:
     return described(data, formats())
 
@@ -98,6 +106,8 @@ def test_a_description_may_speak_of_cameras(text: str) -> None:
         b"", b"no picture", picture("JPEG"), with_xmp("JPEG", "<x:xmpmeta"), with_xmp("JPEG", ""),
         with_xmp("JPEG", XMP.replace("dc:title", "dc:titel").replace("Lighthouse", "\0")),
         with_iptc((2, 120, b"\0\x01 \n")), with_iptc((2, 120, b""))[:60],
+        with_xmp("JPEG", '<?xml version="1.0" encoding="no-such"?><x/>'),
+        with_xmp("JPEG", '<?xml version="1.0" encoding="shift_jis"?><x/>'), with_tag_700((1, 2)),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_left_out(data: bytes) -> None:
@@ -107,8 +117,9 @@ def test_what_cannot_be_read_is_left_out(data: bytes) -> None:
 def test_an_entity_is_not_expanded_without_end() -> None:
     entities = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(9))
     bomb = f'<!DOCTYPE x [<!ENTITY e0 "boom">{entities}]><x>&e9;</x>'
-    with pytest.raises(ValueError, match="not XML"):
-        of_xmp(bomb.encode())
+    for wrong in (bomb, '<?xml version="1.0" encoding="no-such"?><x/>', "<x"):
+        with pytest.raises(ValueError, match="not XML"):
+            of_xmp(wrong.encode())
 
 
 def test_it_comes_with_the_pixels(tmp_path: Path) -> None:

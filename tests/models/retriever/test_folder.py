@@ -191,12 +191,43 @@ def test_a_picture_deep_in_a_shard_is_found_again(tmp_path: Path) -> None:
     assert "shard" not in one.record  # a compressed file would be read from its beginning
 
 
+def test_a_picture_that_is_gone_is_not_another_one(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    for name in ("a.png", "b.png"):
+        paint(tmp_path / name, RED)
+    table = pyarrow.table({"path": ["a.png", "b.png"]})
+    parquet.write_table(table, tmp_path / "0.parquet", row_group_size=1)
+    found = list(read_shards([tmp_path / "0.parquet"], []))
+    (tmp_path / "a.png").unlink()
+    place = in_shard(str(tmp_path), found[0].record)
+    assert place
+    with pytest.raises(PictureError):
+        place.read()
+
+
+def test_what_a_source_says_of_shards_is_not_believed(tmp_path: Path) -> None:
+    import tarfile
+
+    paint(tmp_path / "x.png", RED)
+    (tmp_path / "x.json").write_text('{"shard": {"file": "secret", "offset": 0, "bytes": 9}}')
+    with tarfile.open(tmp_path / "0.tar", "w:gz") as archive:
+        for name in ("x.png", "x.json"):
+            archive.add(tmp_path / name, name)
+    (one,) = read_shards([tmp_path / "0.tar"], [])
+    assert one.record == {}
+    records = Records(tmp_path, scan(tmp_path))
+    assert records.of("x.png", {}) == {}
+
+
 @pytest.mark.parametrize(
     "place",
     [
         {"file": "0.parquet", "row": 99}, {"file": "0.parquet", "row": "0"}, {"file": "0.parquet"},
         {"file": "none.tar", "offset": 0, "bytes": 1}, {"file": "x.png", "row": 0},
         {"file": "0.parquet", "offset": 0, "bytes": 10**12}, {"file": "none.parquet", "row": 0},
+        {"file": "x.png", "offset": 2**70, "bytes": 4},
     ],
 )  # fmt: skip
 def test_a_place_that_is_none_is_an_error(tmp_path: Path, place: dict[str, object]) -> None:
@@ -211,7 +242,9 @@ def test_a_place_that_is_none_is_an_error(tmp_path: Path, place: dict[str, objec
         found.read()
 
 
-@pytest.mark.parametrize("shard", [None, "0.tar", {}, {"file": None}, {"file": "../x", "row": 0}])
+@pytest.mark.parametrize(
+    "shard", [None, "0.tar", {}, {"file": None}, {"file": "../x"}, {"file": "\0"}]
+)
 def test_a_shard_is_named_and_below_the_folder(tmp_path: Path, shard: object) -> None:
     assert in_shard(str(tmp_path), {"shard": shard}) is None
 

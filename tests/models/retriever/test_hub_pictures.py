@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from grape import run
-from models.common.errors import InputError
+from models.common.errors import GrapeError, InputError
 from models.retriever.build import build_packed
 from models.retriever.folder import LeftOut
 from models.retriever.hub_pictures import is_dataset, read_dataset
@@ -60,6 +60,31 @@ def test_the_rows_of_a_data_set_are_indexed(hub: list[Any]) -> None:
     ]  # fmt: skip
     assert left_out == [LeftOut("hf-hub:owner/squares@main:2", "row without a picture")]
     assert [name for name, _ in report.skipped] == ["broken.png"]
+
+
+def test_pictures_that_are_files_of_their_own_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "red.png").write_bytes(png("red"))
+    real = datasets.load_dataset
+
+    def load(*_: object, **__: object) -> Any:
+        return real("imagefolder", data_dir=str(tmp_path), split="train", streaming=True)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    index, _ = build_packed(read_dataset("hf-hub:owner/name", "train", []), ColourEncoder())
+    assert list(index.ids) == ["red.png"]
+
+
+def test_a_hub_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Any:
+        yield {"image": {"bytes": png("red"), "path": "red.png"}}
+        raise ConnectionError
+
+    broken = datasets.IterableDataset.from_generator(rows)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: broken)
+    with pytest.raises(GrapeError, match=r"broke off after 1 rows \(ConnectionError\)"):
+        list(read_dataset("hf-hub:owner/name", "train", []))
 
 
 @pytest.mark.parametrize("source", ["hf-hub:", "hf-hub:a/b/c", "hf-hub:a b/c", "hf-hub:a/b@"])

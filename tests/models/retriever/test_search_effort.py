@@ -10,8 +10,10 @@ from models.retriever import faiss_index, image_index, search_effort
 from models.retriever.image_index import ImageIndex
 from models.retriever.manifest import Effort, IndexOptions
 from models.retriever.selection import Selection
+from models.retriever.sync import synced, without
 from models.retriever.types import Vectors
 from tests.models.retriever.test_image_index import FINGERPRINT
+from tests.support.colours import ColourEncoder
 from tests.support.vectors import unit_vectors
 
 KINDS = ["IVF64,Flat", "IVF64,SQfp16", "HNSW8", "IVF64,PQ8x4,RFlat", "IVF64,SQ8"]
@@ -83,6 +85,16 @@ def test_a_large_index_is_tuned_saved_and_opened_with_its_effort(tmp_path: Path)
     queries = unit_vectors(5, 3, FINGERPRINT.dim)
     for own, other in zip(index.score(queries, 50), opened.score(queries, 50), strict=True):
         assert own.positions.tolist() == other.positions.tolist()
+
+
+def test_an_index_keeps_its_effort_when_pictures_are_removed() -> None:
+    vectors = unit_vectors(4000, 1, FINGERPRINT.dim)
+    ids = [f"{n}.png" for n in range(4000)]
+    index = ImageIndex.build(vectors, ids, [{}] * 4000, FINGERPRINT, IndexOptions("auto"))
+    less = synced(index, None, without(index, ids[:5]), ColourEncoder).index
+    assert less.manifest.effort == index.manifest.effort
+    assert faiss.extract_index_ivf(less.faiss).nprobe == faiss.extract_index_ivf(index.faiss).nprobe
+    assert recall(less.faiss, vectors[5:]) > 0.9
 
 
 def test_a_search_may_look_at_more_or_less() -> None:

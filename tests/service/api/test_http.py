@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,14 @@ from PIL import Image
 from models.client.wire import ErrorType
 from tests.service.api.test_routes import problem
 from tests.support.app import Start
+
+
+async def test_info_names_no_path_of_this_machine(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/info")
+    assert answer.json()["index"]["encoder"]["name"] == "local-dir:encoder"
+    assert str(Path.home()) not in answer.text
+    assert str(Path(__file__).parents[3]) not in answer.text
+    assert "/tmp" not in answer.text
 
 
 async def test_head_is_get_without_its_body(client: httpx.AsyncClient) -> None:

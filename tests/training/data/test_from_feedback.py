@@ -57,6 +57,17 @@ def test_marks_add_up(folder: Path) -> None:
     assert "3 pictures below 2" in said
 
 
+def test_the_last_word_of_a_search_counts(folder: Path) -> None:
+    once = mark("ein Hund", "dog").model_copy(update={"request_id": "1"})
+    again = mark("ein Hund", "dog").model_copy(update={"request_id": "2"})
+    no = mark("ein Hund", "wolf", False).model_copy(update={"request_id": "2"})
+    yes = mark("ein Hund", "wolf").model_copy(update={"request_id": "2"})
+    rows, _ = rows_of(folder, *[once] * 5, again, yes, no, mark("ein Hund", "wolf"))
+    assert rows[0].targets == ("dog",)
+    with pytest.raises(InputError, match="No picture reaches"):
+        rows_of(folder, *[once] * 5)
+
+
 def test_a_lower_floor_takes_single_marks(folder: Path) -> None:
     rows, _ = rows_of(folder, mark("once", "dog"), mark("once", "wolf"), least=1)
     assert rows[0].targets == ("dog", "wolf")
