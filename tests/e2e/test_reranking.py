@@ -22,6 +22,7 @@ from tests.support.grape_server import GRAPE, Server
 from training.data.demo.names_and_descriptions import demo_rows
 
 TRAIN = ".venv/bin/grape train --config training/demo-rerank.yaml"
+SERVE = ".venv/bin/grape serve --rerank-adapter models/demo/reranker"
 DOCUMENTS = ["dog", "red roof", "cauldron", "horse", "dog face", "hot dog"]
 
 
@@ -79,7 +80,7 @@ def test_the_settings_of_the_page_train_a_reranker(capsys: pytest.CaptureFixture
 def test_the_commands_of_the_page(server: Server) -> None:
     page = (ROOT / "docs" / "reranking.md").read_text()
     shell, search, rerank, *trained = shell_lines(page)
-    assert trained == [TRAIN, ".venv/bin/grape serve --rerank-adapter demo-reranker"]
+    assert trained == [TRAIN, SERVE]
     local = [line.replace("http://127.0.0.1:8000", server.url) for line in (shell, search, rerank)]
     said = [
         subprocess.run(

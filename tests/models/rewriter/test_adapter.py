@@ -12,13 +12,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
+from models.common import paths
 from models.common.errors import GrapeError, InputError
 from models.rewriter.adapter import (
     Canary,
     open_adapter,
     unapplied_canaries,
 )
-from models.rewriter.base_model import checkpoint_revision
+from models.rewriter.base_model import checkpoint_revision, find_checkpoint
 from models.rewriter.merge import merge_adapter, merge_weights
 from models.rewriter.tasks import MULTILINGUAL
 
@@ -203,3 +204,18 @@ def test_canaries_that_show_the_base_model(base: Path, adapter: Path) -> None:
     assert unapplied_canaries(opened, ["same", "something else"]) == []
     assert unapplied_canaries(opened, ["same", "old "]) == ["q2"]
     assert Canary(**CANARIES[0]).query == "q1"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("folder", "tasks"),
+    [
+        (paths.ADAPTER, {"multilingual", "long", "composed"}),
+        (paths.RERANKER, {"likelihood", "likelihood-long"}),
+    ],
+)
+def test_what_ships_fits_the_demos_model(folder: Path, tasks: set[str]) -> None:
+    revision = checkpoint_revision(find_checkpoint(paths.DEFAULT_LLM))
+    adapter = open_adapter(folder, revision)
+    assert set(adapter.tasks) == tasks
+    assert "Gemma Terms of Use" in (folder / "README.md").read_text()
