@@ -45,6 +45,7 @@ function opener(hit, name, query) {
     link.append(image);
   }
   link.append(span("name", name));
+  link.setAttribute("aria-label", name); // which picture and name say twice
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();

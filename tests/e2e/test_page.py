@@ -205,7 +205,7 @@ def test_a_hit_opens_with_all_that_is_known_about_it(page: Page) -> None:
     expect(dialog.locator("dt").get_by_text("file")).to_be_visible()
     expect(dialog.get_by_text("de: Elefant")).to_be_visible()  # one of its names
     dialog.get_by_role("button", name="Copy link").click()
-    expect(page.get_by_role("status")).to_have_text("The link was copied.")
+    expect(dialog.get_by_role("status")).to_have_text("The link was copied.")
     assert page.evaluate("navigator.clipboard.readText()").endswith("/?like=1F418")
     with page.expect_download() as saved:
         dialog.get_by_role("link", name="Download").click()
