@@ -52,15 +52,17 @@ def fit_rerank(settings: EvalSettings) -> str:
             for weight in sorted({*WEIGHTS, served.rerank[by]})
         }
     weight = best_weight(found, served.rerank[by])
+    count = len(evaluation.rows)
+    told = f"{settings.data}, split {SPLIT}: {count} queries"
     # A reranker's folder holds nothing but its own weight.
-    fitted = _with(Mixture() if settings.rerank_adapter else served, weight).model_copy(
+    kept = Mixture(fitted_on=told) if settings.rerank_adapter else served
+    fitted = _with(kept, weight).model_copy(
         update={"encoder_weights_sha256": retriever.encoder.fingerprint.weights_sha256}
     )
     folder = settings.rerank_adapter
     folder = folder or adapter_folder(settings.adapter, settings.llm, settings.index)
     path = (folder or settings.index or paths.index_dir()) / MIXTURE_JSON
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
-    count = len(evaluation.rows)
     means = ", ".join(f"{own:g}: {total / count:.3f}" for own, total in found.items())
     return (
         f"{path}: the weight of `{by}` is {weight:g}. MRR@10 on {count} queries of the validation "
