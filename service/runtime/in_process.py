@@ -94,12 +94,12 @@ async def _needs_rewriter(
 ) -> bool:
     """Whether any query does; otherwise the language model would be started for nothing."""
     texts = [query.text for query in queries if query.text is not None]
-    if not texts:
+    if texts and body.get("rerank", False):
+        return True
+    if not texts or body["rewrite"] == "never":
         return False
-    if body.get("rerank", False) or queries[0].reference or body["rewrite"] == "always":
-        return bool(body.get("rerank", False)) or body["rewrite"] != "never"
-    if body["rewrite"] == "never":
-        return False
+    if body["rewrite"] == "always" or queries[0].reference:
+        return True
     async with _searcher(retriever, settings, with_rewriter=False) as searcher:
         for text in texts:
             if await searcher.needs_rewriter(text):
