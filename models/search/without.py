@@ -136,9 +136,6 @@ def _says_it_otherwise(whole: str, guesses: Sequence[str]) -> bool:
     words |= {word + "s" for word in words} | {word.removesuffix("s") for word in words}
     things = [set(guess.casefold().split()) - _NAME_NOTHING for guess in guesses]
     return not any(thing and thing <= words for thing in things)
-    return not any(
-        word in things or {word + "s", word.removesuffix("s")} & things for word in words
-    )
 
 
 def _best_score(text: str) -> Steps[float]:

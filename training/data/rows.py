@@ -1,7 +1,7 @@
 """Row: one query, the pictures that answer it, and what else the data knows about it."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -9,6 +9,7 @@ from models.rewriter.tasks import TaskName, composed_query
 from models.search.normalise import normalise
 
 Split = Literal["train", "validation", "test"]
+Grade = Annotated[int, Field(ge=1, le=100)]
 
 
 class Row(BaseModel, frozen=True):
@@ -16,6 +17,8 @@ class Row(BaseModel, frozen=True):
 
     query: str = Field(min_length=1)  # normalised as serving does it
     targets: tuple[str, ...] = Field(min_length=1)  # ids in the index; any of them is right
+    # How relevant each target is, from 1. Not in the file if all are alike.
+    grades: tuple[Grade, ...] = Field((), exclude_if=lambda grades: not grades)
     task: TaskName = "multilingual"
     language: str = "und"  # ISO 639-1, or "und" (ISO 639-2) if unknown
     split: Split = "train"
@@ -45,12 +48,18 @@ class Row(BaseModel, frozen=True):
     def _as_served(cls, value: str) -> str:
         return normalise(value) or value
 
-    @field_validator("targets", "group", "excluded", mode="before")
+    @field_validator("targets", "grades", "group", "excluded", mode="before")
     @classmethod
-    def _split_ids(cls, value: Any) -> Any:
+    def _split_cells(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(value.split("|"))
         return tuple(value) if isinstance(value, Iterable) else value
+
+    @model_validator(mode="after")
+    def _every_target_has_a_grade(self) -> Self:
+        if self.grades and len(self.grades) != len(self.targets):
+            raise ValueError(f"{len(self.targets)} targets have {len(self.grades)} grades")
+        return self
 
     @model_validator(mode="after")
     def _composed_has_a_picture(self) -> Self:

@@ -4,10 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+
 from models.retriever.image_index import ImageIndex
 from models.search.query import as_one_line
 from models.search.rerank import text_of
 from training.data.rows import Row
+from training.rewards.ranking import Floats
 from training.rewards.scorer import Retriever
 
 _SPARE = 8  # hits more than are needed, because some say the same
@@ -17,7 +20,16 @@ class Listed(NamedTuple):
     """A row with the captions of what its search finds, each once."""
 
     row: Row
-    texts: tuple[str, ...]  # the right one first, then the others as they were found
+    texts: tuple[str, ...]  # the right ones first, then the others as they were found
+    # Grades of the right ones, the highest first. A row without grades has one: any is right.
+    grades: tuple[int, ...] = (1,)
+
+    @property
+    def relevance(self) -> Floats:
+        """Of each text, 0 if it is wrong; float64 ``[texts]``."""
+        relevance = np.zeros(len(self.texts))
+        relevance[: len(self.grades)] = self.grades
+        return relevance
 
 
 def candidates_of(
@@ -58,16 +70,30 @@ def candidates_of(
 def _listed(
     index: ImageIndex, row: Row, lists: Sequence[Sequence[int]], count: int
 ) -> Listed | None:
-    """The right caption and those of other pictures."""
-    targets = {place for t in row.targets if (place := index.position(t)) is not None}
-    right = _captions(index, sorted(targets))
+    """The right captions and those of other pictures."""
+    graded = zip(row.targets, row.grades or [1] * len(row.targets), strict=True)
+    targets = {p: grade for t, grade in graded if (p := index.position(t)) is not None}
+    right = _graded_captions(index, targets)
     if not right:
         return None
+    kept = list(right)[: count - 1 if row.grades else 1]
     longest = max(map(len, lists))
     in_turn = (own[rank] for rank in range(longest) for own in lists if rank < len(own))
     others = [place for place in dict.fromkeys(in_turn) if place not in targets]
     wrong = [text for text in _captions(index, others) if text not in right]
-    return Listed(row, (right[0], *wrong[: count - 1])) if wrong else None
+    if not wrong:
+        return None
+    texts = (*kept, *wrong[: count - len(kept)])
+    return Listed(row, texts, tuple(right[text] for text in kept))
+
+
+def _graded_captions(index: ImageIndex, targets: Mapping[int, int]) -> dict[str, int]:
+    """What the right pictures say, each text once with its best grade; the best first."""
+    graded: dict[str, int] = {}
+    for place in sorted(targets, key=lambda place: (-targets[place], place)):
+        for text in _captions(index, [place]):
+            graded.setdefault(text, targets[place])
+    return graded
 
 
 def _captions(index: ImageIndex, places: Sequence[int]) -> list[str]:
@@ -76,11 +102,23 @@ def _captions(index: ImageIndex, places: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(as_one_line(text) for text in texts if text))
 
 
-def told_apart(listed: Listed, count: int, seed: int) -> tuple[str, ...]:
-    """The right caption and ``count - 1`` others: half of them the first found, half drawn."""
-    right, *wrong = listed.texts
-    hard = (count - 1) // 2
+def best_rank(scores: Floats, right: int) -> int:
+    """The rank of the best right caption, from 1; ties count against it.
+
+    Args:
+        scores: of a row's captions, float64 ``[texts]``.
+        right: how many of them, at the beginning, are right.
+    """
+    return int(1 + np.sum(scores[right:] >= scores[:right].max()))
+
+
+def told_apart(listed: Listed, count: int, seed: int) -> Listed:
+    """``count`` of the captions: the right ones, and others, half the first found, half drawn."""
+    grades = listed.grades[: count - 1]
+    right, wrong = listed.texts[: len(grades)], listed.texts[len(listed.grades) :]
+    left = count - len(right)
+    hard = left // 2
     rest = wrong[hard:]
     draws = Random(f"{seed} {listed.row.query}")
-    drawn = draws.sample(rest, min(count - 1 - hard, len(rest)))
-    return (right, *wrong[:hard], *drawn)
+    drawn = draws.sample(rest, min(left - hard, len(rest)))
+    return Listed(listed.row, (*right, *wrong[:hard], *drawn), grades)

@@ -127,10 +127,8 @@ class _Judge:
                 read = [read_answer(text.split(STOP)[0], len(group.places)) for text in own]
                 ratings.append(np.array([values for values, _ in read], float))
                 good.append([float(exact) for _, exact in read])
-            relevance = np.zeros(len(query.listed.texts))
-            relevance[0] = 1
             places = [group.places for group in query.groups]
-            yield Drawn(ratings, places, relevance, np.array(good))
+            yield Drawn(ratings, places, query.listed.relevance, np.array(good))
 
 
 class _Reward:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from models.rewriter.tasks import parse_ratings
 from models.search.rerank import ratings_of
+from training.rerank.candidates import best_rank
 from training.rerank.groups import Grouped
 from training.rewards.ranking import Floats
 from training.stages.language_model import Tokenizer
@@ -21,9 +22,9 @@ _LEAST = -1.0  # rating of a candidate that has none
 class GroupValidator:
     """Evaluates policies on a fixed sample of grouped candidates.
 
-    ``log_likelihood`` is log p(right candidate), where p is the softmax of the ratings. Of
-    :class:`Validation` the similarities are mean ratings: of the right candidate, of the others,
-    and their difference.
+    ``log_likelihood`` is log p(right candidates), where p is the softmax of the ratings. Of
+    :class:`Validation` the similarities are mean ratings: of the best right candidate, of the wrong
+    ones, and their difference.
 
     Args:
         max_tokens: of an answer.
@@ -47,10 +48,12 @@ class GroupValidator:
     def __call__(self, model: Any) -> Validation:
         """The result of a causal language model, with step 0."""
         ratings = self.ratings(model)
-        logs = np.array([log_softmax(own)[0] for own in ratings])
-        ranks = np.array([1 + np.sum(own[1:] >= own[0]) for own in ratings])
-        right = float(np.mean([own[0] for own in ratings]))
-        others = float(np.mean([own[1:].mean() for own in ratings]))
+        counts = [len(query.listed.grades) for query in self._queries]
+        rated = list(zip(ratings, counts, strict=True))
+        logs = np.array([logsumexp(log_softmax(own)[:right]) for own, right in rated])
+        ranks = np.array([best_rank(own, right) for own, right in rated])
+        right = float(np.mean([own[:right].max() for own, right in rated]))
+        others = float(np.mean([own[right:].mean() for own, right in rated]))
         return Validation(
             step=0,
             log_likelihood=float(logs.mean()),
@@ -64,7 +67,7 @@ class GroupValidator:
         )
 
     def ratings(self, model: Any) -> list[Floats]:
-        """Of each query's candidates, the right one's first."""
+        """Of each query's candidates, the right ones' first."""
         was_training = model.training
         model.eval()
         groups = [(query, group) for query in self._queries for group in query.groups]

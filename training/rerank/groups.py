@@ -13,7 +13,7 @@ from training.rerank.candidates import Listed
 from training.rewards.ranking import Floats
 from training.rewards.scorer import Retriever
 
-_MOST_WRONG = 6  # rating of a wrong candidate, at most: it must not be taken for the right one
+_MOST_WRONG = 6  # rating of a wrong candidate, at most: it must not be taken for a right one
 
 
 class Group(NamedTuple):
@@ -32,7 +32,7 @@ class Grouped(NamedTuple):
 
 
 def in_groups(task: Task, listed: Listed, seed: int) -> Grouped:
-    """Deals a row's candidates out. The right one has no place of its own in this order."""
+    """Deals a row's candidates out. A right one has no place of its own in this order."""
     order = list(range(len(listed.texts)))
     Random(f"{seed} {listed.row.query}").shuffle(order)
     groups = []
@@ -44,10 +44,10 @@ def in_groups(task: Task, listed: Listed, seed: int) -> Grouped:
 
 
 def teacher_ratings(retriever: Retriever, listed: Sequence[Listed]) -> list[tuple[int, ...]]:
-    """What the frozen encoder rates each candidate: 9 if it is right, and from 0 to 6 otherwise.
+    """What each candidate should be rated: right ones 9, or from 7 to 9 by grade; others 0 to 6.
 
-    A wrong one has 6 times its cosine to the right picture, where 0 is the candidate that is the
-    farthest and 1 the right caption.
+    The frozen encoder rates a wrong one: 6 times its cosine to the right picture, where 0 is the
+    candidate that is the farthest and 1 the best right caption.
     """
     texts = list(dict.fromkeys(text for one in listed for text in one.texts))
     vectors = retriever.encoder.encode_texts(texts)
@@ -57,16 +57,19 @@ def teacher_ratings(retriever: Retriever, listed: Sequence[Listed]) -> list[tupl
     for one in listed:
         right = [p for t in one.row.targets if (p := retriever.index.position(t)) is not None]
         cosines = vectors[[place[text] for text in one.texts]] @ corpus[right].T
-        rated.append(_ratings(cosines.max(1)))
+        rated.append(_ratings(cosines.max(1), one.grades))
     return rated
 
 
-def _ratings(cosines: Floats) -> tuple[int, ...]:
-    """Of the right caption, which is the first, and of the others."""
+def _ratings(cosines: Floats, grades: Sequence[int]) -> tuple[int, ...]:
+    """Of the right captions, which are the first, and of the others."""
+    least, most = min(grades), max(grades)
+    apart = (HIGHEST - _MOST_WRONG - 1) / max(most - least, 1)
+    right = [round(HIGHEST - apart * (most - grade)) for grade in grades]
     low = cosines.min()
-    share = (cosines[1:] - low) / max(float(cosines[0] - low), 1e-6)
+    share = (cosines[len(grades) :] - low) / max(float(cosines[0] - low), 1e-6)
     wrong = np.rint(_MOST_WRONG * share.clip(0, 1)).astype(int)
-    return (HIGHEST, *wrong.tolist())
+    return (*right, *wrong.tolist())
 
 
 def answer(ratings: Sequence[int]) -> str:

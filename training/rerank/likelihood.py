@@ -2,8 +2,9 @@
 
 The score of a caption is log p(query | caption), as it is served. A row's loss is
 
-    - log softmax over its captions of the scores, at the right caption
-    - own_likelihood * (score of the right caption) / (tokens of the query)
+    - sum over the right captions r of (grade of r / sum of grades) * log softmax over all captions
+      of the scores, at r
+    - own_likelihood * (score of the best right caption) / (tokens of the query)
 
 The first term is the listwise softmax loss of Cao et al., 2007 (ListNet, top one), on the scores of
 a noisy channel; to train the channel itself this way is ours. The second one keeps the model from
@@ -40,10 +41,11 @@ from training.stages.token_scores import Head, token_scores
 
 @dataclass(frozen=True)
 class Lesson:
-    """A query after each of its captions, as token ids; the right caption is the first."""
+    """A query after each of its captions, as token ids; the right captions are the first."""
 
     prompts: list[Ids]
     query: Ids  # with the end of its line
+    grades: tuple[int, ...] = (1,)  # of the right captions
 
 
 def lessons(
@@ -58,21 +60,24 @@ def lessons(
     made = []
     for one in listed:
         task = tasks[task_of("likelihood", one.row.query).name]
-        asked = continuation(task, one.row.query, told_apart(one, contrast, seed))
+        chosen = told_apart(one, contrast, seed)
+        asked = continuation(task, one.row.query, chosen.texts)
         query = tokenizer.encode(asked.text + STOP, add_special_tokens=False)
         prompts = [tuple(tokenizer.encode(prompt)) for prompt in asked.prompts]
-        made.append(Lesson(prompts, tuple(query)))
+        made.append(Lesson(prompts, tuple(query), chosen.grades))
     return made
 
 
-def loss_of(scores: Tensor, tokens: int, own_likelihood: float) -> Tensor:
+def loss_of(scores: Tensor, lesson: Lesson, own_likelihood: float) -> Tensor:
     """The loss of one row, see above; a scalar.
 
     Args:
-        scores: log p(query | caption), ``[captions]``, the right caption's first.
-        tokens: of the query.
+        scores: log p(query | caption), ``[captions]``.
     """
-    return -log_softmax(scores, dim=0)[0] - own_likelihood * scores[0] / tokens
+    grades = scores.new_tensor(lesson.grades)
+    at_right = log_softmax(scores, dim=0)[: len(grades)]
+    listwise = -(grades / grades.sum() * at_right).sum()
+    return listwise - own_likelihood * scores[0] / len(lesson.query)
 
 
 def scores_of(model: Any, batch: Sequence[Lesson], pad: int) -> list[Tensor]:
@@ -179,7 +184,7 @@ def _trainer(
             batch = inputs["lessons"]
             scores = scores_of(policy, batch, pad)
             losses = [
-                loss_of(own, len(lesson.query), settings.own_likelihood)
+                loss_of(own, lesson, settings.own_likelihood)
                 for own, lesson in zip(scores, batch, strict=True)
             ]
             return torch.stack(losses).mean()

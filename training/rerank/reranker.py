@@ -19,7 +19,7 @@ from models.search.rerank import Comparison, comparison
 from training.data.rows import Row
 from training.data.splits import choose
 from training.evaluation.statistics import estimate
-from training.rerank.candidates import Listed, candidates_of
+from training.rerank.candidates import Listed, best_rank, candidates_of
 from training.rerank.groups import in_groups, teacher_ratings
 from training.rerank.likelihood import train_likelihood
 from training.rewards.ranking import Floats
@@ -182,15 +182,13 @@ def _test(run: TrainingRun, trained: Trained, listed: Sequence[Listed]) -> str:
 
 
 def _ranks(run: TrainingRun, engine: Engine, scorer: _Scorer, listed: Sequence[Listed]) -> Floats:
-    """The rank of the right caption among each row's candidates; ties count against it."""
+    """The rank of the best right caption among each row's candidates."""
     asked = [_comparison(run, one) for one in listed]
     file = run.settings.work_folder / f"scores-{scorer.name}.jsonl"
     found = engine.scores(scorer.path, asked, file, scorer.tasks)
-    ranks = []
-    for scores in found:
-        right, *wrong = (-np.inf if value is None else value for value in scores.values)
-        ranks.append(1 + sum(value >= right for value in wrong))
-    return np.array(ranks, float)
+    values = [[-np.inf if v is None else v for v in scores.values] for scores in found]
+    pairs = zip(values, listed, strict=True)
+    return np.array([best_rank(np.array(own), len(one.grades)) for own, one in pairs], float)
 
 
 def _comparison(run: TrainingRun, listed: Listed) -> Comparison:
@@ -202,7 +200,7 @@ def _comparison(run: TrainingRun, listed: Listed) -> Comparison:
 def _summary(listed: Sequence[Listed], before: Floats, after: Floats) -> list[str]:
     """A table by task: R@1 and MRR among the candidates, and the gain."""
     lines = [
-        "The right caption is always one of the candidates; the model's scores alone order them.",
+        "A right caption is always one of the candidates; the model's scores alone order them.",
         "",
         "| | queries | frozen model: R@1 | MRR | adapter: R@1 | MRR | R@1 gained |",
         "|---|--:|--:|--:|--:|--:|--:|",

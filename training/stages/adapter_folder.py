@@ -21,6 +21,8 @@ from models.rewriter.adapter import (
     open_adapter,
 )
 from models.search import normalise
+from training.rerank_settings import RerankSettings
+from training.retriever_settings import RetrieverSettings
 from training.settings import TrainSettings
 from training.stages.language_model import LanguageModel, greedy_answers
 from training.stages.learning_curve import LearningCurve
@@ -40,6 +42,13 @@ _RERANKS = (
 )
 _NOT_ON_THE_CARD = {
     "config", "debug", "start_from", "out", "work", "index", "dry_run", "resume", "vllm_server",
+}  # fmt: skip
+_OF_RERANKERS = RerankSettings.model_fields.keys() - RetrieverSettings.model_fields.keys()
+# Training by likelihood has one stage, and these are all that it reads.
+_OF_LIKELIHOOD = {
+    "encoder_device", "encoder_precision", "llm", "seed", *_OF_RERANKERS, "data", "tasks", "prompt",
+    "warm_start_queries", "warm_start_epochs", "warm_start_learning_rate", "warm_start_batch",
+    "lora_rank", "lora_alpha", "lora_targets", "test_queries",
 }  # fmt: skip
 
 
@@ -132,11 +141,15 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
 
 def _reward(settings: TrainSettings) -> dict[str, float]:
     """What training maximised; the objective of the mixture uses no reward."""
-    if settings.task == "rerank" and settings.rerank_by == "likelihood":
+    if _by_likelihood(settings):
         return {"listwise": 1.0, "own_likelihood": settings.own_likelihood}
     if settings.task == "rewrite" and settings.objective == "mixture" and settings.steps:
         return {"mixture": 1.0}
     return dict(settings.rewards)
+
+
+def _by_likelihood(settings: TrainSettings) -> bool:
+    return settings.task == "rerank" and settings.rerank_by == "likelihood"
 
 
 def _validation_queries(run: TrainingRun) -> dict[str, list[str]]:
@@ -188,7 +201,11 @@ def _introduction(settings: TrainSettings, base: LanguageModel, trained: Trained
     source = "samples or the row's own English" if settings.warm_start_english else "samples"
     warm_start = f"{trained.sft_examples} best-ranked {source}" if settings.warm_start else "none"
     about = _RERANKS if settings.task == "rerank" else _REWRITES
-    lines = [f"# Adapter of {base.name}: {', '.join(settings.tasks)}", "", *about, ""]
+    title = f"# Adapter of {base.name}: {', '.join(settings.tasks)}"
+    if settings.task == "rerank":
+        how = "by likelihood" if _by_likelihood(settings) else "in groups"
+        title = f"# Reranker of {base.name}, {how}"
+    lines = [title, "", *about, ""]
     if settings.task == "rerank":
         learnt = f"{trained.sft_examples} queries with what their search finds"
         lines.append(f"**Data**: `{settings.data}`, {learnt}.")
@@ -200,14 +217,16 @@ def _introduction(settings: TrainSettings, base: LanguageModel, trained: Trained
 
 
 def _settings_table(settings: TrainSettings) -> str:
-    shown = settings.model_dump(mode="json", exclude=_NOT_ON_THE_CARD)
+    unused = set() if settings.task == "rerank" else _OF_RERANKERS
+    used = _OF_LIKELIHOOD if _by_likelihood(settings) else None
+    shown = settings.model_dump(mode="json", include=used, exclude=_NOT_ON_THE_CARD | unused)
     rows = [f"| {name} | {value} |" for name, value in shown.items()]
     return "\n".join(["**Settings**", "", "| setting | value |", "|---|---|", *rows])
 
 
 def _loss_table(settings: TrainSettings) -> str:
     """About ten points of the loss, of the warm start's last round; empty without SFT."""
-    by_likelihood = settings.task == "rerank" and settings.rerank_by == "likelihood"
+    by_likelihood = _by_likelihood(settings)
     folder = "likelihood" if by_likelihood else "warm_start*"
     title = "**Training**, loss" if by_likelihood else "**Warm start**, loss of the answers' tokens"
     files = sorted(settings.work_folder.glob(f"{folder}/{LOSSES}"))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -10,10 +11,21 @@ from models.common.errors import InputError
 from training.data.rows import Row
 from training.data.sources import load_rows
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"query": "ein Hund", "targets": ["1F415"], "language": "de", "split": "train"},
-    {"query": "猫", "targets": ["1F408", "1F431"], "language": "zh", "split": "test"},
+    {
+        "query": "猫",
+        "targets": ["1F408", "1F431"],
+        "grades": [2, 1],
+        "language": "zh",
+        "split": "test",
+    },
 ]
+LISTS = ("targets", "grades")
+
+
+def _cell(values: Any) -> str:
+    return "|".join(map(str, values))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -22,7 +34,7 @@ def test_every_kind_of_file_gives_the_same_rows(kind: str, tmp_path: Path) -> No
     if kind == "jsonl":
         path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in RECORDS))
     elif kind == "csv":
-        cells = [{**r, "targets": "|".join(r["targets"])} for r in RECORDS]
+        cells = [{**r, **{name: _cell(r.get(name, [])) for name in LISTS}} for r in RECORDS]
         pandas.DataFrame(cells).to_csv(path, index=False)
     else:
         pandas.DataFrame(RECORDS).to_parquet(path)
@@ -59,6 +71,8 @@ def test_a_data_set_by_name_is_read_by_datasets(tmp_path: Path) -> None:
         ('{"query": "a", "targets": []}', "row 1: targets"),
         ('{"query": "a", "targets": 7}', "row 1: targets"),
         ('{"query": "a", "targets": null}', "row 1: targets"),
+        ('{"query": "a", "targets": ["x", "y"], "grades": [1]}', "2 targets have 1 grades"),
+        ('{"query": "a", "targets": ["x"], "grades": [0]}', "row 1: grades"),
         ('{"query": "a", "targets": ["x"], "task": "sing"}', "row 1: task: Input should be"),
         ('{"query": "a", "targets": ["x"]}\n{"targets": ["x"]}', "row 2: query: Field required"),
         ("{broken", "cannot be read"),

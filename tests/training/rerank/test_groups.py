@@ -51,6 +51,21 @@ def test_a_teacher_rates_by_likeness(encoder: ClipEncoder, demo_index: ImageInde
     assert rated["violin"] > rated["hamburger"]
 
 
+def test_a_teacher_rates_right_captions_by_their_grades(
+    encoder: ClipEncoder, demo_index: ImageIndex
+) -> None:
+    retriever = Retriever(encoder, demo_index, Corpus.of(demo_index.vectors()))
+    (listed,) = candidates_of(retriever, {GUITAR: ["violin", "hamburger"]}, 6)
+    ratings = {
+        grades: teacher_ratings(retriever, [listed._replace(grades=grades)])[0]
+        for grades in ((1, 1), (2, 1), (4, 3, 1))
+    }
+    assert ratings[1, 1][:2] == (9, 9)
+    assert ratings[2, 1][:2] == (9, 7)
+    assert ratings[4, 3, 1][:3] == (9, 8, 7)
+    assert all(max(own[len(grades) :]) <= 6 for grades, own in ratings.items())
+
+
 @pytest.mark.parametrize(
     ("text", "values", "exact"),
     [

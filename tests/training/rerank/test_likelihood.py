@@ -22,9 +22,21 @@ TASKS: dict[str, Task] = {"likelihood": LIKELIHOOD.short}
 
 def test_the_loss_is_that_of_the_right_caption() -> None:
     scores = torch.tensor([-2.0, -2.0, -2.0, -2.0])
-    assert float(loss_of(scores, 4, 0.0)) == pytest.approx(math.log(4))
-    assert float(loss_of(scores, 4, 0.5)) == pytest.approx(math.log(4) + 0.25)
-    assert float(loss_of(torch.tensor([-1.0, -200.0]), 4, 0.0)) == pytest.approx(0, abs=1e-6)
+    lesson = Lesson([], (20, 21, 22, NEWLINE))
+    assert float(loss_of(scores, lesson, 0.0)) == pytest.approx(math.log(4))
+    assert float(loss_of(scores, lesson, 0.5)) == pytest.approx(math.log(4) + 0.25)
+    assert float(loss_of(torch.tensor([-1.0, -200.0]), lesson, 0.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_is_least_where_scores_follow_the_grades() -> None:
+    lesson = Lesson([], (NEWLINE,), grades=(3, 1))
+    scores = torch.tensor([0.0, 0.0, -9.0], requires_grad=True)
+    optimizer = torch.optim.Adam([scores], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss_of(scores, lesson, 0.0).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert scores.softmax(0)[:2].tolist() == pytest.approx([0.75, 0.25], abs=0.02)
 
 
 def test_scores_are_the_models_own() -> None:

@@ -57,7 +57,10 @@ def test_it_is_served_beside_the_model_that_rewrites(
 
 def test_the_card_says_what_it_is_and_what_it_gained(trained: Path) -> None:
     card = (trained / "adapter" / "README.md").read_text()
+    assert card.startswith("# Reranker of ")
     assert "Reranks what a search finds" in card
+    assert "| contrast | 4 |" in card
+    assert "| prompts_per_step |" not in card
     assert "| multilingual | 6 |" in card
     assert "**Training**, loss" in card
     assert (trained / "stdout").read_text().strip() in card
