@@ -117,6 +117,10 @@ SYSTEMS = {
     "tuned-rrf": SystemSpec(
         "the adapter's list and the query's, by reciprocal rank", "tuned", "adapter", fusion="rrf"
     ),
+    "tuned-interleave": SystemSpec(
+        "the adapter's list in turns with what was typed, or with the picture to be changed",
+        "tuned", "adapter", fusion="interleave",
+    ),
     "tuned-mean": SystemSpec(
         "mean vector of the query and the adapter's rewrite", "tuned", "adapter", fusion="mean"
     ),
