@@ -96,7 +96,8 @@ class Bench:
         found = retrieve(gallery.corpus, self._questions(plans, searches, gallery))
         paid = [self._paid(spec, samples)] if samples else []
         if spec.rerank:
-            how = self._reranking(spec)
+            candidates = self.settings.rerank_candidates
+            how = self._reranking(spec)._replace(candidates=candidates)
             found, answers = rerank_found(self.rows, plans, found, gallery, how)
             paid += [answer.paid for answer in answers]
         return Measured(
@@ -275,7 +276,9 @@ class Bench:
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]
-            parts += depends_on(spec.rerank, self.pair_model) if spec.rerank else []
+            if spec.rerank:
+                parts += depends_on(spec.rerank, self.pair_model)
+                parts += [self.settings.rerank_candidates]
             parts += [self.reranker.content_sha256] if spec.rerank and self.reranker else []
             known = gallery.index.manifest.known_scores
             parts += [self.fitted.gate.model_dump(), known]

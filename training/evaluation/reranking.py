@@ -39,6 +39,7 @@ class Reranking(NamedTuple):
     by: Reranker
     weight: float | None  # of a score beside the search's; None: the order is the reranker's alone
     ask: Ask
+    candidates: int = CANDIDATES
 
 
 class Reranked(NamedTuple):
@@ -52,7 +53,7 @@ def rerank_found(
     rows: Sequence[Row], plans: Sequence[Plan], found: Found, gallery: Gallery, how: Reranking
 ) -> Reranked:
     """Reranks the first pictures of each query."""
-    first = [top[:CANDIDATES] for top in found.top]
+    first = [top[: how.candidates] for top in found.top]
     texts = [[text_of(item.record) for item in gallery.index.items.at(places)] for places in first]
     asked = {}
     for number, (row, plan) in enumerate(zip(rows, plans, strict=True)):

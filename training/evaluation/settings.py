@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from models.search.options import RewriteCount
+from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from training.retriever_settings import RetrieverSettings
 from training.settings import TrainSettings
 
@@ -51,6 +51,9 @@ class EvalSettings(RetrieverSettings):
     rerank_adapter: Path | None = Field(
         None,
         description="adapter folder of a reranker; by default the model that rewrites compares",
+    )
+    rerank_candidates: int = Field(
+        CANDIDATES, ge=2, le=MOST_CANDIDATES, description="first pictures that are reranked"
     )
     cross_encoder: str | None = Field(
         None,
