@@ -27,6 +27,11 @@ COMMANDS = {
     "index sync": ("service", "IndexSync", "an index brought up to date with its folder"),
     "index check": ("service", "IndexCheck", "proof that an index is whole and right"),
     "index info": ("service", "IndexInfo", "what an index holds"),
+    "data from-captions": (
+        "training",
+        "DataFromCaptions",
+        "training rows that a language model writes about captions",
+    ),
     "data from-feedback": ("training", "DataFromFeedback", "training rows from what people marked"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
     "eval": ("training", "Eval", "systems compared on one set of queries, with intervals"),

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from training.data.captions_settings import CaptionSettings
 from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
@@ -14,6 +15,15 @@ class Train(TrainSettings):
         from training.pipeline import train
 
         train(self)
+
+
+class DataFromCaptions(CaptionSettings):
+    """Has a language model write, for an index's captions, training rows of what people type."""
+
+    def cli_cmd(self) -> None:
+        from training.data.from_captions import from_captions
+
+        print(from_captions(self))
 
 
 class DataFromFeedback(FeedbackSettings):

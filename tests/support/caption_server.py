@@ -1,0 +1,65 @@
+"""A server with OpenAI's completions API that knows a few words, for `grape data from-captions`."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class CaptionServer:
+    """Answers what its table has for the last question of a prompt, and ``nothing`` else.
+
+    Attributes:
+        asked: the last question of each prompt, in the order in which they came.
+        seconds: that each answer takes.
+    """
+
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.seconds = 0.0
+        self.url = ""
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(self.seconds)
+        prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        questions = [prompt.splitlines()[-2].split(": ", 1)[1] for prompt in prompts]
+        self.asked += questions
+        texts = [self.answers.get(question, "nothing") for question in questions]
+        return {"choices": [{"index": n, "text": f" {text}"} for n, text in enumerate(texts)]}
+
+
+@contextlib.contextmanager
+def caption_server(answers: Mapping[str, str]) -> Iterator[CaptionServer]:
+    """The server on a free port of the loopback address."""
+    server = CaptionServer(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = json.dumps(server.complete(body)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # who asked may have been killed
+                self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()

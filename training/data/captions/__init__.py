@@ -1,0 +1,1 @@
+"""What `grape data from-captions` is made of; training/data/from_captions.py puts it together."""

@@ -1,0 +1,206 @@
+"""Training rows for an index without any: a language model writes what people would type.
+
+For each caption it writes names in the asked languages, long descriptions, and the changes that
+lead from near pictures to this one. A query is kept if one of its rewrites finds its picture, and
+if it is in its language and not the caption again. The row's ``english`` is the caption.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from models.common.errors import GrapeError, InputError
+from models.common.files import write_file
+from models.common.paths import index_dir
+from models.common.progress import say
+from models.retriever.image_index import ImageIndex
+from models.retriever.types import Metadata
+from models.rewriter.protocol import Rewriter, Sampling
+from models.search.composed import caption_of
+from training.data.captions.card import Made, card
+from training.data.captions.checks import (
+    Duplicates,
+    LeftOut,
+    Written,
+    read_answers,
+    wrong_by_itself,
+)
+from training.data.captions.drafts import Pictured, drafts_of
+from training.data.captions.finding import (
+    Found,
+    found_by_captions,
+    found_by_rewrites,
+    task_of,
+)
+from training.data.captions.kept_answers import KeptAnswers
+from training.data.captions_settings import CaptionSettings
+from training.data.rows import Row
+from training.data.splits import split_of
+from training.rewards.scorer import Scorer, load_retriever
+
+
+class Captioned(NamedTuple):
+    """The pictures that are written about, and how many are not."""
+
+    pictures: list[Pictured]
+    without: int  # a caption
+    lost: int  # whose caption does not find them
+
+
+def from_captions(settings: CaptionSettings) -> str:
+    """Writes the rows and their card; returns how many there are, and what was left out.
+
+    Raises:
+        InputError: no captions, or an index or a model that cannot be used.
+        GrapeError: nothing that was written is kept, or the model stopped answering.
+    """
+    scorer = Scorer(load_retriever(settings))
+    captioned = captioned_pictures(settings, scorer)
+    rows, left_out = asyncio.run(_written_rows(settings, scorer, captioned.pictures))
+    made = Made(rows, left_out, len(captioned.pictures), captioned.without, captioned.lost)
+    about = card(made, settings, _described(settings, scorer.retriever.index))
+    place = settings.out.with_suffix(".md")
+    write_file(place, about.encode())
+    if not rows:
+        raise GrapeError(f"No query is kept; {place} says why, with samples.")
+    lines = "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row, _ in rows)
+    write_file(settings.out, lines.encode())
+    return f"{settings.out}: {made.summary()}.\nThe card is {place}: read its samples."
+
+
+def captioned_pictures(settings: CaptionSettings, scorer: Scorer) -> Captioned:
+    """The pictures whose captions find them.
+
+    Raises:
+        InputError: there is none.
+    """
+    index = scorer.retriever.index
+    captions = {item.id: _caption(item.record, settings.field) for item in index.items.items()}
+    pictures = [Pictured(name, caption) for name, caption in captions.items() if caption]
+    if not pictures:
+        key = settings.field or "caption, name, title or description"
+        raise InputError(
+            f"No picture of the index has a {key} in its metadata: add captions with a text file "
+            "beside each picture, or a table for `grape index build --metadata`."
+        )
+    if settings.limit and settings.limit < len(pictures):
+        chosen = set(random.Random(settings.seed).sample(pictures, settings.limit))
+        pictures = [picture for picture in pictures if picture in chosen]
+    ranks = found_by_captions(pictures, scorer)
+    found = [
+        picture
+        for picture, rank in zip(pictures, ranks, strict=True)
+        if rank <= settings.worst_rank
+    ]
+    if not found:
+        raise InputError(
+            f"No caption finds its picture among the first {settings.worst_rank}: are these the "
+            "captions of these pictures?"
+        )
+    without = sum(caption is None for caption in captions.values())
+    return Captioned(found, without, len(pictures) - len(found))
+
+
+def _caption(record: Metadata, field: str | None) -> str | None:
+    if field is None:
+        return caption_of(record)
+    value = record.get(field)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+async def _written_rows(
+    settings: CaptionSettings, scorer: Scorer, pictures: Sequence[Pictured]
+) -> tuple[list[tuple[Row, Found]], list[LeftOut]]:
+    drafts = drafts_of(settings, pictures, scorer.retriever.index)
+    if not drafts:
+        raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
+    say(f"{len(drafts):,} prompts about {len(pictures):,} captions.")
+    async with KeptAnswers(settings.work_file, _model(settings), _starter(settings)) as answers:
+        texts = []
+        for task in ("multilingual", "long", "composed"):
+            some = [draft for draft in drafts if draft.task == task]
+            count = settings.names if task == "multilingual" else 1
+            sampling = Sampling(count, settings.temperature)
+            prompts = [draft.prompt for draft in some]
+            done = await answers.ask(prompts, sampling, f"Writing ({task})")
+            texts += read_answers(some, done)
+        left_out, candidates = _screened(texts, settings.languages)
+        found = await found_by_rewrites(candidates, answers, scorer, settings.rewrites)
+    return _kept(candidates, found, settings.worst_rank, left_out)
+
+
+def _screened(
+    texts: Sequence[Written], languages: Sequence[str]
+) -> tuple[list[LeftOut], list[Written]]:
+    """What is left out before anything is searched, and the rest."""
+    left_out: list[LeftOut] = []
+    candidates = []
+    for written in texts:
+        reason = wrong_by_itself(written, languages)
+        if reason:
+            left_out.append(LeftOut(written, reason))
+        else:
+            candidates.append(written)
+    return left_out, candidates
+
+
+def _kept(
+    candidates: Sequence[Written],
+    found: Sequence[Found],
+    worst_rank: int,
+    left_out: list[LeftOut],
+) -> tuple[list[tuple[Row, Found]], list[LeftOut]]:
+    """The rows; of near-duplicates the one whose rewrite ranks best."""
+    duplicates = Duplicates()
+    rows: dict[int, tuple[Row, Found]] = {}
+    for place in sorted(range(len(candidates)), key=lambda place: found[place].rank):
+        written = candidates[place]
+        if found[place].rank > worst_rank:
+            left_out.append(LeftOut(written, "does not find its picture"))
+        elif duplicates.has(written):
+            left_out.append(LeftOut(written, "near-duplicates"))
+        else:
+            duplicates.add(written)
+            rows[place] = _row(written), found[place]
+    return [rows[place] for place in sorted(rows)], left_out
+
+
+def _row(written: Written) -> Row:
+    draft = written.draft
+    return Row(
+        query=written.query,
+        targets=(draft.target.id,),
+        task=task_of(written),
+        language=draft.language,
+        split=split_of(draft.target.id),
+        english=draft.target.caption,
+        reference=draft.reference.id if draft.reference else None,
+        caption=draft.reference.caption if draft.reference else None,
+    )
+
+
+def _model(settings: CaptionSettings) -> str:
+    return f"{settings.llm} {settings.llm_endpoint or ''}"
+
+
+def _starter(settings: CaptionSettings) -> Callable[[], Rewriter]:
+    def start() -> Rewriter:
+        if settings.llm_endpoint:
+            from models.rewriter.endpoint import EndpointRewriter
+
+            key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+            return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
+        from models.rewriter.base_model import find_checkpoint
+        from models.rewriter.vllm import VLLMOptions, VLLMRewriter
+
+        return VLLMRewriter(VLLMOptions(str(find_checkpoint(settings.llm)), max_num_seqs=128))
+
+    return start
+
+
+def _described(settings: CaptionSettings, index: ImageIndex) -> str:
+    folder: Path = settings.index or index_dir()
+    encoder = index.manifest.encoder.name.rsplit("/", 1)[-1]
+    return f"{folder.name}, {len(index):,} pictures, encoder {encoder}"
