@@ -35,6 +35,7 @@ COMMANDS = {
     "data from-feedback": ("training", "DataFromFeedback", "training rows from what people marked"),
     "train": ("training", "Train", "a rewriter for an index, by where the right picture ranks"),
     "eval": ("training", "Eval", "systems compared on one set of queries, with intervals"),
+    "completion": ("models.common", "Completion", "completion of commands and flags for a shell"),
     "doctor": ("service", "Doctor", "what the server would load, and whether that can work"),
     "demo prepare": (
         "service",
@@ -98,12 +99,12 @@ def _run(name: str, arguments: list[str]) -> int:
     from models.common.errors import INTERRUPTED, GrapeError, InputError
     from models.common.progress import say
 
-    package, class_name, _ = COMMANDS[name]
     try:
+        from models.common.completion import Entry, commands
         from models.common.settings import run_command
 
-        commands = importlib.import_module(f"{package}.commands")
-        run_command(getattr(commands, class_name), name, arguments)
+        commands.set({other: Entry(*found) for other, found in COMMANDS.items()})
+        run_command(Entry(*COMMANDS[name]).settings(), name, arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # an OSError that is no error: `grape rewrite ... | head -1`

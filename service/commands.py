@@ -1,12 +1,13 @@
 """The commands of the `grape` program, each a settings class: its fields are its flags."""
 
+import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import GrapeError, InputError
@@ -16,7 +17,6 @@ from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service import asking
 from service.asking import ClientSettings
-from service.doctor import Doctor
 from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,
@@ -28,6 +28,7 @@ from service.index_commands import (
 from service.settings import Settings
 from service.shell import (
     HEADINGS,
+    Show,
     as_lines,
     print_files,
     print_hits,
@@ -37,7 +38,6 @@ from service.shell import (
 )
 
 __all__ = [
-    "Doctor",
     "IndexAdd",
     "IndexBuild",
     "IndexCheck",
@@ -45,6 +45,13 @@ __all__ = [
     "IndexRemove",
     "IndexSync",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports what needs more than the client's packages when it is first used."""
+    if name == "Doctor":
+        return importlib.import_module("service.doctor").Doctor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Serve(Settings):
@@ -63,6 +70,7 @@ class Search(ClientSettings):
     """
 
     shown = ClientSettings.shown | {"rewrite", "fusion", "n"}
+    _show: Show | None = PrivateAttr(None)
     bare: ClassVar[Mapping[str, str]] = {"--rerank": str(CANDIDATES)}
 
     query: CliPositionalArg[str | None] = Field(
@@ -85,6 +93,11 @@ class Search(ClientSettings):
         validation_alias=AliasChoices("f", "files"),
         description="print the paths of the pictures alone, for `xargs -d '\\n'`",
     )
+    images: bool = Field(
+        False,
+        description="show thumbnails in a terminal that can: kitty, or one with Sixel such as "
+        "iTerm2; needs the extra 'terminal'",
+    )
     filter: str | None = Field(
         None,
         description="what the metadata of a hit must be, as JSON, such as "
@@ -95,6 +108,7 @@ class Search(ClientSettings):
         from models.retriever.filters import parse_filter_text
 
         query = _checked(self.query)
+        self._show = self._shown() if self.images else None
         body: dict[str, Any] = {"k": self.k, "rewrite": self.rewrite, "fusion": self.fusion}
         body |= {"n": self.n, "rerank": self.rerank or False}
         if self.image:
@@ -120,7 +134,27 @@ class Search(ClientSettings):
         elif self.files:
             print_files(answer, self._folder)
         else:
-            print_hits(answer, several)
+            print_hits(answer, several, self._show)
+
+    def _shown(self) -> Show | None:
+        """Shows the picture of a hit; None if this terminal cannot."""
+        from service import thumbnails
+
+        if self.as_json or self.files:
+            raise InputError("--images shows pictures beside the table: leave out --json or -f.")
+        terminal = thumbnails.terminal()
+        if terminal is None:
+            return None
+        if self.url:
+            read = thumbnails.from_server(self.url, asking.plain(self.api_key))
+        else:
+            read = thumbnails.from_folder(self._folder)
+
+        def show(hit: dict[str, Any]) -> None:
+            if data := read(hit):
+                terminal.show(data)
+
+        return show
 
     @cached_property
     def _folder(self) -> str:

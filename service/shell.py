@@ -3,7 +3,7 @@
 import base64
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,7 @@ from models.common.progress import say
 from models.common.text_output import harmless, one_line, tab_separated
 
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+Show = Callable[[dict[str, Any]], None]
 HEADINGS = ("rank", "score", "id", "file", "found by")
 
 
@@ -64,24 +65,18 @@ def print_files(answer: dict[str, Any], folder: str) -> None:
             print(os.path.join(folder, file))
 
 
-def print_hits(answer: dict[str, Any], several: bool = False) -> None:
+def print_hits(answer: dict[str, Any], several: bool = False, show: Show | None = None) -> None:
     """A table on a terminal, and tab-separated lines elsewhere.
 
     Args:
         several: whether it is one of several answers: lines begin with the query, and have no
             heading.
+        show: shows the picture of a hit in the terminal, above the hit's line.
     """
     if "error" in answer:  # which has been said
         return
-    rewrite = answer["rewrite"]
-    query = answer["query"] or ""
-    named = f"{query[:60]}: " if several else ""
-    if rewrite["status"] == "fallback":
-        say(f"{named}not rewritten: {rewrite['reason']}")
-    if answer.get("rerank", {}).get("status") == "fallback":
-        say(f"{named}not reranked: {answer['rerank']['reason']}")
-    if answer["hits"] and not answer["confident"]:
-        say(f"{named}no picture is a sure match: look at the first few.")
+    _warn(answer, several)
+    rewrite, query = answer["rewrite"], answer["query"] or ""
     rows = [_row(hit, rewrite) for hit in answer["hits"]]
     if not sys.stdout.isatty():
         lines = [(query, *row) for row in rows] if several else [HEADINGS, *rows]
@@ -94,7 +89,23 @@ def print_hits(answer: dict[str, Any], several: bool = False) -> None:
     if rewrite["status"] == "rewritten":
         shown = [text if p is None else f"{text} ({p:.0%})" for text, p in texts.items()]
         print(f"searched for: {harmless(', '.join(shown))}")
-    _draw(rows)
+    if not show:
+        _draw(rows)
+        return
+    for hit, row in zip(answer["hits"], rows, strict=True):
+        show(hit)
+        print(harmless("  ".join(cell for cell in row if cell)))
+
+
+def _warn(answer: dict[str, Any], several: bool) -> None:
+    """Says what is unusual about an answer."""
+    named = f"{(answer['query'] or '')[:60]}: " if several else ""
+    if answer["rewrite"]["status"] == "fallback":
+        say(f"{named}not rewritten: {answer['rewrite']['reason']}")
+    if answer.get("rerank", {}).get("status") == "fallback":
+        say(f"{named}not reranked: {answer['rerank']['reason']}")
+    if answer["hits"] and not answer["confident"]:
+        say(f"{named}no picture is a sure match: look at the first few.")
 
 
 def _row(hit: dict[str, Any], rewrite: dict[str, Any]) -> tuple[str, ...]:

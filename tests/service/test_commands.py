@@ -117,7 +117,20 @@ def test_a_missing_module_of_our_own_is_a_bug_with_a_traceback() -> None:
 @pytest.mark.parametrize(
     ("command", "own"),
     [
-        ("search", {"--image", "-k", "--rewrite", "--fusion", "-n", "--filter", "--rerank", "-f"}),
+        (
+            "search",
+            {
+                "--image",
+                "-k",
+                "--rewrite",
+                "--fusion",
+                "-n",
+                "--filter",
+                "--rerank",
+                "-f",
+                "--images",
+            },
+        ),
         ("rewrite", {"--task", "-n", "--temperature"}),
     ],
 )

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,20 +13,21 @@ class CaptionServer:
 
     Attributes:
         asked: the last question of each prompt, in the order in which they came.
-        seconds: that each answer takes.
+        allowed: takes one for each answer; None allows any number.
     """
 
     def __init__(self, answers: Mapping[str, str]) -> None:
         self.answers = answers
         self.asked: list[str] = []
-        self.seconds = 0.0
+        self.allowed: threading.Semaphore | None = None
         self.url = ""
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        time.sleep(self.seconds)
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
         questions = [prompt.splitlines()[-2].split(": ", 1)[1] for prompt in prompts]
         self.asked += questions
+        if self.allowed:
+            self.allowed.acquire()
         texts = [self.answers.get(question, "nothing") for question in questions]
         return {"choices": [{"index": n, "text": f" {text}"} for n, text in enumerate(texts)]}
 

@@ -118,7 +118,7 @@ async def _written_rows(
         raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
     say(f"{len(drafts):,} prompts about {len(pictures):,} captions.")
     async with KeptAnswers(settings.work_file, _model(settings), _starter(settings)) as answers:
-        texts = []
+        texts: list[Written] = []
         for task in ("multilingual", "long", "composed"):
             some = [draft for draft in drafts if draft.task == task]
             count = settings.names if task == "multilingual" else 1

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from training.data.captions.checks import LeftOut
 from training.data.captions.finding import Found
 from training.data.captions_settings import CaptionSettings
-from training.data.rows import Row
+from training.data.rows import Row, Split
 
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SAMPLES = 3  # rows of each kind, and queries of each reason
 _SETTINGS = ("names", "descriptions", "changes", "temperature", "rewrites", "worst_rank", "limit",
              "field", "seed")  # fmt: skip

@@ -7,6 +7,7 @@ import langcodes
 import pycountry
 import regex
 import wordfreq
+from wordfreq.tokens import simple_tokenize
 
 # ISO 15924 codes that stand for several scripts of Unicode.
 _SCRIPTS = {
@@ -81,5 +82,5 @@ def _frequency(text: str, code: str) -> float:
 
 
 def _words(text: str) -> list[str]:
-    words: list[str] = wordfreq.simple_tokenize(text)
+    words: list[str] = simple_tokenize(text)
     return [word for word in words if any(map(str.isalpha, word))]
