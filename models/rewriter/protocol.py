@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from models.common.errors import GrapeError
 from models.rewriter.likelihood import Continuation
 from models.rewriter.tasks import STOP, Task
-from models.rewriter.vision import SEEN, SeenTask
+from models.rewriter.vision import SeenTask, seen_task
 
 
 class RewriteFailed(GrapeError):
@@ -88,7 +88,7 @@ class Prompt(NamedTuple):
     @property
     def form(self) -> Task | SeenTask:
         """The prompt template. A model that sees the image gets a different one."""
-        return self.task if self.picture is None else SEEN
+        return self.task if self.picture is None else seen_task(self.query)
 
 
 class Rewriter(Protocol):

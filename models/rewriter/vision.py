@@ -59,6 +59,22 @@ SEEN = SeenTask(
 )
 
 
+# For an image without any words about it: what `grape data from-captions --see` asks.
+CAPTION = SeenTask(
+    instruction=(
+        "Look at the picture. Say what it shows in one short English caption of at most fifteen "
+        "words, as somebody would who looks for it. Answer with the caption alone."
+    ),
+    max_tokens=32,
+    max_chars=2000,
+)
+
+
+def seen_task(query: str) -> SeenTask:
+    """The prompt for an image and what is said about it, which may be nothing."""
+    return SEEN if query else CAPTION
+
+
 def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
     """Decodes an image for a model that sees it: RGB, upright, at most ``max_pixels`` pixels.
 
@@ -84,12 +100,13 @@ def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
 
 
 def messages(shown: dict[str, Any], query: str) -> list[dict[str, Any]]:
-    """The chat that asks for the caption of the wanted image.
+    """The chat that asks for the caption of the wanted image, or without a query of this one.
 
     Args:
         shown: the image as a content part of a message, for example from :func:`image_url`.
     """
-    return [{"role": "user", "content": [shown, {"type": "text", "text": SEEN.prompt(query)}]}]
+    text = seen_task(query).prompt(query)
+    return [{"role": "user", "content": [shown, {"type": "text", "text": text}]}]
 
 
 def image_url(picture: "Image.Image") -> dict[str, Any]:

@@ -29,6 +29,11 @@ class CaptionSettings(RetrieverSettings):
         description="key of the pictures' metadata that holds their captions; by default caption, "
         "name, title or description",
     )
+    see: bool = Field(
+        False,
+        description="have the model look at pictures without a caption and write one; it must read "
+        "images",
+    )
     limit: int | None = Field(
         None, ge=1, description="pictures to write about, drawn at random; all by default"
     )

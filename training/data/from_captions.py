@@ -6,19 +6,15 @@ if it is in its language and not the caption again. The row's ``english`` is the
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from models.common.errors import GrapeError, InputError
 from models.common.files import write_file
 from models.common.paths import index_dir
 from models.common.progress import say
 from models.retriever.image_index import ImageIndex
-from models.retriever.types import Metadata
 from models.rewriter.protocol import Rewriter, Sampling
-from models.search.composed import caption_of
 from training.data.captions.card import Made, card
 from training.data.captions.checks import (
     Duplicates,
@@ -27,7 +23,7 @@ from training.data.captions.checks import (
     read_answers,
     wrong_by_itself,
 )
-from training.data.captions.drafts import Pictured, drafts_of
+from training.data.captions.drafts import Draft, Pictured, drafts_of
 from training.data.captions.finding import (
     Found,
     found_by_captions,
@@ -35,18 +31,11 @@ from training.data.captions.finding import (
     task_of,
 )
 from training.data.captions.kept_answers import KeptAnswers
+from training.data.captions.pictures import pictures_with_captions
 from training.data.captions_settings import CaptionSettings
 from training.data.rows import Row
 from training.data.splits import split_of
 from training.rewards.scorer import Scorer, load_retriever
-
-
-class Captioned(NamedTuple):
-    """The pictures that are written about, and how many are not."""
-
-    pictures: list[Pictured]
-    without: int  # a caption
-    lost: int  # whose caption does not find them
 
 
 def from_captions(settings: CaptionSettings) -> str:
@@ -57,78 +46,63 @@ def from_captions(settings: CaptionSettings) -> str:
         GrapeError: nothing that was written is kept, or the model stopped answering.
     """
     scorer = Scorer(load_retriever(settings))
-    captioned = captioned_pictures(settings, scorer)
-    rows, left_out = asyncio.run(_written_rows(settings, scorer, captioned.pictures))
-    made = Made(rows, left_out, len(captioned.pictures), captioned.without, captioned.lost)
-    about = card(made, settings, _described(settings, scorer.retriever.index))
+    made = asyncio.run(_made(settings, scorer))
     place = settings.out.with_suffix(".md")
-    write_file(place, about.encode())
-    if not rows:
+    write_file(place, card(made, settings, _described(settings, scorer.retriever.index)).encode())
+    if not made.rows:
         raise GrapeError(f"No query is kept; {place} says why, with samples.")
-    lines = "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row, _ in rows)
+    lines = "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row, _ in made.rows)
     write_file(settings.out, lines.encode())
     return f"{settings.out}: {made.summary()}.\nThe card is {place}: read its samples."
 
 
-def captioned_pictures(settings: CaptionSettings, scorer: Scorer) -> Captioned:
+async def _made(settings: CaptionSettings, scorer: Scorer) -> Made:
+    if not (settings.names or settings.descriptions or settings.changes):
+        raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
+    index = scorer.retriever.index
+    async with KeptAnswers(settings.work_file, _model(settings), _starter(settings)) as answers:
+        captions = await pictures_with_captions(settings, index, answers)
+        pictures = _that_are_found(captions.pictures, scorer, settings.worst_rank)
+        drafts = drafts_of(settings, pictures, index)
+        say(f"{len(drafts):,} prompts about {len(pictures):,} captions.")
+        texts = await _texts(settings, drafts, answers)
+        left_out, candidates = _screened(texts, settings.languages)
+        found = await found_by_rewrites(candidates, answers, scorer, settings.rewrites)
+    rows, left_out = _kept(candidates, found, settings.worst_rank, left_out)
+    lost = len(captions.pictures) - len(pictures)
+    return Made(rows, left_out, len(pictures), captions.without, captions.seen, lost)
+
+
+def _that_are_found(
+    pictures: Sequence[Pictured], scorer: Scorer, worst_rank: int
+) -> list[Pictured]:
     """The pictures whose captions find them.
 
     Raises:
         InputError: there is none.
     """
-    index = scorer.retriever.index
-    captions = {item.id: _caption(item.record, settings.field) for item in index.items.items()}
-    pictures = [Pictured(name, caption) for name, caption in captions.items() if caption]
-    if not pictures:
-        key = settings.field or "caption, name, title or description"
-        raise InputError(
-            f"No picture of the index has a {key} in its metadata: add captions with a text file "
-            "beside each picture, or a table for `grape index build --metadata`."
-        )
-    if settings.limit and settings.limit < len(pictures):
-        chosen = set(random.Random(settings.seed).sample(pictures, settings.limit))
-        pictures = [picture for picture in pictures if picture in chosen]
     ranks = found_by_captions(pictures, scorer)
-    found = [
-        picture
-        for picture, rank in zip(pictures, ranks, strict=True)
-        if rank <= settings.worst_rank
-    ]
+    found = [one for one, rank in zip(pictures, ranks, strict=True) if rank <= worst_rank]
     if not found:
         raise InputError(
-            f"No caption finds its picture among the first {settings.worst_rank}: are these the "
-            "captions of these pictures?"
+            f"No caption finds its picture among the first {worst_rank}: are these the captions of "
+            "these pictures?"
         )
-    without = sum(caption is None for caption in captions.values())
-    return Captioned(found, without, len(pictures) - len(found))
+    return found
 
 
-def _caption(record: Metadata, field: str | None) -> str | None:
-    if field is None:
-        return caption_of(record)
-    value = record.get(field)
-    return value.strip() or None if isinstance(value, str) else None
-
-
-async def _written_rows(
-    settings: CaptionSettings, scorer: Scorer, pictures: Sequence[Pictured]
-) -> tuple[list[tuple[Row, Found]], list[LeftOut]]:
-    drafts = drafts_of(settings, pictures, scorer.retriever.index)
-    if not drafts:
-        raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
-    say(f"{len(drafts):,} prompts about {len(pictures):,} captions.")
-    async with KeptAnswers(settings.work_file, _model(settings), _starter(settings)) as answers:
-        texts: list[Written] = []
-        for task in ("multilingual", "long", "composed"):
-            some = [draft for draft in drafts if draft.task == task]
-            count = settings.names if task == "multilingual" else 1
-            sampling = Sampling(count, settings.temperature)
-            prompts = [draft.prompt for draft in some]
-            done = await answers.ask(prompts, sampling, f"Writing ({task})")
-            texts += read_answers(some, done)
-        left_out, candidates = _screened(texts, settings.languages)
-        found = await found_by_rewrites(candidates, answers, scorer, settings.rewrites)
-    return _kept(candidates, found, settings.worst_rank, left_out)
+async def _texts(
+    settings: CaptionSettings, drafts: Sequence[Draft], answers: KeptAnswers
+) -> list[Written]:
+    """What the model writes, one kind after the other."""
+    texts: list[Written] = []
+    for task in ("multilingual", "long", "composed"):
+        some = [draft for draft in drafts if draft.task == task]
+        count = settings.names if task == "multilingual" else 1
+        sampling = Sampling(count, settings.temperature)
+        done = await answers.ask([one.prompt for one in some], sampling, f"Writing ({task})")
+        texts += read_answers(some, done)
+    return texts
 
 
 def _screened(
@@ -191,7 +165,9 @@ def _starter(settings: CaptionSettings) -> Callable[[], Rewriter]:
             from models.rewriter.endpoint import EndpointRewriter
 
             key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
-            return EndpointRewriter(settings.llm_endpoint, settings.llm, key)
+            return EndpointRewriter(
+                settings.llm_endpoint, settings.llm, key, sees_pictures=settings.see
+            )
         from models.rewriter.base_model import find_checkpoint
         from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 

@@ -101,6 +101,27 @@ def test_the_card_says_what_was_left_out_and_why(
         assert line in card, line
 
 
+def test_a_model_looks_at_pictures_without_captions(
+    server: CaptionServer, small_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures of one colour each; the one that the server does not know stays without."""
+    for colour, name in (((255, 0, 0), "red"), ((0, 0, 255), "blue"), ((255, 255, 0), "yellow")):
+        server.answers = {**server.answers, str(colour): f"A {name} square."}
+    server.answers = {**server.answers, "A red square / German": "ein rotes Quadrat",
+                      "ein rotes Quadrat": "a red square"}  # fmt: skip
+    out = tmp_path / "rows.jsonl"
+    given = flags(server, small_index, out, "--field", "caption", "--see", "--changes", "0")
+    assert run([*given, "--worst-rank", "2"]) == 0
+    (row,) = load_rows(str(out))
+    assert (row.query, row.targets, row.english) == (
+        "ein rotes Quadrat", ("red.png",), "A red square",
+    )  # fmt: skip
+    assert server.asked.count("picture") == 5
+    assert "3 are the model's own, 2 pictures have none" in out.with_suffix(".md").read_text()
+    assert run([*given, "--worst-rank", "2"]) == 0
+    assert server.asked.count("picture") == 7  # the two without an answer
+
+
 def test_a_killed_command_continues(server: CaptionServer, index: Path, tmp_path: Path) -> None:
     out, work = tmp_path / "rows.jsonl", tmp_path / "rows.work.jsonl"
     server.allowed = threading.Semaphore(5)

@@ -23,6 +23,7 @@ class Made(NamedTuple):
     left_out: Sequence[LeftOut]
     captions: int  # that were written about
     without: int  # pictures without a caption
+    seen: int  # captions that the model wrote, looking at the picture
     lost: int  # captions that do not find their picture
 
     def summary(self) -> str:
@@ -71,8 +72,8 @@ def _origin(made: Made, settings: CaptionSettings, index: str) -> Iterator[str]:
     yield f"- **Languages**: {', '.join(settings.languages)}"
     yield f"- **Settings**: {given}"
     yield (
-        f"- **Captions**: {made.captions:,} written about; {made.without:,} pictures have none, "
-        f"and {made.lost:,} captions do not find their picture"
+        f"- **Captions**: {made.captions:,} written about; {made.seen:,} are the model's own, "
+        f"{made.without:,} pictures have none, and {made.lost:,} captions do not find their picture"
     )
     yield "- **Nobody has read them.** A row is a model's words, and a check by the same model and "
     yield "  the frozen retriever. Read the samples below before you train."

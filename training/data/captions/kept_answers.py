@@ -11,6 +11,7 @@ from typing import Self
 
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say, track
+from models.retriever.pictures import PictureError
 from models.rewriter.protocol import (
     Completion,
     Prompt,
@@ -71,12 +72,18 @@ class KeptAnswers:
         if self._rewriter:
             await self._rewriter.close()
 
-    async def ask(self, prompts: Sequence[Prompt], sampling: Sampling, label: str) -> list[Answers]:
+    async def ask(
+        self, prompts: Sequence[Prompt], sampling: Sampling, label: str | None
+    ) -> list[Answers]:
         """The answers to each prompt, in the order of the prompts.
 
         A prompt that the model fails at has no answers, and is asked again the next time.
 
+        Args:
+            label: what the progress is called; None shows none.
+
         Raises:
+            InputError: a prompt has a picture, and the model reads none.
             GrapeError: the model answers nothing any more. What it has answered is kept.
         """
         keys = [self._key(prompt, sampling) for prompt in prompts]
@@ -86,9 +93,15 @@ class KeptAnswers:
             await self._ask_all(left, sampling, label)
         return [self._kept.get(key, ()) for key in keys]
 
-    async def _ask_all(self, left: dict[str, Prompt], sampling: Sampling, label: str) -> None:
+    async def _ask_all(
+        self, left: dict[str, Prompt], sampling: Sampling, label: str | None
+    ) -> None:
         rewriter = self._rewriter = self._rewriter or self._start()
-        shared = track(list(left.items()), label)  # all workers take their prompts from it
+        shows = any(prompt.picture is not None for prompt in left.values())
+        if shows and not rewriter.sees_pictures:
+            raise InputError("This language model reads no pictures: name another with --llm.")
+        pairs = list(left.items())
+        shared = track(pairs, label) if label else iter(pairs)  # all workers take from it
         failed: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -115,7 +128,7 @@ class KeptAnswers:
                 answers = tuple((await rewriter.complete(prompt, sampling)).answers)
             except RewriterDown:
                 raise
-            except RewriteFailed as error:
+            except (RewriteFailed, PictureError) as error:
                 failed.append(str(error))
                 continue
             self._kept[key] = answers
@@ -125,7 +138,8 @@ class KeptAnswers:
 
     def _key(self, prompt: Prompt, sampling: Sampling) -> str:
         """Changes with everything that an answer depends on."""
-        parts = repr((self._model, prompt.form.hash, prompt.query, tuple(sampling)))
+        picture = hashlib.sha256(prompt.picture).hexdigest() if prompt.picture else ""
+        parts = repr((self._model, prompt.form.hash, prompt.query, picture, tuple(sampling)))
         return hashlib.sha256(parts.encode()).hexdigest()[:20]
 
 
