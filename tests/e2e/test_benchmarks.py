@@ -39,6 +39,15 @@ def test_inflation(tmp_path: Path) -> None:
     assert before.split("|")[2:] != after.split("|")[2:]
 
 
+@pytest.mark.slow
+def test_rows_from_captions_against_real_names() -> None:
+    """The shipped adapter in both places: the differences between the two are 0."""
+    printed = run("own_data", str(ADAPTER), "--limit", "2", "--languages", "de")
+    (german,) = (line for line in printed.splitlines() if line.startswith("| names in de |"))
+    assert german.endswith("| +0.000 [+0.000, +0.000] |")
+    assert "| English descriptions | 2 |" in printed
+
+
 def test_evaluating_without_a_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,8 @@ class Draft(NamedTuple):
         captions = [self.target.caption]
         if self.reference:
             captions = [self.reference.caption, *captions]
-        return Prompt(_PROMPTS[self.task], asked(str(name_of(self.language)), *captions))
+        task = _PROMPTS[self.task]
+        return Prompt(task, asked(task, str(name_of(self.language)), *captions))
 
 
 _PROMPTS: dict[TaskName, Task] = {

@@ -102,7 +102,11 @@ CHANGES = Task(
 )
 
 
-def asked(language: str, *captions: str) -> str:
-    """What stands behind the first label: the captions and the English name of the language."""
-    parts = [" ".join(caption.split()).replace(" / ", " ") for caption in captions]
+def asked(task: Task, language: str, *captions: str) -> str:
+    """What stands behind the first label: the captions and the English name of the language.
+
+    Long captions are cut, because the task would cut the language off.
+    """
+    room = (task.max_chars - len(language)) // len(captions) - len(" / ")
+    parts = [" ".join(caption.split()).replace(" / ", " ")[:room].rstrip() for caption in captions]
     return " / ".join([*parts, language])

@@ -52,6 +52,16 @@ def test_a_prompt_names_captions_and_language() -> None:
     assert all("thing 0 / thing 1" in change.prompt.query for change in changes[1:])
 
 
+def test_a_long_caption_leaves_room_for_the_language() -> None:
+    long = [Pictured(f"{number}.png", f"{number} " + "very " * 200) for number in range(2)]
+    for draft in drafts_of(settings(), long, index_of(long)):
+        prompt = draft.prompt.task.prompt(draft.prompt.query)
+        assert prompt.splitlines()[-2].endswith(("/ German", "/ Chinese", "/ English"))
+        if draft.reference:
+            assert "0 very" in prompt.splitlines()[-2]
+            assert "1 very" in prompt.splitlines()[-2]
+
+
 def test_near_pictures_are_usable_references() -> None:
     copies = [Pictured("copy.png", "Thing 1"), Pictured("twin.png", "a copy of thing 1")]
     pictures = [*PICTURES[:2], *copies, *PICTURES[2:]]
