@@ -63,6 +63,14 @@ def test_a_terminal_with_sixel_shows_the_pictures(small_index: Path) -> None:
 
 
 @pytest.mark.heavy
+def test_kitty_shows_the_pictures(small_index: Path) -> None:
+    shown, code = in_terminal(flags(small_index, "--images"), KITTY, kitty=True)
+    assert code == 0, shown
+    placeholder = chr(0x10EEEE)  # kitty draws the picture in the place of these
+    assert shown.index(placeholder) < shown.index("red.png")
+
+
+@pytest.mark.heavy
 def test_a_terminal_that_cannot_is_told_and_has_the_table(small_index: Path) -> None:
     shown, code = in_terminal(flags(small_index, "--images"), NEITHER)
     assert code == 0, shown

@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from models.retriever.pictures import PictureError
-from models.rewriter.vision import IMAGE_PIXELS, SEEN, image_url, messages, picture_to_show
+from models.rewriter.protocol import Prompt
+from models.rewriter.tasks import COMPOSED
+from models.rewriter.vision import (
+    CAPTION,
+    IMAGE_PIXELS,
+    SEEN,
+    image_url,
+    messages,
+    picture_to_show,
+)
 
 
 def png(image: Image.Image) -> bytes:
@@ -68,3 +77,14 @@ def test_the_hash_changes_with_the_prompt_and_its_limits() -> None:
     ]
     assert len({SEEN.hash, *(other.hash for other in others)}) == 4
     assert replace(SEEN).hash == SEEN.hash
+
+
+def test_without_a_word_about_it_a_picture_is_captioned() -> None:
+    (said,) = messages({"type": "image"}, "")
+    assert said["content"][1]["text"] == CAPTION.instruction
+    (said,) = messages({"type": "image"}, "blue")
+    assert said["content"][1]["text"] == SEEN.prompt("blue")
+    forms = [Prompt(COMPOSED, query, picture).form for query, picture in (
+        ("", b"x"), ("blue", b"x"), ("", None),
+    )]  # fmt: skip
+    assert forms == [CAPTION, SEEN, COMPOSED]
