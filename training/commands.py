@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings

@@ -13,7 +13,7 @@ from PIL import Image
 
 
 class CaptionServer:
-    """Answers what its table has for the last question of a prompt, and ``nothing`` else.
+    """Answers what its table has for the last question of a prompt, and nothing else.
 
     Attributes:
         asked: the last question of each prompt, in the order in which they came.
@@ -35,7 +35,7 @@ class CaptionServer:
         self.asked += questions
         if self.allowed:
             self.allowed.acquire()
-        texts = [self.answers.get(question, "nothing") for question in questions]
+        texts = [self.answers.get(question, "") for question in questions]
         return {"choices": [{"index": n, "text": f" {text}"} for n, text in enumerate(texts)]}
 
     def _said_of(self, content: list[dict[str, Any]]) -> str:

@@ -32,7 +32,7 @@ from training.data.captions.finding import (
 )
 from training.data.captions.kept_answers import KeptAnswers
 from training.data.captions.pictures import pictures_with_captions
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 from training.data.rows import Row
 from training.data.splits import split_of
 from training.rewards.scorer import Scorer, load_retriever

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from training.data.captions.checks import LeftOut
 from training.data.captions.finding import Found
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 from training.data.rows import Row, Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SAMPLES = 3  # rows of each kind, and queries of each reason
-_SETTINGS = ("names", "descriptions", "changes", "temperature", "rewrites", "worst_rank", "limit",
-             "field", "seed")  # fmt: skip
+_SETTINGS = ("see", "names", "descriptions", "changes", "temperature", "rewrites", "worst_rank",
+             "limit", "field", "seed")  # fmt: skip
 
 
 class Made(NamedTuple):

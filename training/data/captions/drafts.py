@@ -12,7 +12,7 @@ from models.rewriter.protocol import Prompt
 from models.rewriter.tasks import Task, TaskName
 from training.data.captions.languages import name_of
 from training.data.captions.prompts import CHANGES, DESCRIPTIONS, NAMES, asked
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 from training.data.rows import same_query
 from training.data.splits import split_of
 

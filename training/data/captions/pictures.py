@@ -16,7 +16,7 @@ from models.rewriter.tasks import MULTILINGUAL
 from models.search.composed import caption_of
 from training.data.captions.drafts import Pictured
 from training.data.captions.kept_answers import KeptAnswers
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 
 _AT_ONCE = 64  # pictures whose files are in memory
 

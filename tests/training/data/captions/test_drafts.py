@@ -8,7 +8,7 @@ import numpy as np
 from models.retriever.image_index import ImageIndex
 from tests.support.colours import ColourEncoder
 from training.data.captions.drafts import Pictured, drafts_of, near_pictures
-from training.data.captions_settings import CaptionSettings
+from training.data.captions.settings import CaptionSettings
 from training.data.splits import split_of
 
 PICTURES = [Pictured(f"{number}.png", f"thing {number}") for number in range(60)]
