@@ -1,6 +1,6 @@
 """Rows from captions alone, against real names: R@10 on the real names of the demo's test split.
 
-    python -m benchmarks.own_data ADAPTER [--real ADAPTER] [--limit N] [--write]
+    python -m benchmarks.own_data ADAPTER [--real ADAPTER] [--languages de,fr] [--limit N] [--write]
 
 ADAPTER was trained on rows of `grape data from-captions` (docs/own-data.md has the commands), the
 other one on the gallery's real names: the shipped adapter by default. One greedy rewrite each, on
@@ -30,16 +30,21 @@ HEAD = (
     "|---|---:|---:|---:|---:|---:|---:|---:|",
 )
 SLICES = {
-    OTHER_LANGUAGES: "names in 13 languages",
+    OTHER_LANGUAGES: "all names",
     "task long": "English descriptions",
     SHORT_ENGLISH: SHORT_ENGLISH,
 }
 
 
-def measured(adapter: str, systems: list[str], limit: int | None) -> Results:
+def measured(adapter: str, systems: list[str], given: argparse.Namespace) -> Results:
     """`grape eval` of the demo's test split with this adapter."""
-    work = paths.cache_dir() / "eval"
-    return evaluate(EvalSettings(systems=systems, adapter=adapter, limit=limit, work=work))
+    languages = [*given.languages, "en"] if given.languages else []
+    return evaluate(
+        EvalSettings(
+            systems=systems, adapter=adapter, limit=given.limit, languages=languages,
+            work=given.work,
+        )
+    )  # fmt: skip
 
 
 def table(captions: Results, real: Results, languages: list[str]) -> str:
@@ -92,13 +97,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("adapter", type=Path, help="trained on rows from captions")
     parser.add_argument("--real", default="auto", help="trained on real names")
-    parser.add_argument("--languages", default="", help="comma-separated; a line for each")
+    parser.add_argument(
+        "--languages", type=lambda given: given.split(","), default=[],
+        help="comma-separated: only names in these, each with a line of its own",
+    )  # fmt: skip
     parser.add_argument("--limit", type=int, help="queries of each language and task")
+    parser.add_argument("--work", type=Path, default=paths.cache_dir() / "eval")
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     given = parser.parse_args()
-    captions = measured(str(given.adapter), ["direct", "frozen", "tuned"], given.limit)
-    real = measured(given.real, ["tuned"], given.limit)
-    text = table(captions, real, [code for code in given.languages.split(",") if code])
+    captions = measured(str(given.adapter), ["direct", "frozen", "tuned"], given)
+    real = measured(given.real, ["tuned"], given)
+    text = table(captions, real, given.languages)
     print(text)
     if given.write:
         write_between(PAGE, "own data", text)

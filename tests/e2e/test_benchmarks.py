@@ -40,9 +40,10 @@ def test_inflation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rows_from_captions_against_real_names() -> None:
+def test_rows_from_captions_against_real_names(tmp_path: Path) -> None:
     """The shipped adapter in both places: the differences between the two are 0."""
-    printed = run("own_data", str(ADAPTER), "--limit", "2", "--languages", "de")
+    flags = ["--limit", "2", "--languages", "de", "--work", str(tmp_path)]
+    printed = run("own_data", str(ADAPTER), *flags)
     (german,) = (line for line in printed.splitlines() if line.startswith("| names in de |"))
     assert german.endswith("| +0.000 [+0.000, +0.000] |")
     assert "| English descriptions | 2 |" in printed

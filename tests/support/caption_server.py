@@ -15,8 +15,10 @@ from PIL import Image
 class CaptionServer:
     """Answers what its table has for the last question of a prompt, and nothing else.
 
+    A question is what is asked, behind the label of the answer: ``German: elephant``.
+
     Attributes:
-        asked: the last question of each prompt, in the order in which they came.
+        asked: the questions, in the order in which they came.
         allowed: takes one for each answer; None allows any number.
     """
 
@@ -31,7 +33,7 @@ class CaptionServer:
             said = self._said_of(body["messages"][0]["content"])
             return {"choices": [{"index": 0, "message": {"content": said}}]}
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
-        questions = [prompt.splitlines()[-2].split(": ", 1)[1] for prompt in prompts]
+        questions = [_question(prompt) for prompt in prompts]
         self.asked += questions
         if self.allowed:
             self.allowed.acquire()
@@ -44,6 +46,11 @@ class CaptionServer:
         picture = Image.open(io.BytesIO(base64.b64decode(shown.split(",")[1])))
         self.asked.append("picture")
         return self.answers.get(str(picture.convert("RGB").getpixel((0, 0))), "")
+
+
+def _question(prompt: str) -> str:
+    *_, asked, label = prompt.splitlines()
+    return f"{label} {asked.split(': ', 1)[1]}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from models.common.files import write_file
 from models.common.paths import index_dir
 from models.common.progress import say
 from models.retriever.image_index import ImageIndex
-from models.rewriter.protocol import Rewriter, Sampling
+from models.rewriter.answers import read_rewrite
+from models.rewriter.protocol import Prompt, Rewriter, Sampling
 from training.data.captions.card import Made, card
 from training.data.captions.checks import (
     Duplicates,
@@ -30,7 +31,7 @@ from training.data.captions.finding import (
     found_by_rewrites,
     task_of,
 )
-from training.data.captions.kept_answers import KeptAnswers
+from training.data.captions.kept_answers import Answers, KeptAnswers
 from training.data.captions.pictures import pictures_with_captions
 from training.data.captions.settings import CaptionSettings
 from training.data.rows import Row
@@ -101,8 +102,23 @@ async def _texts(
         count = settings.names if task == "multilingual" else 1
         sampling = Sampling(count, settings.temperature)
         done = await answers.ask([one.prompt for one in some], sampling, f"Writing ({task})")
+        if task != "multilingual":
+            done = await _translated(some, done, answers, task)
         texts += read_answers(some, done)
     return texts
+
+
+async def _translated(
+    drafts: Sequence[Draft], english: Sequence[Answers], answers: KeptAnswers, task: str
+) -> list[Answers]:
+    """The answers, those in another language than English translated."""
+    prompts: dict[int, Prompt] = {}
+    for place, (draft, some) in enumerate(zip(drafts, english, strict=True)):
+        text = read_rewrite(some[0].text) if some else None
+        if text and (prompt := draft.translated(text)):
+            prompts[place] = prompt
+    done = await answers.ask(list(prompts.values()), Sampling(), f"Translating ({task})")
+    return [*(dict(enumerate(english)) | dict(zip(prompts, done, strict=True))).values()]
 
 
 def _screened(

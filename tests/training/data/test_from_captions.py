@@ -22,22 +22,23 @@ from training.data.splits import check_leakage, check_targets
 
 CAPTIONS = ["elephant", "guitar", "red heart", "bicycle", "cat", "dog", "house", "red apple"]
 WRITTEN = {
-    "elephant / German": "Elefant", "guitar / German": "Guitar", "bicycle / German": "a bike",
-    "cat / German": "Katze", "dog / German": "Hund", "house / German": "Elefant!",
-    "red heart / German": "rotes Herz", "red apple / German": "ein roter Apfel",
-    "elephant / English": "that very large grey animal with a trunk that is so long",
-    "red apple / red heart / English": "but a heart",
-    "red heart / red apple / English": "but an apple",
-    "red apple / red heart / German": "aber ein Herz",
-    "red heart / red apple / German": "aber ein Apfel",
+    "German: elephant": "Elefant", "German: guitar": "Guitar", "German: bicycle": "a bike",
+    "German: cat": "Katze", "German: dog": "Hund", "German: house": "Hund!",
+    "German: red heart": "rotes Herz", "German: red apple": "ein roter Apfel",
+    "Description: elephant": "that very large grey animal with a trunk that is so long",
+    "Say: red apple / red heart": "but a heart", "Say: red heart / red apple": "but an apple",
+    "German: but a heart": "aber ein Herz", "German: but an apple": "aber ein Apfel",
 }  # fmt: skip
 READ = {
-    "Elefant": "elephant", "Katze": "house", "Hund": "dog", "rotes Herz": "red heart",
-    "ein roter Apfel": "red apple",
-    "that very large grey animal with a trunk that is so long": "elephant",
-    "red apple / but a heart": "red heart", "red apple / aber ein Herz": "red heart",
+    "English: Elefant": "elephant", "English: Katze": "house", "English: Hund": "dog",
+    "English: Hund!": "house", "English: rotes Herz": "red heart",
+    "English: ein roter Apfel": "red apple",
+    "Picture: that very large grey animal with a trunk that is so long": "elephant",
+    "New picture: red apple / but a heart": "red heart",
+    "New picture: red apple / aber ein Herz": "red heart",
     # The change is left out: this finds the near picture, not the right one.
-    "red heart / but an apple": "red heart", "red heart / aber ein Apfel": "red heart",
+    "New picture: red heart / but an apple": "red heart",
+    "New picture: red heart / aber ein Apfel": "red heart",
 }  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def test_the_card_says_what_was_left_out_and_why(
     assert "8 written about; 0 are the model's own, 1 pictures have none, and 0 capt" in card
     for line in (
         "| another language |", "| the caption again |", "| near-duplicates | 1 |",
-        "| does not find its picture |", "Elefant! (de) for house", "Guitar (de) for guitar",
+        "| does not find its picture |", "Hund! (de) for house", "Guitar (de) for guitar",
         "a bike (de) for bicycle", "| multilingual | de |",
     ):  # fmt: skip
         assert line in card, line
@@ -107,8 +108,8 @@ def test_a_model_looks_at_pictures_without_captions(
     """Pictures of one colour each; the one that the server does not know stays without."""
     for colour, name in (((255, 0, 0), "red"), ((0, 0, 255), "blue"), ((255, 255, 0), "yellow")):
         server.answers = {**server.answers, str(colour): f"A {name} square."}
-    server.answers = {**server.answers, "A red square / German": "ein rotes Quadrat",
-                      "ein rotes Quadrat": "a red square"}  # fmt: skip
+    server.answers = {**server.answers, "German: A red square": "ein rotes Quadrat",
+                      "English: ein rotes Quadrat": "a red square"}  # fmt: skip
     out = tmp_path / "rows.jsonl"
     given = flags(server, small_index, out, "--field", "caption", "--see", "--changes", "0")
     assert run([*given, "--worst-rank", "2"]) == 0
@@ -139,7 +140,7 @@ def test_a_killed_command_continues(server: CaptionServer, index: Path, tmp_path
     before = list(server.asked)
     assert run(command[1:]) == 0
     again = server.asked[len(before) :]
-    assert len([question for question in again if question.endswith("/ German")]) == 3
+    assert len([question for question in again if question.startswith("German: ")]) == 3
     whole = out.read_bytes()
     assert {row.query for row in load_rows(str(out))} == {
         "Elefant", "Hund", "rotes Herz", "ein roter Apfel",
@@ -192,4 +193,4 @@ def test_some_pictures_are_the_same_for_a_seed(
         assert run(flags(server, index, out, *more)) == 0
         found.append(load_rows(str(out)))
     assert found[0] == found[1]
-    assert len({question for question in server.asked if question.endswith("/ German")}) == 5
+    assert len({question for question in server.asked if question.startswith("German: ")}) == 5

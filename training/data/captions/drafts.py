@@ -9,9 +9,8 @@ import numpy as np
 
 from models.retriever.image_index import ImageIndex
 from models.rewriter.protocol import Prompt
-from models.rewriter.tasks import Task, TaskName
-from training.data.captions.languages import name_of
-from training.data.captions.prompts import CHANGES, DESCRIPTIONS, NAMES, asked
+from models.rewriter.tasks import TaskName
+from training.data.captions.prompts import CHANGES, DESCRIPTIONS, change, translation
 from training.data.captions.settings import CaptionSettings
 from training.data.rows import same_query
 from training.data.splits import split_of
@@ -38,17 +37,19 @@ class Draft(NamedTuple):
 
     @property
     def prompt(self) -> Prompt:
-        """What the language model is asked."""
-        captions = [self.target.caption]
+        """What the language model is asked first: a name, or a description or change in English."""
+        caption = self.target.caption
+        if self.task == "multilingual":
+            return Prompt(*translation(caption, self.language))
         if self.reference:
-            captions = [self.reference.caption, *captions]
-        task = _PROMPTS[self.task]
-        return Prompt(task, asked(task, str(name_of(self.language)), *captions))
+            return Prompt(CHANGES, change(self.reference.caption, caption))
+        return Prompt(DESCRIPTIONS, caption)
 
-
-_PROMPTS: dict[TaskName, Task] = {
-    "multilingual": NAMES, "long": DESCRIPTIONS, "composed": CHANGES,
-}  # fmt: skip
+    def translated(self, english: str) -> Prompt | None:
+        """What it is asked then, to say the answer in the language; None if it is in it already."""
+        if self.task == "multilingual" or self.language == "en":
+            return None
+        return Prompt(*translation(english, self.language, long=self.task == "long"))
 
 
 def drafts_of(

@@ -1,112 +1,125 @@
-"""The prompts that have queries written: a caption and a language, and what a person types.
+"""The prompts that have queries written: a caption, and what a person types.
 
 They are completion prompts, as the rewriter's own, so that a base model of any size follows them as
-well as one that was taught to chat. The language is part of what is asked, and all languages share
-one prompt: the engine computes its beginning once, and a language without an example of its own
-still has the pattern.
+well as one that was taught to chat. A small model needs one language at a time: of what Gemma 3
+270M wrote about 40 captions in five languages, 40 % was in the asked one where examples of all
+languages shared a prompt, and 93 % with a dictionary for each. So each language has its own, and
+descriptions and changes are written in English first and then translated with it.
 """
 
-from models.rewriter.tasks import Task
+from dataclasses import replace
 
-# None of the examples names a picture of the demo gallery.
-NAMES = Task(
-    name="multilingual",
-    instruction="What people type when they look for a picture, in their own language.",
-    labels=("Picture and language", "Typed"),
-    examples=(
-        ("sad child / German", "trauriges kind"),
-        ("black umbrella / Chinese", "黑色的雨伞"),
-        ("small blue bird / Spanish", "pequeño pájaro azul"),
-        ("laughing girl / Persian", "دختر خندان"),
-        ("door frame / French", "cadre de porte"),
-        ("female shop clerk / Japanese", "女性の店員"),
-        ("towel / Russian", "полотенце"),
-        ("praying man / Portuguese", "homem a rezar"),
-        ("green hat / Korean", "초록색 모자"),
-        ("closed door / Turkish", "kapalı kapı"),
-        ("red hat / Arabic", "قبعة حمراء"),
-        ("bottle of water / Italian", "bottiglia di acqua"),
-        ("long road / Indonesian", "jalan panjang"),
-        ("cupboard with two doors / German", "schrank mit zwei türen"),
-        ("bent arrow / Chinese", "弯曲的箭"),
-        ("empty coffee cup / Spanish", "taza de café vacía"),
-        ("burning candle / French", "bougie allumée"),
-        ("green leaves / Japanese", "緑の葉"),
-        ("red apples / Russian", "красные яблоки"),
-        ("visitor / German", "besucher"),
-        ("crying man / Korean", "우는 남자"),
-        ("white wall / Persian", "دیوار سفید"),
-        ("little bird / Arabic", "طائر صغير"),
-        ("blue wall / Turkish", "mavi duvar"),
-    ),
-    max_tokens=24,
-    max_chars=240,
-)
+from models.rewriter.tasks import Task
+from training.data.captions.examples import ENGLISH, TRANSLATED
+from training.data.captions.languages import name_of
+
+_NAME_TOKENS, _TEXT_TOKENS = 24, 64
+_MAX_CHARS = 480
 
 DESCRIPTIONS = Task(
     name="long",
     instruction="How people who do not know the word describe a picture that they look for.",
-    labels=("Picture and language", "Description"),
+    labels=("Picture", "Description"),
+    # None of the examples of this module names a picture of the demo gallery.
     examples=(
         (
-            "wheelbarrow / English",
+            "wheelbarrow",
             "the thing with one wheel and two handles that a gardener pushes along to carry earth",
         ),
         (
-            "people having dinner at long tables / German",
-            "ein Bild von einem Raum, in dem viele Menschen an langen Tischen sitzen und gemeinsam "
-            "zu Abend essen",
+            "people having dinner at long tables",
+            "a big room where many people sit together at very long tables and eat in the evening",
         ),
         (
-            "stapler / English",
+            "stapler",
             "that small metal tool on every desk that you press down to join sheets of paper",
         ),
         (
-            "man on a beach holding a big fish / English",
-            "the photo where somebody stands by the sea in the morning and shows the huge fish he "
-            "has caught",
+            "man on a beach holding a big fish",
+            "the photo where somebody stands by the sea and proudly shows the huge fish he caught",
         ),
+        ("red roof", "I am looking for the house that is covered with bright red tiles on top"),
         (
-            "red roof / French",
-            "je cherche la photo d'une maison dont le toit est tout rouge, vue d'en haut",
-        ),
-        (
-            "curtain / English",
+            "curtain",
             "the long piece of cloth beside a window that you pull to keep the light out",
         ),
     ),
-    max_tokens=56,
-    max_chars=480,
+    max_tokens=_TEXT_TOKENS,
+    max_chars=_MAX_CHARS,
 )
 
 CHANGES = Task(
     name="composed",
-    instruction="What people say to get from one picture to another.",
-    labels=("From, to and language", "Change"),
+    instruction="What to say to get from one picture to another.",
+    labels=("From and to", "Say"),
     examples=(
-        ("red sofa / green sofa / English", "but green"),
-        ("man reading a newspaper / woman reading a newspaper / German", "als Frau"),
-        ("laughing child / sad child / French", "triste"),
-        ("woman painting a wall / woman asleep / English", "asleep instead"),
-        ("house number 3 / house number 8 / English", "with the number 8"),
-        ("road sign pointing left / road sign pointing right / Japanese", "右向き"),
-        ("small drawer / large drawer / English", "the largest one"),
-        ("lamp switched on / lamp switched off / French", "éteinte"),
-        ("black boots / white boots / Spanish", "en blanco"),
-        ("sleeping lamb / sleeping calf / English", "as a calf"),
-        ("old door / new door / Chinese", "换成新的"),
-        ("girl pulling a face / girl smiling / English", "smiling"),
+        ("red sofa / green sofa", "but green"),
+        ("man reading a newspaper / woman reading a newspaper", "as a woman"),
+        ("laughing child / sad child", "sad instead"),
+        ("woman painting a wall / woman asleep", "asleep"),
+        ("house number 3 / house number 8", "with the number 8"),
+        ("road sign pointing left / road sign pointing right", "pointing right"),
+        ("small drawer / large drawer", "a larger one"),
+        ("lamp switched on / lamp switched off", "switched off"),
+        ("sheepdog with a scarf / sheepdog", "without the scarf"),
+        ("sleeping lamb / sleeping calf", "as a calf"),
+        ("old door / new door", "but new"),
+        ("girl pulling a face / girl smiling", "smiling"),
     ),
-    max_tokens=24,
-    max_chars=480,
+    max_tokens=_NAME_TOKENS,
+    max_chars=_MAX_CHARS,
+)
+
+_OTHER_LANGUAGES = Task(
+    name="multilingual",
+    instruction="Dictionary of English words and their meaning in other languages.",
+    labels=("English, and the language", "Word"),
+    examples=tuple(
+        (f"{english} / {name_of(code)}", words[place])
+        for place, english in enumerate(ENGLISH)
+        for number, (code, words) in enumerate(TRANSLATED.items())
+        if code != "en" and (place + number) % 5 == 0
+    ),
+    max_tokens=_NAME_TOKENS,
+    max_chars=_MAX_CHARS,
 )
 
 
-def asked(task: Task, language: str, *captions: str) -> str:
-    """What stands behind the first label: the captions and the English name of the language.
+def translation(text: str, code: str, *, long: bool = False) -> tuple[Task, str]:
+    """What has a text written in a language: the prompt, and what it is asked.
 
-    Long captions are cut, because the task would cut the language off.
+    In English that is the same in other words. A language without a dictionary of its own shares
+    one whose examples are in several.
+
+    Args:
+        code: ISO 639-1.
+        long: whether the text is a description.
     """
-    room = (task.max_chars - len(language)) // len(captions) - len(" / ")
-    parts = [" ".join(caption.split()).replace(" / ", " ")[:room].rstrip() for caption in captions]
-    return " / ".join([*parts, language])
+    language = str(name_of(code))
+    if code in TRANSLATED:
+        labels = ("Picture", "Or") if code == "en" else ("English", language)
+        task = Task(
+            name="multilingual",
+            instruction="Pictures in other words." if code == "en"
+            else f"Dictionary of English words and their meaning in {language}.",
+            labels=labels,
+            examples=tuple(zip(ENGLISH, TRANSLATED[code], strict=True)),
+            max_tokens=_NAME_TOKENS,
+            max_chars=_MAX_CHARS,
+        )  # fmt: skip
+        asked = _plain(text)[:_MAX_CHARS]
+    else:
+        task = _OTHER_LANGUAGES
+        # The task would cut the language off.
+        asked = f"{_plain(text)[: _MAX_CHARS - len(language) - len(' / ')]} / {language}"
+    return replace(task, max_tokens=_TEXT_TOKENS) if long else task, asked
+
+
+def change(reference: str, target: str) -> str:
+    """What :data:`CHANGES` is asked about two captions, each cut to its half of the prompt."""
+    room = (_MAX_CHARS - len(" / ")) // 2
+    return f"{_plain(reference)[:room]} / {_plain(target)[:room]}"
+
+
+def _plain(caption: str) -> str:
+    return " ".join(caption.split()).replace(" / ", " ")

@@ -4,11 +4,16 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.retriever.image_index import ImageIndex
 from tests.support.colours import ColourEncoder
 from training.data.captions.drafts import Pictured, drafts_of, near_pictures
+from training.data.captions.examples import ENGLISH, TRANSLATED
+from training.data.captions.languages import is_in
+from training.data.captions.prompts import CHANGES, DESCRIPTIONS, change, translation
 from training.data.captions.settings import CaptionSettings
+from training.data.demo.names_and_descriptions import gallery
 from training.data.splits import split_of
 
 PICTURES = [Pictured(f"{number}.png", f"thing {number}") for number in range(60)]
@@ -39,27 +44,45 @@ def test_each_picture_has_its_drafts() -> None:
     assert drafts_of(settings(names=0, descriptions=0, changes=0), PICTURES, index) == []
 
 
-def test_a_prompt_names_captions_and_language() -> None:
-    drafts = drafts_of(settings(descriptions=0), PICTURES[:2], index_of(PICTURES[:2]))
-    prompts = [draft.prompt for draft in drafts]
-    assert prompts[0].query == "thing 0 / German"
-    assert (
-        prompts[0]
-        .task.prompt(prompts[0].query)
-        .endswith("\nPicture and language: thing 0 / German\nTyped:")
-    )
-    changes = [draft for draft in drafts if draft.reference]
-    assert all("thing 0 / thing 1" in change.prompt.query for change in changes[1:])
+def test_names_are_asked_in_their_language_and_the_rest_in_english_first() -> None:
+    drafts = drafts_of(settings(descriptions=2), PICTURES[:2], index_of(PICTURES[:2]))
+    german = drafts[0].prompt
+    assert german.task.prompt(german.query).endswith("\nEnglish: thing 0\nGerman:")
+    assert "\nGerman: trauriges Kind\n" in german.task.prompt(german.query)
+    assert drafts[0].translated("a name") is None
+    for draft in drafts:
+        then = draft.translated("something in English")
+        assert (then is None) == (draft.task == "multilingual" or draft.language == "en")
+        if then:
+            assert then.query == "something in English"
+    changes = [draft.prompt.query for draft in drafts if draft.reference]
+    assert set(changes) <= {"thing 0 / thing 1", "thing 1 / thing 0"}
 
 
-def test_a_long_caption_leaves_room_for_the_language() -> None:
-    long = [Pictured(f"{number}.png", f"{number} " + "very " * 200) for number in range(2)]
-    for draft in drafts_of(settings(), long, index_of(long)):
-        prompt = draft.prompt.task.prompt(draft.prompt.query)
-        assert prompt.splitlines()[-2].endswith(("/ German", "/ Chinese", "/ English"))
-        if draft.reference:
-            assert "0 very" in prompt.splitlines()[-2]
-            assert "1 very" in prompt.splitlines()[-2]
+@pytest.mark.parametrize("code", ["de", "en", "sw"])
+def test_a_long_caption_leaves_room_for_the_rest(code: str) -> None:
+    task, asked = translation("very " * 200, code)
+    question, label = task.prompt(asked).splitlines()[-2:]
+    assert (label, question.endswith("/ Swahili")) == {
+        "de": ("German:", False), "en": ("Or:", False), "sw": ("Word:", True),
+    }[code]  # fmt: skip
+    assert len(change("very " * 200, "small " * 200)) <= CHANGES.max_chars
+    assert "small" in change("very " * 200, "small / " * 200)
+
+
+def test_every_dictionary_has_every_word_in_its_language() -> None:
+    for code, words in TRANSLATED.items():
+        assert len(words) == len(set(words)) == len(ENGLISH)
+        assert all(is_in(word, code, list(TRANSLATED)) for word in words), code
+
+
+@pytest.mark.heavy
+def test_no_example_names_a_picture_of_the_demo() -> None:
+    names = {name.casefold() for record in gallery() for name in record["names"].values()}
+    examples = [*ENGLISH, *(word for words in TRANSLATED.values() for word in words)]
+    for task in (DESCRIPTIONS, CHANGES):
+        examples += [part for asked, _ in task.examples for part in asked.split(" / ")]
+    assert not names & {example.casefold() for example in examples}
 
 
 def test_near_pictures_are_usable_references() -> None:
