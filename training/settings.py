@@ -67,7 +67,10 @@ class TrainSettings(RerankSettings):
         "the only one if sampling ran out of time",
     )
     warm_start_minutes: float | None = Field(
-        None, gt=0, description="time limit of a round's sampling; by default none"
+        None,
+        ge=0,
+        description="time limit of a round's sampling; by default none. 0 samples nothing: only "
+        "rows of warm_start_english are learnt from",
     )
     warm_start_rank: int = Field(
         20, ge=1, description="worst rank of a sample that SFT learns from"

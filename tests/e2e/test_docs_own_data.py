@@ -25,7 +25,6 @@ SMALL = {
     "GRAPE_NAMES": "2",
     "GRAPE_WARM_START_EPOCHS": "20",
     "GRAPE_WARM_START_LEARNING_RATE": "1e-3",
-    "GRAPE_WARM_START_MINUTES": "0.01",
     # Two more engines would start; tests/training/test_pipeline.py tests an adapter.
     "GRAPE_TEST_QUERIES": "{}",
 }

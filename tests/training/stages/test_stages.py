@@ -15,6 +15,7 @@ from models.rewriter.protocol import (
     Completions,
     OnText,
     Prompt,
+    Rewriter,
     Sampling,
     WrittenTokens,
 )
@@ -156,6 +157,15 @@ async def test_sampling_ends_when_its_time_is_over(tmp_path: Path) -> None:
     request = SamplingRequest(TASKS, rows, 2, 1.0, path, minutes=1e-9)
     samples = await sample_rewrites(lambda: Counting(), request)
     assert samples == {}
+
+
+async def test_without_any_time_no_model_is_started(tmp_path: Path) -> None:
+    def start() -> Rewriter:
+        raise AssertionError("it was started")
+
+    request = SamplingRequest(TASKS, [GUITAR], 2, 1.0, tmp_path / "none.jsonl", minutes=0)
+    assert await sample_rewrites(start, request) == {}
+    assert TrainSettings(warm_start_minutes=0).warm_start_minutes == 0
 
 
 def test_work_of_other_settings_is_not_taken_for_this_runs(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ _LETTERS = regex.compile(r"\p{Alphabetic}")
 _OWN_SCRIPT, _OWN_DENSE_SCRIPT = 0.5, 0.25
 # wordfreq cuts texts of these into words with packages that are not installed.
 _UNCUT = frozenset({"zh", "ja", "ko"})
-# On the Zipf scale, together for all words: a text is refused if the difference is larger. A word as
-# common as _COMMON belongs to a language even if another has it more often ("hat" is English too).
-# With these, 2 to 4 % of the demo's names in seven languages of Latin script are refused, and 3 to
-# 9 % of the English names pass for one of those languages; most of them are words of both.
+# On the Zipf scale, together for all words: a text is refused if the difference is larger. A word
+# as common as _COMMON belongs to a language even if another has it more often: "hat" is English
+# too. So 2 to 4 % of the demo's names in seven languages of Latin script are refused, and 3 to 9 %
+# of its English names pass for one of these languages; most of them are words of both.
 _CLEARLY, _COMMON = 0.6, 5.0
 
 
