@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from models.retriever.fields import is_utf8
 from models.rewriter.answers import read_rewrite
 from models.rewriter.protocol import Completion
 from models.rewriter.tasks import TASKS, composed_query
@@ -48,7 +49,8 @@ def read_answers(
     """The queries in the answers, each text once for each draft; empty if there is none."""
     for draft, some in zip(drafts, answers, strict=True):
         texts = dict.fromkeys(normalise(read_rewrite(answer.text) or "") for answer in some)
-        yield from (Written(draft, text) for text in [t for t in texts if t] or [""])
+        usable = [text for text in texts if text and is_utf8(text)]
+        yield from (Written(draft, text) for text in usable or [""])
 
 
 def wrong_by_itself(written: Written, languages: Sequence[str]) -> Reason | None:

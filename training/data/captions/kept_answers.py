@@ -47,7 +47,8 @@ class KeptAnswers:
         self._start = start
         self._rewriter: Rewriter | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (until __aexit__)
+        # Half of a UTF-16 pair, which a server may answer, becomes the escape that JSON has for it.
+        self._file = open(path, "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
         except BlockingIOError as error:

@@ -36,7 +36,7 @@ def test_why_a_query_is_left_out(draft: Draft, query: str, reason: str | None) -
 
 
 def test_answers_are_read_as_rewrites_are() -> None:
-    answers = [completions(' "ein Hund"', "ein Hund.", "\n", " der Hund").answers, ()]
+    answers = [completions(' "ein Hund"', "ein Hund.", "\n", " der Hund", "Hund\ud83d").answers, ()]
     found = list(read_answers([GERMAN, CHANGE], answers))
     assert found == [
         Written(GERMAN, "ein Hund"), Written(GERMAN, "der Hund"), Written(CHANGE, ""),

@@ -66,6 +66,16 @@ async def test_what_is_kept_is_not_asked_again(tmp_path: Path) -> None:
     assert model.closed == 2  # nothing was left to ask: no model was started
 
 
+async def test_half_of_a_pair_is_kept_as_it_is(tmp_path: Path) -> None:
+    path, model = tmp_path / "work.jsonl", Echo()
+    prompt = Prompt(MULTILINGUAL, "猫\ud83d")
+    for _ in range(2):
+        async with opened(path, model) as answers:
+            ((answer,),) = await answers.ask([prompt], ONE, "Asking")
+            assert answer.text == "猫\ud83d"
+    assert len(model.asked) == 1
+
+
 async def test_another_model_or_sampling_or_prompt_is_asked(tmp_path: Path) -> None:
     path, model = tmp_path / "work.jsonl", Echo()
     for name, sampling, task in (
