@@ -10,12 +10,14 @@ from models.rewriter.tasks import TASKS, composed_query
 from models.search.normalise import normalise
 from training.data.captions.drafts import Draft
 from training.data.captions.languages import is_in
+from training.data.captions.prompts import DESCRIPTIONS
 
 Reason = Literal[
     "no answer",
     "longer than the prompt takes",
     "another language",
     "the caption again",
+    "an example of the prompt again",
     "near-duplicates",
     "does not find its picture",
 ]
@@ -68,6 +70,8 @@ def wrong_by_itself(written: Written, languages: Sequence[str]) -> Reason | None
     # First, since a word that two languages share is no mistake of the language.
     if any(is_alike(query, caption) for caption in captions):
         return "the caption again"
+    if draft.task == "long" and any(is_alike(query, shown) for _, shown in DESCRIPTIONS.examples):
+        return "an example of the prompt again"
     if not is_in(query, draft.language, languages):
         return "another language"
     return None

@@ -14,6 +14,7 @@ from training.data.captions.drafts import Draft, Pictured
 
 DOG = Pictured("dog.png", "a brown dog")
 GERMAN = Draft("multilingual", "de", DOG)
+LONG = Draft("long", "en", DOG)
 CHANGE = Draft("composed", "en", DOG, Pictured("cat.png", "a brown cat"))
 
 
@@ -26,6 +27,12 @@ CHANGE = Draft("composed", "en", DOG, Pictured("cat.png", "a brown cat"))
         (GERMAN, "a brown dogs", "the caption again"),
         (GERMAN, "the dog of my neighbour", "another language"),
         (GERMAN, "Hund " * 60, "longer than the prompt takes"),
+        (
+            LONG,
+            "a long piece of cloth beside the window that you pull to keep the light out",
+            "an example of the prompt again",
+        ),
+        (LONG, "the animal that barks at everybody who walks past the garden", None),
         (CHANGE, "but a dog", None),
         (CHANGE, "a brown cat", "the caption again"),
         (CHANGE, "mit einem Hund", "another language"),
