@@ -61,7 +61,8 @@ async def _made(settings: CaptionSettings, scorer: Scorer) -> Made:
     if not (settings.names or settings.descriptions or settings.changes):
         raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
     index = scorer.retriever.index
-    async with KeptAnswers(settings.work_file, _model(settings), _starter(settings)) as answers:
+    kept = KeptAnswers(settings.work_file, _model(settings), _starter(settings), settings.at_once)
+    async with kept as answers:
         captions = await pictures_with_captions(settings, index, answers)
         pictures = _that_are_found(captions.pictures, scorer, settings.worst_rank)
         drafts = drafts_of(settings, pictures, index)

@@ -21,7 +21,6 @@ from models.rewriter.protocol import (
     Sampling,
 )
 
-_AT_ONCE = 128  # prompts that the engine has; it batches them
 _NAMED = 3  # of the failures
 
 Answers = tuple[Completion, ...]  # none: the model failed at this prompt
@@ -37,13 +36,17 @@ class KeptAnswers:
         path: the file; whatever it holds already is not asked for again.
         model: says which model answers; another one's answers in the file are left alone.
         start: starts the model; called only if something is left to ask.
+        at_once: prompts that the model has at a time; an engine batches them.
 
     Raises:
         InputError: another process is writing the file.
     """
 
-    def __init__(self, path: Path, model: str, start: Callable[[], Rewriter]) -> None:
+    def __init__(
+        self, path: Path, model: str, start: Callable[[], Rewriter], at_once: int = 128
+    ) -> None:
         self._model = model
+        self._at_once = at_once
         self._start = start
         self._rewriter: Rewriter | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,12 +109,12 @@ class KeptAnswers:
         failed: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_AT_ONCE, len(left))):
+                for _ in range(min(self._at_once, len(left))):
                     group.create_task(self._work(rewriter, shared, sampling, failed))
         except* RewriterDown as down:
             raise GrapeError(
-                f"The language model is gone ({down.exceptions[0]}): run the same command again. "
-                "What it has answered is kept."
+                f"The language model is gone ({str(down.exceptions[0]).rstrip('.')}): run the same "
+                "command again. What it has answered is kept."
             ) from down
         if failed:
             reasons = "; ".join(list(dict.fromkeys(failed))[:_NAMED])

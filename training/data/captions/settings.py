@@ -24,6 +24,11 @@ class CaptionSettings(RetrieverSettings):
         "without one, vLLM runs it in this process",
     )
     llm_api_key: SecretStr | None = Field(None, description="bearer token for --llm-endpoint")
+    at_once: int = Field(
+        128,
+        ge=1,
+        description="prompts that the model has at a time; fewer for a server that limits rates",
+    )
     field: str | None = Field(
         None,
         description="key of the pictures' metadata that holds their captions; by default caption, "

@@ -1,7 +1,9 @@
 """Answers are kept as they arrive, and never asked for again."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -64,6 +66,23 @@ async def test_what_is_kept_is_not_asked_again(tmp_path: Path) -> None:
         await answers.ask(of("a b c"), ONE, "Asking")
     assert model.asked == ["a", "b", "c"]
     assert model.closed == 2  # nothing was left to ask: no model was started
+
+
+async def test_no_more_prompts_at_a_time_than_asked_for(tmp_path: Path) -> None:
+    most = now = 0
+
+    class Slow(Echo):
+        async def complete(self, prompt: Prompt, sampling: Sampling) -> Completions:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+            return await super().complete(prompt, sampling)
+
+    async with KeptAnswers(tmp_path / "w.jsonl", "x", lambda: cast(Rewriter, Slow()), 3) as kept:
+        found = await kept.ask(of("a b c d e f g h"), ONE, "Asking")
+    assert (most, [some[0].text for some in found]) == (3, list("ABCDEFGH"))
 
 
 async def test_half_of_a_pair_is_kept_as_it_is(tmp_path: Path) -> None:
