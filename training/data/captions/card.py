@@ -65,7 +65,9 @@ def card(made: Made, settings: CaptionSettings, index: str) -> str:
 def _origin(made: Made, settings: CaptionSettings, index: str) -> Iterator[str]:
     where = f" at {settings.llm_endpoint}" if settings.llm_endpoint else ""
     given = ", ".join(
-        f"{name} {value}" for name in _SETTINGS if (value := getattr(settings, name)) is not None
+        f"{name} {value}"
+        for name in _SETTINGS
+        if (value := getattr(settings, name)) is not None and value is not False
     )
     yield f"- **Index**: {index}"
     yield f"- **Written and rewritten by**: {settings.llm}{where}"
@@ -75,8 +77,10 @@ def _origin(made: Made, settings: CaptionSettings, index: str) -> Iterator[str]:
         f"- **Captions**: {made.captions:,} written about; {made.seen:,} are the model's own, "
         f"{made.without:,} pictures have none, and {made.lost:,} captions do not find their picture"
     )
-    yield "- **Nobody has read them.** A row is a model's words, and a check by the same model and "
-    yield "  the frozen retriever. Read the samples below before you train."
+    yield (
+        "- **Nobody has read them.** A row is a model's words, checked by the same model and the "
+        "frozen retriever. Read the samples below before you train."
+    )
 
 
 def _counts(made: Made) -> Iterator[str]:
