@@ -2,11 +2,28 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// An element with properties and children. Texts never become markup.
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
 export function span(className, text) {
-  const element = document.createElement("span");
-  element.className = className;
-  element.textContent = text;
-  return element;
+  return element("span", { className }, text);
+}
+
+export function button(className, text, properties = {}) {
+  return element("button", { type: "button", className, ...properties }, text);
+}
+
+// What a picture is called.
+export function nameOf({ id, metadata }) {
+  return String(metadata?.name ?? metadata?.file ?? id);
+}
+
+export function thumbnail(picture) {
+  return element("img", { src: `${picture.url}?size=160`, alt: nameOf(picture), loading: "lazy" });
 }
 
 // The status line, which screen readers read out. Behind an open dialog nobody would see it.
@@ -15,3 +32,13 @@ export function say(sentence, warning = false) {
   status.textContent = sentence;
   status.classList.toggle("warning", warning);
 }
+
+// A button that shows and hides what it controls.
+export function toggles(id, panel) {
+  byId(id).addEventListener("click", () => {
+    panel.hidden = !panel.hidden;
+    byId(id).setAttribute("aria-expanded", String(!panel.hidden));
+  });
+}
+
+export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
