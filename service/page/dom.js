@@ -26,11 +26,16 @@ export function thumbnail(picture) {
   return element("img", { src: `${picture.url}?size=160`, alt: nameOf(picture), loading: "lazy" });
 }
 
-// The status line, which screen readers read out. Behind an open dialog nobody would see it.
-export function say(sentence, warning = false) {
-  const status = byId(byId("opened").open ? "opened-status" : "status");
+// The status line, which screen readers read out.
+export function say(sentence, warning = false, id = "status") {
+  const status = byId(id);
   status.textContent = sentence;
   status.classList.toggle("warning", warning);
+}
+
+// The same for what was just pressed: behind an open dialog nobody would see it.
+export function answer(sentence, warning) {
+  say(sentence, warning, byId("opened").open ? "opened-status" : "status");
 }
 
 // A button that shows and hides what it controls.

@@ -3,8 +3,18 @@ import { button, byId, still } from "./dom.js";
 
 const TURN_MS = 6000;
 const SETS = [
-  { de: "Geschenk", zh: "大象", fr: "cœur brisé", es: "caballo", ja: "ギター", ko: "사과", ru: "велосипед",
-    ar: "كتاب", en: "red apple" },
+  {
+    de: "Geschenk", zh: "大象", fr: "cœur brisé", es: "caballo", ja: "ギター", ko: "무지개",
+    ru: "велосипед", ar: "كتاب", en: "red apple",
+  },
+  {
+    de: "Glühbirne", zh: "彩虹", fr: "baleine", it: "tartaruga", ja: "ロケット", ko: "펭귄",
+    ru: "бабочка", fa: "دوچرخه", en: "full moon",
+  },
+  {
+    de: "Schmetterling", zh: "企鹅", es: "cohete", it: "pupazzo di neve", ja: "自転車", ko: "무지개",
+    id: "gajah", fa: "قلب شکسته", en: "snail",
+  },
 ];
 
 let turn = 0;

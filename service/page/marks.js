@@ -1,6 +1,6 @@
 // Marks on hits: what is right for a query, and what is not. Only servers that keep feedback show
 // them and are told.
-import { button, byId, say } from "./dom.js";
+import { answer, button, byId } from "./dom.js";
 import { ask } from "./events.js";
 import { t } from "./strings.js";
 
@@ -27,7 +27,7 @@ export async function press(pressed) {
   if (pressed.getAttribute("aria-pressed") === "true") return;
   const { query, id, relevant } = pressed.dataset;
   const problem = await mark(query, id, relevant === "true");
-  if (problem) return say(problem, true);
+  if (problem) return answer(problem, true);
   for (const one of pressed.parentElement.querySelectorAll(".mark")) {
     one.setAttribute("aria-pressed", String(one === pressed));
   }

@@ -1,6 +1,6 @@
 // A picture in a dialog of its own: large, with all that the index knows about it.
 import { withOpened, withoutOpened } from "./address.js";
-import { byId, element, nameOf, say, span, thumbnail } from "./dom.js";
+import { answer, byId, element, nameOf, span, thumbnail } from "./dom.js";
 import { ask } from "./events.js";
 import { known, ranks } from "./hits.js";
 import { mark, marks } from "./marks.js";
@@ -40,7 +40,7 @@ export function link() {
 function show(picture, query) {
   current = picture;
   if (!byId("opened").open) byId("opened").showModal();
-  say("");
+  answer("");
   describe(picture);
   byId("opened-marks").replaceChildren(...marks(query, picture.id, nameOf(picture)));
   byId("opened-where").textContent = ranks(picture.id).join(" ");
@@ -77,7 +77,7 @@ async function showAlike(picture) {
   } catch (error) {
     if (current !== picture) return;
     if (!known(picture.id)) byId("opened-image").hidden = byId("opened-download").hidden = true;
-    say(error.message, true);
+    answer(error.message, true);
   }
 }
 

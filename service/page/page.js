@@ -1,7 +1,7 @@
 // Starts the page: what happens on a click, a key or an address. The search is in search.js.
 import { behind, fromAddress, openedId } from "./address.js";
 import { asCurl } from "./curl.js";
-import { byId, say } from "./dom.js";
+import { answer, byId, say } from "./dom.js";
 import { ask } from "./events.js";
 import { startExamples } from "./examples.js";
 import { onFilter, showFacets } from "./filters.js";
@@ -69,9 +69,9 @@ function searchNow() {
 
 // Browsers offer the clipboard only over HTTPS and to pages of this machine.
 async function copy(text, done) {
-  if (!navigator.clipboard) return say(text);
+  if (!navigator.clipboard) return answer(text);
   await navigator.clipboard.writeText(text);
-  say(done);
+  answer(done);
 }
 
 // Shows what the picture finds by itself; the user then says what should be different.

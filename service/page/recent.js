@@ -27,13 +27,13 @@ export function startRecent() {
 export function remember({ query, image }) {
   if (image || read(OFF, false)) return;
   const text = [reference()?.name, query].filter(Boolean).join(": ");
-  const others = read(KEY, []).filter((one) => one.address !== behind());
+  const others = read(KEY, []).filter((one) => one?.address !== behind());
   write(KEY, [{ address: behind(), text }, ...others].slice(0, MOST));
   draw();
 }
 
 function draw() {
-  const kept = read(KEY, []);
+  const kept = read(KEY, []).filter((one) => one?.address);
   byId("recent-none").hidden = kept.length > 0;
   byId("recent-clear").hidden = !kept.length;
   byId("recent-list").hidden = !kept.length;
@@ -45,7 +45,7 @@ function draw() {
 function read(key, otherwise) {
   try {
     const found = JSON.parse(localStorage.getItem(key));
-    return typeof found === typeof otherwise && found !== null ? found : otherwise;
+    return Array.isArray(found) === Array.isArray(otherwise) ? found : otherwise;
   } catch {
     return otherwise;
   }

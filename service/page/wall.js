@@ -14,7 +14,8 @@ let filter = null;
 let total = 0;
 let current = 0; // the picture that the keyboard is at
 let everything = 0; // pictures of the index
-let pages = new Map(); // by number; null while one is on its way
+let pages = new Map(); // by number
+let loading = new Map(); // what is on its way
 let asked = 0; // answers for older filters are dropped
 let timer;
 const items = new Map(); // list items in the document, by the place of their picture
@@ -22,7 +23,7 @@ const items = new Map(); // list items in the document, by the place of their pi
 export async function showWall(wanted) {
   byId("gallery").hidden = false;
   if (total && JSON.stringify(wanted) === JSON.stringify(filter)) return draw();
-  [filter, total, current, pages] = [wanted, 0, 0, new Map()];
+  [filter, total, current, pages, loading] = [wanted, 0, 0, new Map(), new Map()];
   asked += 1;
   clear();
   await load(0);
@@ -35,7 +36,8 @@ export function hideWall() {
 // One line on what answers here, from GET /info.
 export function describe(info) {
   const named = (name) => name.split(/[:/]/).pop();
-  const encoder = named(info.index.encoder.name);
+  const { name } = info.index.encoder;
+  const encoder = name.startsWith("local-dir:") ? `OpenCLIP (${named(name)})` : named(name);
   const llm = info.llm === "none" ? "" : named(info.llm);
   byId("gallery-models").textContent = t(llm ? "models" : "models_none", { llm, encoder });
   everything = info.index.count;
@@ -43,14 +45,17 @@ export function describe(info) {
 }
 
 function tell() {
-  if (!pages.size) return;
+  if (!pages.size || (filter && !everything)) return;
   const key = filter ? "gallery_filtered" : "gallery";
   byId("gallery-count").textContent = t(key, { n: total, total: everything });
 }
 
-async function load(page) {
-  if (pages.has(page)) return;
-  pages.set(page, null);
+function load(page) {
+  if (!loading.has(page)) loading.set(page, fetched(page));
+  return loading.get(page);
+}
+
+async function fetched(page) {
   const mine = asked;
   const parts = { offset: page * PAGE, limit: PAGE, ...(filter && { filter: JSON.stringify(filter) }) };
   try {
@@ -62,7 +67,7 @@ async function load(page) {
     draw();
   } catch (error) {
     if (mine !== asked) return;
-    pages.delete(page);
+    loading.delete(page);
     byId("gallery-count").textContent = error.message;
     if (error.loading) setTimeout(() => mine === asked && load(page), RETRY_MS);
   }

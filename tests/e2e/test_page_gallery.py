@@ -1,12 +1,16 @@
 """What the page shows before a search: gallery, examples, recent searches; and its addresses."""
 
+import json
 import re
+import shlex
+import subprocess
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import opened_at
+from tests.e2e.test_docs import ROOT, check_shown, shell_lines
 from tests.support.grape_server import Server
 
 TOTAL = 1625
@@ -117,21 +121,14 @@ def test_whoever_wants_no_motion_gets_one_set_of_examples(page: Page) -> None:
 
 def test_every_example_finds_its_picture(server: Server) -> None:
     script = server.client.get("/static/examples.js").text
-    sets = re.findall(r"\{ (de: .*?) \}", script.replace("\n", " "))
+    sets = re.findall(r"\{\s*(de: .*?),?\s*\}", script, re.DOTALL)
     assert len(sets) > 1
     for each in sets:
         for lang, query in re.findall(r'(\w\w): "([^"]*)"', each):
             found = server.search(query, k=3)["hits"]
             assert isinstance(found, list)
-            names = [name for hit in found for name in _names(hit["metadata"], lang)]
-            assert query.casefold() in names, (lang, query, names)
-
-
-def _names(metadata: dict[str, object], lang: str) -> list[str]:
-    names, aliases = metadata["names"], metadata.get("aliases", [])
-    assert isinstance(names, dict)
-    assert isinstance(aliases, list)
-    return [str(name).casefold() for name in (names.get(lang), *aliases)]
+            names = [hit["metadata"]["names"][lang] for hit in found]
+            assert any(query.casefold() in name.casefold() for name in names), (query, names)
 
 
 def test_recent_searches_stay_on_this_device(browser: Browser, server: Server) -> None:
@@ -255,3 +252,16 @@ def test_pictures_move_from_where_they_were_as_typed(page: Page) -> None:
     assert both
     page.mouse.move(0, 0)
     expect(page.locator("#way.shown")).to_have_count(0)
+
+
+def test_the_commands_of_the_docs_answer_as_shown(server: Server) -> None:
+    text = (ROOT / "docs" / "page.md").read_text()
+    shown = re.search(r"<!-- images -->\n```json\n(.*?)```", text, re.DOTALL)
+    assert shown
+    lines = [line.replace("http://127.0.0.1:8000", server.url) for line in shell_lines(text)]
+    images, facets = (
+        json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True).stdout)
+        for line in lines
+    )
+    check_shown(json.loads(shown[1]), images)
+    assert facets["facets"] == []
