@@ -9,6 +9,14 @@ export function filter() {
   return current;
 }
 
+// What is filtered by, in a few characters; empty if nothing is.
+export function describeFilter() {
+  return Object.entries(current ?? {}).map(([key, condition]) => {
+    const values = condition?.in ?? (typeof condition === "object" ? Object.values(condition ?? {}) : [condition]);
+    return `${key}: ${JSON.stringify(values).replace(/^\[|"|\]$/g, "")}`;
+  }).join(", ");
+}
+
 // Takes the filter of an address, which may use more of the language than the page offers.
 export function setFilter(text) {
   try {

@@ -1,6 +1,7 @@
 // Recent searches. They stay on this device: the browser keeps them, and the server is not told.
 import { behind } from "./address.js";
 import { byId, element, toggles } from "./dom.js";
+import { describeFilter } from "./filters.js";
 import { reference } from "./reference.js";
 
 const KEY = "grape.recent";
@@ -26,7 +27,8 @@ export function startRecent() {
 // Keeps a search, if the reader wants that. A file of the user's own is in no address.
 export function remember({ query, image }) {
   if (image || read(OFF, false)) return;
-  const text = [reference()?.name, query].filter(Boolean).join(": ");
+  const asked = [reference()?.name, query].filter(Boolean).join(": ");
+  const text = describeFilter() ? `${asked} (${describeFilter()})` : asked;
   const others = read(KEY, []).filter((one) => one?.address !== behind());
   write(KEY, [{ address: behind(), text }, ...others].slice(0, MOST));
   draw();
