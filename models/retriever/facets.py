@@ -1,7 +1,8 @@
 """What an index can be filtered by: the fields whose values several pictures share, with counts."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from models.retriever.fields import Kind
 from models.retriever.item_store import ItemStore
@@ -30,14 +31,16 @@ SELECT (SELECT min(value) FROM item_values WHERE {_OF_FIELD}),
 """
 
 
-class FacetValue(NamedTuple):
+@dataclass(frozen=True)
+class FacetValue:
     """A value, and how many pictures have it."""
 
     value: str | int | float | bool
     count: int
 
 
-class Facet(NamedTuple):
+@dataclass(frozen=True)
+class Facet:
     """A field that a filter can use: a few values, or the range of many."""
 
     field: str

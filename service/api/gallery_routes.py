@@ -1,7 +1,9 @@
 """The routes for looking around in an index: its pictures page by page, and what to filter by."""
 
 import asyncio
-from typing import Annotated
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
@@ -27,6 +29,10 @@ async def images(
     limit: Annotated[
         int, QueryParameter(ge=1, le=MOST, description="Maximum number of pictures")
     ] = 100,
+    order: Annotated[
+        Literal["index", "mixed"],
+        QueryParameter(description="As indexed, or spread so that each page is a sample of all"),
+    ] = "index",
     filter: Annotated[  # as in POST /search
         str | None,
         QueryParameter(
@@ -34,7 +40,7 @@ async def images(
         ),
     ] = None,
 ) -> PictureList:
-    """Lists the pictures of the index, page by page, in the order in which they were indexed."""
+    """Lists the pictures of the index, page by page, always in the same order."""
     service: Service = request.app.state.service
     searcher = service.searcher  # one for all of the request: another index may replace it
     retriever, chosen = searcher.retriever, None
@@ -43,9 +49,14 @@ async def images(
             chosen = await _chosen(filter, retriever)
     index = retriever.index
     total = len(index) if chosen is None else chosen.count
-    places = range(offset, min(offset + limit, total))
-    positions = places if chosen is None else chosen.positions[places.start : places.stop].tolist()
-    items = await asyncio.to_thread(index.items.at, positions)
+    places: Sequence[int] = range(offset, min(offset + limit, total))
+    if order == "mixed":
+        stride = _stride(total)
+        places = [place * stride % total for place in places]
+    if chosen is not None:
+        left = chosen.positions
+        places = [int(left[place]) for place in places]
+    items = await asyncio.to_thread(index.items.at, places)
     return PictureList(
         pictures=[
             ListedPicture(id=item.id, url=picture_url(item.id, item.record), metadata=item.record)
@@ -68,6 +79,15 @@ async def facets(request: Request) -> Facets:
     with service.admit(1):  # the first answer for an index reads up to all values
         found = await searcher.retriever.facets()
     return Facets(facets=found, index=searcher.index_name)
+
+
+def _stride(total: int) -> int:
+    """A step that reaches each of so many places once, and neighbours long after one another.
+
+    Near the golden section of them: Knuth, The Art of Computer Programming 3, 6.4, theorem S.
+    """
+    stride = round(total * (math.sqrt(5) - 1) / 2)
+    return next(step for step in range(max(stride, 1), 2 * total + 2) if math.gcd(step, total) == 1)
 
 
 async def _chosen(given: str, retriever: BatchedRetriever) -> Selection:

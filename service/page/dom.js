@@ -22,8 +22,9 @@ export function nameOf({ id, metadata }) {
   return String(metadata?.name ?? metadata?.file ?? id);
 }
 
-export function thumbnail(picture) {
-  return element("img", { src: `${picture.url}?size=160`, alt: nameOf(picture), loading: "lazy" });
+// `alt` is empty where the name is beside it.
+export function thumbnail(picture, alt = nameOf(picture)) {
+  return element("img", { src: `${picture.url}?size=160`, alt, loading: "lazy" });
 }
 
 // The status line, which screen readers read out.

@@ -30,7 +30,6 @@ export function startExamples(chosen) {
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
-    pause.textContent = paused ? "▶" : "⏸";
   });
   draw();
   setInterval(() => {

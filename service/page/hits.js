@@ -58,9 +58,8 @@ function called(search) {
 // The picture and its name. A link, so that the picture can be opened in a tab of its own.
 function opener(hit, name, query) {
   const link = element("a", { className: "open", href: hit.url ? `${hit.url}?size=1024` : "#" });
-  if (hit.url) link.append(thumbnail(hit));
+  if (hit.url) link.append(thumbnail(hit, ""));
   link.append(Object.assign(span("name", name), { dir: "auto", title: name }));
-  link.setAttribute("aria-label", name); // which picture and name say twice
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
@@ -115,7 +114,7 @@ function move(items, hits) {
 // The button that starts the next search from this hit.
 function more(hit, name) {
   const made = button("more", t("more_like"), { value: hit.id, title: name });
-  made.setAttribute("aria-label", t("more_like_name", { name }));
+  made.setAttribute("aria-label", `${t("more_like")} ${name}`);
   return made;
 }
 

@@ -86,7 +86,6 @@ function alike(hit) {
   const link = element("a", { className: "open", href: `?${new URLSearchParams({ open: hit.id })}` });
   if (hit.url) link.append(thumbnail(hit));
   else link.append(span("name", name));
-  link.setAttribute("aria-label", name);
   link.title = name;
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -15,7 +15,7 @@ export function showSearching() {
 
 // The hits without rewriting. The other column stays empty until the result arrives.
 export function showDirect(query, hits) {
-  byId("results").hidden = false;
+  byId("results").hidden = byId("told").hidden = false;
   byId("rewritten").hidden = !query; // a picture alone is not rewritten
   byId("original-title").textContent =
     t(!reference() ? "as_typed" : query ? "typed_both" : "like_this");

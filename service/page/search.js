@@ -45,8 +45,7 @@ export async function search(keep) {
 }
 
 function showGallery() {
-  for (const id of ["results", "copy"]) byId(id).hidden = true;
-  byId("timings").textContent = "";
+  for (const id of ["results", "told"]) byId(id).hidden = true;
   say("");
   showWall(filter());
 }

@@ -2,6 +2,7 @@
 
 const strings = JSON.parse(document.getElementById("strings").textContent);
 export const language = document.documentElement.lang;
+const isolates = document.documentElement.dir === "rtl";
 const plurals = new Intl.PluralRules(language);
 const numbers = new Intl.NumberFormat(language);
 
@@ -23,6 +24,8 @@ export function percent(share) {
   });
 }
 
+// From right to left, a name in another script must not turn what is beside it around.
 function shown(value) {
-  return typeof value === "number" ? number(value) : value;
+  if (typeof value === "number") return number(value);
+  return isolates ? `\u2068${value}\u2069` : value;
 }

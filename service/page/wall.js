@@ -57,7 +57,7 @@ function load(page) {
 
 async function fetched(page) {
   const mine = asked;
-  const parts = { offset: page * PAGE, limit: PAGE, ...(filter && { filter: JSON.stringify(filter) }) };
+  const parts = { order: "mixed", offset: page * PAGE, limit: PAGE, ...(filter && { filter: JSON.stringify(filter) }) };
   try {
     const answer = await ask(`/images?${new URLSearchParams(parts)}`);
     if (mine !== asked) return;

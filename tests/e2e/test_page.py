@@ -17,7 +17,7 @@ def test_a_chinese_query_finds_the_picture(page: Page) -> None:
     page.get_by_label("What are you looking for?").fill("大象")
     page.keyboard.press("Enter")
     rewritten = page.get_by_role("region", name="Rewritten")
-    expect(rewritten.get_by_role("img", name="elephant", exact=True)).to_be_visible(timeout=20_000)
+    expect(rewritten.get_by_role("link", name="elephant", exact=True)).to_be_visible(timeout=20_000)
     expect(page.locator("#rewritten-text")).to_contain_text("elephant")
     expect(page.locator("#original-text")).to_have_text("大象")
     expect(page.locator("#original-hits li")).to_have_count(12)

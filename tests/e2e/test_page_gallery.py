@@ -171,7 +171,7 @@ def test_an_open_picture_is_an_address(page: Page) -> None:
     page.goto("/?q=horse&rewrite=never")
     hit = page.locator("#rewritten-hits a").first
     expect(hit).to_be_visible(timeout=20_000)
-    name = hit.get_attribute("aria-label") or ""
+    name = hit.inner_text().strip()
     hit.click()
     dialog = page.get_by_role("dialog", name=name, exact=True)
     expect(dialog).to_be_visible()
@@ -202,7 +202,7 @@ def test_from_one_picture_to_the_next_like_it(page: Page) -> None:
     expect(dialog).to_be_visible(timeout=20_000)
     similar = dialog.get_by_role("list", name="Similar pictures").get_by_role("link")
     expect(similar).to_have_count(8, timeout=20_000)
-    name = similar.first.get_attribute("aria-label") or ""
+    name = similar.first.get_attribute("title") or ""
     assert name != "elephant"
     similar.first.click()
     expect(page.get_by_role("dialog", name=name, exact=True)).to_be_visible()

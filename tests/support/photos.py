@@ -28,7 +28,7 @@ def build(folder: Path) -> Path:
             day = f"2024-{n % 12 + 1:02}-15"
             rows.writerow([name, f"view {n}", PLACES[n % 4], n % 3, day, n % 2 == 0, 100 + n])
     index = folder / "index"
-    command = [GRAPE, "index", "build", pictures, "--out", index]
+    command: list[str | Path] = [GRAPE, "index", "build", pictures, "--out", index]
     subprocess.run(
         [*command, "--metadata", folder / "table.csv"], check=True, capture_output=True, text=True
     )

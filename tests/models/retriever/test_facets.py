@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.retriever.facets import MOST_FACETS, MOST_VALUES, Facet, facets_of
+from models.retriever.facets import MOST_FACETS, MOST_VALUES, Facet, FacetValue, facets_of
 from models.retriever.fields import join
 from models.retriever.filters import parse_filter
 from models.retriever.item_store import Item, ItemStore
@@ -15,6 +15,10 @@ def store(*records: dict[str, Any]) -> ItemStore:
     return ItemStore.build(Item(str(place), record) for place, record in enumerate(records))
 
 
+def values(*pairs: tuple[str | int | float | bool, int]) -> tuple[FacetValue, ...]:
+    return tuple(FacetValue(value, count) for value, count in pairs)
+
+
 def facet(records: list[dict[str, Any]], field: str) -> Facet | None:
     return next((found for found in facets_of(store(*records)) if found.field == field), None)
 
@@ -22,7 +26,7 @@ def facet(records: list[dict[str, Any]], field: str) -> Facet | None:
 def test_values_come_with_their_counts_the_most_frequent_first() -> None:
     places = ["Oslo", "Bergen", "Oslo", "Oslo", "Bergen", "Ålesund"]
     found = facet([{"place": place} for place in places], "place")
-    assert found == Facet("place", "text", (("Oslo", 3), ("Bergen", 2), ("Ålesund", 1)))
+    assert found == Facet("place", "text", values(("Oslo", 3), ("Bergen", 2), ("Ålesund", 1)))
 
 
 def test_lists_nested_fields_and_booleans() -> None:
@@ -32,14 +36,18 @@ def test_lists_nested_fields_and_booleans() -> None:
         {"tags": ["sun", "sea"], "exif": {"a.b": "y"}},
         {"exif": {"a.b": "y"}},
     ]
-    assert facet(records, "tags") == Facet("tags", "text", (("sea", 3), ("sun", 2)))
-    assert facet(records, "exif.flash") == Facet("exif.flash", "bool", ((False, 1), (True, 1)))
-    assert facet(records, join("exif", "a.b")) == Facet("exif.a\\.b", "text", (("x", 2), ("y", 2)))
+    assert facet(records, "tags") == Facet("tags", "text", values(("sea", 3), ("sun", 2)))
+    assert facet(records, "exif.flash") == Facet(
+        "exif.flash", "bool", values((False, 1), (True, 1))
+    )
+    assert facet(records, join("exif", "a.b")) == Facet(
+        "exif.a\\.b", "text", values(("x", 2), ("y", 2))
+    )
 
 
 def test_few_numbers_are_values_and_many_are_a_range() -> None:
     few = [{"stars": place % 3} for place in range(9)]
-    assert facet(few, "stars") == Facet("stars", "number", ((0, 3), (1, 3), (2, 3)))
+    assert facet(few, "stars") == Facet("stars", "number", values((0, 3), (1, 3), (2, 3)))
     many = [{"iso": 100 + place} for place in range(40)]
     assert facet(many, "iso") == Facet("iso", "number", low=100, high=139)
 
@@ -72,8 +80,8 @@ def test_what_only_some_pictures_have_is_one() -> None:
 
 
 def test_answers_are_bounded() -> None:
-    values = [{"tag": f"{place % 60:02}"} for place in range(120)]
-    found = facet(values, "tag")
+    many_values = [{"tag": f"{place % 60:02}"} for place in range(120)]
+    found = facet(many_values, "tag")
     assert found
     assert (len(found.values), found.more) == (MOST_VALUES, 10)
     fields = {f"field {n}": n % 2 for n in range(40)}
@@ -89,8 +97,8 @@ def test_every_value_finds_as_many_pictures_as_it_counts() -> None:
     ]
     kept = store(*records)
     for found in facets_of(kept):
-        for value, count in found.values:
-            assert select(kept, parse_filter({found.field: value})).count == count
+        for one in found.values:
+            assert select(kept, parse_filter({found.field: one.value})).count == one.count
         if not found.values:
             within = {found.field: {"gte": found.low, "lte": found.high}}
             assert select(kept, parse_filter(within)).count == len(records)

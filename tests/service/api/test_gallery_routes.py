@@ -57,6 +57,31 @@ async def test_pages_together_are_the_index(client: httpx.AsyncClient) -> None:
     assert (beyond.pictures, beyond.total) == ([], COUNT)
 
 
+@pytest.mark.parametrize("wanted", [None, '{"place": "Oslo"}', '{"n": 3}', '{"n": {"lt": 2}}'])
+async def test_mixed_pages_hold_every_picture_once_and_are_samples(
+    client: httpx.AsyncClient, wanted: str | None
+) -> None:
+    only = {"filter": wanted} if wanted else {}
+    expected = {picture.id for picture in (await listed(client, **only)).pictures}
+    mixed = [
+        picture.id
+        for offset in range(0, COUNT, 4)
+        for picture in (
+            await listed(client, order="mixed", offset=offset, limit=4, **only)
+        ).pictures
+    ]
+    assert len(mixed) == len(expected)
+    assert set(mixed) == expected
+    if not wanted:
+        first = sorted(int(name[2:4]) for name in mixed[:4])
+        assert max(b - a for a, b in zip([-1, *first], [*first, COUNT], strict=True)) < COUNT / 2
+
+
+async def test_an_empty_selection_has_no_pages(client: httpx.AsyncClient) -> None:
+    assert (await listed(client, order="mixed", filter='{"place": "Rome"}')).pictures == []
+    problem(await client.get("/images?order=best"), 422, ErrorType.VALIDATION)
+
+
 async def test_pictures_have_the_addresses_of_hits(start: Start) -> None:
     client = await start()
     urls = {picture.id: picture.url for picture in (await listed(client)).pictures}
