@@ -30,7 +30,7 @@ def test_values_come_with_their_counts_the_most_frequent_first() -> None:
 
 
 def test_lists_nested_fields_and_booleans() -> None:
-    records = [
+    records: list[dict[str, Any]] = [
         {"tags": ["sea", "sun"], "exif": {"flash": True, "a.b": "x"}},
         {"tags": ["sea"], "exif": {"flash": False, "a.b": "x"}},
         {"tags": ["sun", "sea"], "exif": {"a.b": "y"}},
