@@ -7,6 +7,7 @@ import { t } from "./strings.js";
 const PAGE = 120; // pictures in one answer
 const CELL = 104; // pixels, at least
 const AHEAD = 2; // rows beyond what is in sight
+const HIGHEST = 16_000_000; // pixels; browsers draw nothing further down
 const QUIET_MS = 80; // without scrolling, before pages are fetched
 const RETRY_MS = 2000; // while the server loads
 
@@ -73,22 +74,23 @@ async function fetched(page) {
   }
 }
 
-// Columns, and the side of a cell in pixels.
+// Columns, the side of a cell in pixels, and how many pictures can be shown.
 function grid() {
   const width = byId("wall").clientWidth;
   const columns = Math.max(1, Math.floor(width / CELL));
-  return { columns, side: width / columns };
+  const side = width / columns;
+  return { columns, side, most: Math.min(total, Math.floor(HIGHEST / side) * columns) };
 }
 
 function draw() {
   const wall = byId("wall");
   if (!wall.offsetParent) return;
-  const { columns, side } = grid();
-  wall.style.height = `${Math.ceil(total / columns) * side}px`;
+  const { columns, side, most } = grid();
+  wall.style.height = `${Math.ceil(most / columns) * side}px`;
   const top = wall.getBoundingClientRect().top;
   const row = (y) => Math.floor((y - top) / side);
   const first = Math.max(0, (row(0) - AHEAD) * columns);
-  const last = Math.min(total, (row(innerHeight) + 1 + AHEAD) * columns);
+  const last = Math.min(most, (row(innerHeight) + 1 + AHEAD) * columns);
   for (const [place, item] of items) {
     if ((place < first || place >= last) && !item.contains(document.activeElement)) remove(place);
   }
@@ -151,18 +153,18 @@ function clear() {
 
 // Arrows move by one picture or row, Page keys by what fits the window.
 byId("wall").addEventListener("keydown", async (event) => {
-  const { columns, side } = grid();
+  const { columns, side, most } = grid();
   const forward = document.documentElement.dir === "rtl" ? -1 : 1;
   const screen = Math.max(1, Math.floor(innerHeight / side) - 1) * columns;
   const step = {
     ArrowRight: forward, ArrowLeft: -forward, ArrowDown: columns, ArrowUp: -columns,
-    PageDown: screen, PageUp: -screen, Home: -current, End: total - 1 - current,
+    PageDown: screen, PageUp: -screen, Home: -current, End: most - 1 - current,
   }[event.key];
   if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   const next = current + step;
-  const place = Math.abs(step) === columns && (next < 0 || next >= total)
-    ? current : Math.min(Math.max(next, 0), total - 1);
+  const place = Math.abs(step) === columns && (next < 0 || next >= most)
+    ? current : Math.min(Math.max(next, 0), most - 1);
   await load(Math.floor(place / PAGE));
   const top = byId("wall").getBoundingClientRect().top + Math.floor(place / columns) * side;
   if (top < 0 || top + side > innerHeight) scrollBy({ top: top - innerHeight / 2, behavior: "instant" });
