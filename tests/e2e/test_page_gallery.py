@@ -24,6 +24,7 @@ def test_all_pictures_can_be_seen_but_few_are_in_the_document(page: Page) -> Non
     seen: set[int] = set()
     for part in range(12):
         page.evaluate("(share) => scrollTo(0, share * document.body.scrollHeight)", part / 11)
+        page.wait_for_timeout(150)  # until it is drawn
         page.wait_for_function(
             "() => [...document.querySelectorAll('#wall li')].length > 20 &&"
             "[...document.querySelectorAll('#wall li')].every((item) => item.firstChild)"
