@@ -7,6 +7,8 @@ import { reference } from "./reference.js";
 import { number, percent, t } from "./strings.js";
 
 const FIRST = 4; // rewrites shown at once
+// Shown when the result arrives: what is below a growing text would jump.
+const AFTER = ["why", "unsure", "rewritten-hits", "told"];
 
 export function showSearching() {
   say(t("searching"));
@@ -15,20 +17,17 @@ export function showSearching() {
 
 // The hits without rewriting. The other column stays empty until the result arrives.
 export function showDirect(query, hits) {
-  byId("results").hidden = byId("told").hidden = false;
+  byId("results").hidden = false;
+  for (const id of AFTER) byId(id).hidden = true;
   byId("rewritten").hidden = !query; // a picture alone is not rewritten
   byId("original-title").textContent =
     t(!reference() ? "as_typed" : query ? "typed_both" : "like_this");
   byId("original-text").textContent = query ?? reference().name;
   byId("rewritten-title").textContent = t("rewriting");
   byId("rewritten-text").textContent = "";
-  byId("why").textContent = "";
-  byId("unsure").hidden = true;
   ofSearch(null);
   fill(byId("rewritten-hits"), [], null);
   fill(byId("original-hits"), hits, marked(query));
-  // As high as it will be, so that nothing moves when its hits arrive.
-  byId("rewritten-hits").style.minHeight = `${byId("original-hits").offsetHeight}px`;
 }
 
 // A change to a picture is no query that others could type.
@@ -46,6 +45,7 @@ export function showResult(answer) {
   byId("rewritten-title").textContent = t(rewritten ? "rewritten" : "not_rewritten");
   showTexts(answer, rewritten);
   byId("why").textContent = [sentence(reason), notReranked(answer)].join(" ").trim();
+  for (const id of AFTER) byId(id).hidden = false;
   byId("unsure").hidden = answer.confident || !answer.hits.length;
   byId("copy").hidden = false;
   ofSearch(answer.request_id);
