@@ -38,16 +38,19 @@ lint: install  ## ruff, mypy, import order, declared dependencies, sizes
 test: install  ## the whole suite on real models, without the slow tests
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.support.browser
+	@$(BIN)/python -m tests.support.axe
 	$(BIN)/python -m pytest
 
 test-all: install  ## the slow tests too: vision models, adapters that change under load, ...
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.support.browser
+	@$(BIN)/python -m tests.support.axe
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 cov: install  ## branch coverage of make test; fails below the floor in pyproject.toml
 	@$(BIN)/grape demo prepare
 	@$(BIN)/python -m tests.support.browser
+	@$(BIN)/python -m tests.support.axe
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 bench: install  ## measure speed against its floors

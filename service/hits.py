@@ -32,7 +32,7 @@ def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchH
         rank=rank,
         score=round(hit.score, 6),
         cosine=round(true_cosine(hit.cosine), 6),
-        url=_picture_url(item.id, item.record),
+        url=picture_url(item.id, item.record),
         metadata=item.record,
         found_by=[plan.searches[number].name for number in hit.found_by],
         rerank_score=None if score is None else round(score, 4),
@@ -40,7 +40,7 @@ def _answered(rank: int, item: "Item", ranked: RankedHit, plan: Plan) -> SearchH
     )
 
 
-def _picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
+def picture_url(picture_id: str, metadata: dict[str, Any]) -> str | None:
     """Where the picture is served; None for an index of vectors alone."""
     is_kept = "file" in metadata or SHARD in metadata
     return f"/images/{quote(picture_id)}" if is_kept else None

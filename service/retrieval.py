@@ -16,6 +16,7 @@ from models.search.searches import Part, search_vectors
 if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for them
     from PIL.Image import Image
 
+    from models.retriever.facets import Facet
     from models.retriever.filters import Filter
     from models.retriever.image_index import ImageIndex
     from models.retriever.selection import Selection
@@ -54,6 +55,7 @@ class BatchedRetriever:
         self.index = index
         self._worker = worker or _Worker(encoder)
         self._selections: LRUCache[str, Selection] = LRUCache(_FILTERS)
+        self._facets: asyncio.Task[list[Facet]] | None = None
 
     def with_index(self, index: "ImageIndex") -> "BatchedRetriever":
         """The same encoder, thread and batches with another index."""
@@ -86,6 +88,15 @@ class BatchedRetriever:
             chosen = await asyncio.to_thread(self.index.select, wanted)
             self._selections[wanted.text] = chosen
         return chosen
+
+    async def facets(self) -> "list[Facet]":
+        """What the index can be filtered by; read once, however many ask at the same time."""
+        if self._facets is None or (self._facets.done() and self._facets.exception()):
+            from models.retriever.facets import facets_of
+
+            work = asyncio.to_thread(facets_of, self.index.items)
+            self._facets = asyncio.create_task(work)
+        return await asyncio.shield(self._facets)
 
     async def picture_vector(self, picture: "Image") -> Vectors:
         """The unit vector of an RGB picture: float32 ``[dim]``."""

@@ -15,7 +15,10 @@ def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
         page = browser.new_page(
-            base_url=url, viewport={"width": 1100, "height": 800}, color_scheme="light"
+            base_url=url,
+            viewport={"width": 1100, "height": 800},
+            color_scheme="light",
+            reduced_motion="reduce",  # nothing is on its way
         )
         page.goto(f"/?q={QUERY}")
         page.wait_for_selector("#rewritten-hits li")

@@ -189,6 +189,46 @@ class RerankResponse(BaseModel):
     request_id: str
 
 
+class ListedPicture(BaseModel):
+    id: str
+    url: str | None
+    metadata: dict[str, Any]
+
+
+class PictureList(BaseModel):
+    """A page of the pictures of an index."""
+
+    pictures: list[ListedPicture]
+    total: int = Field(description="pictures on all pages")
+    offset: int
+    index: str = Field(description="name and generation, as in the answers of `/search`")
+
+
+class FacetValue(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    value: str | int | float | bool
+    count: int = Field(description="pictures with this value")
+
+
+class Facet(BaseModel):
+    """A field to filter by: a few values, or the range of many."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    field: str
+    kind: Literal["bool", "date", "number", "object", "text"]
+    values: list[FacetValue] = Field(description="the most frequent first; empty for a range")
+    more: int = Field(description="values that are not listed")
+    low: str | int | float | None = Field(description="of a range; of dates the day, in ISO 8601")
+    high: str | int | float | None
+
+
+class Facets(BaseModel):
+    facets: list[Facet]
+    index: str
+
+
 class FeedbackKept(BaseModel):
     request_id: str
 

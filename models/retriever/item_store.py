@@ -166,7 +166,7 @@ class ItemStore:
         with self._lock:
             return self._database.execute(query, given).fetchall()
 
-    def _scan(self, query: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def scan(self, query: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
         """All rows of a query that may read many values."""
         with self._scan_lock:
             return self._scanned.execute(query, given).fetchall()
@@ -237,13 +237,13 @@ class ItemStore:
         """Positions of the items of which a value of the field meets an SQL condition."""
         # One text is quicker than a Python object for each position.
         query = f"SELECT group_concat(position) FROM item_values WHERE field = ? AND {condition}"
-        ((positions,),) = self._scan(query, (self._fields[field], *given))
+        ((positions,),) = self.scan(query, (self._fields[field], *given))
         return np.fromstring(positions or "", np.int64, sep=",")
 
     def short_texts(self, longest: int) -> list[tuple[str, int]]:
         """Texts of few characters that do not begin with a Latin letter, with their positions."""
         query = "SELECT value, position FROM item_values WHERE kind = 'text' AND length(value) <= ?"
-        return self._scan(f"{query} AND value GLOB '[^A-Za-z]*'", (longest,))
+        return self.scan(f"{query} AND value GLOB '[^A-Za-z]*'", (longest,))
 
     def has_text(self, text: str) -> bool:
         """Whether a picture has this text, whatever its case, as a value of its metadata.
@@ -252,7 +252,7 @@ class ItemStore:
         """
         wanted = text.casefold()
         query = "SELECT DISTINCT value FROM item_values WHERE kind = 'text' AND length(value) = ?"
-        return any(value.casefold() == wanted for (value,) in self._scan(query, (len(text),)))
+        return any(value.casefold() == wanted for (value,) in self.scan(query, (len(text),)))
 
 
 class _Column(Sequence[Cell]):

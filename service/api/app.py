@@ -16,8 +16,10 @@ from models.common.errors import GrapeError
 from service.api import (
     adapter_routes,
     feedback_routes,
+    gallery_routes,
     health_routes,
     index_routes,
+    page_routes,
     rerank_routes,
     routes,
 )
@@ -86,7 +88,9 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
+    app.include_router(gallery_routes.router)
     app.include_router(routes.router)
+    app.include_router(page_routes.router)
     app.include_router(rerank_routes.router)
     app.include_router(health_routes.router)
     app.include_router(index_routes.router)

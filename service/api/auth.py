@@ -2,7 +2,6 @@
 
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.client.wire import ErrorType
+from service.api.languages import language_of, page_in, strings_of
 from service.api.sessions import FailedLogins, Sessions
 from service.api_keys import ApiKey, matching_key
 from service.errors import error_response
@@ -25,13 +25,13 @@ COOKIE = "grape_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _MAX_FIELD_BYTES = 4096  # of the login form
-_LOGIN_PAGE = Path(__file__).parent.parent / "page" / "login.html"
 _LOGIN_HEADERS = {
     # No 'self' for styles: the stylesheet needs a key as well.
     "Content-Security-Policy": (
         "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
+    "Vary": "Accept-Language, Cookie",
     "WWW-Authenticate": "Bearer",
 }
 _SECURITY_SCHEMES = {
@@ -92,14 +92,14 @@ class RequireKey:
     async def _log_in(self, request: Request) -> Response:
         address = _address(request)
         if wait_s := math.ceil(self._failures.wait_s(address)):
-            problem = f"Too many failed attempts: try again in {wait_s} s."
             headers = {**_LOGIN_HEADERS, "Retry-After": str(wait_s)}
-            return HTMLResponse(_login_page(problem), 429, headers)
+            problem = _login_page(request, "login_wait", str(wait_s))
+            return HTMLResponse(problem, 429, headers)
         key = matching_key(self._keys, await _key_in_form(request))
         if key is None:
             self._failures.failed(address)
             log.warning("Failed login from %s", address)
-            return HTMLResponse(_login_page("Invalid API key."), 401, _LOGIN_HEADERS)
+            return HTMLResponse(_login_page(request, "login_wrong"), 401, _LOGIN_HEADERS)
         self._failures.succeeded(address)
         request.state.key = key.name
         answer = RedirectResponse("/", status_code=303)
@@ -113,9 +113,9 @@ class RequireKey:
         return answer
 
     def _log_out(self, request: Request) -> Response:
-        """Ends the session; what the browser has kept of it is forgotten."""
+        """Ends the session; what the browser has kept of it, the history too, is forgotten."""
         self._sessions.end(request.cookies.get(COOKIE, ""))
-        answer = RedirectResponse("/", 303, {"Clear-Site-Data": '"cache"'})
+        answer = RedirectResponse("/", 303, {"Clear-Site-Data": '"cache", "storage"'})
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
 
@@ -175,7 +175,7 @@ def _forbidden(request: Request, key: ApiKey) -> Response:
 
 def _unauthorized(request: Request) -> Response:
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(_login_page(""), 401, _LOGIN_HEADERS)
+        return HTMLResponse(_login_page(request), 401, _LOGIN_HEADERS)
     sentence = (
         "This server requires an API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`, "
         "or log in at / with a browser."
@@ -186,6 +186,12 @@ def _unauthorized(request: Request) -> Response:
     )  # fmt: skip
 
 
-def _login_page(problem: str) -> str:
-    """The login form. ``problem`` is a sentence of our own, never the client's text."""
-    return _LOGIN_PAGE.read_text(encoding="utf-8").replace("{problem}", problem)
+def _login_page(request: Request, problem: str = "", seconds: str = "") -> str:
+    """The login form in the reader's language.
+
+    Args:
+        problem: key of the string that says what went wrong.
+    """
+    language = language_of(request)
+    told = strings_of(language)[problem].replace("{seconds}", seconds) if problem else ""
+    return page_in("login.html", language).replace("{problem}", told)

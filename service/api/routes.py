@@ -1,15 +1,14 @@
-"""The routes for search, rewriting and pictures. For health and /info see health_routes.py."""
+"""The routes for search, rewriting and a picture. For health and /info see health_routes.py."""
 
 import asyncio
 import time
 from collections.abc import Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameter
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.filters import FilterError, parse_filter
@@ -32,15 +31,6 @@ from service.search import Searcher, SearchOptions
 from service.settings import Settings
 
 Result = TypeVar("Result")
-
-PAGE = Path(__file__).parent.parent / "page" / "index.html"
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-cache",
-}
 
 router = APIRouter()
 
@@ -121,16 +111,6 @@ def image(
     service: Service = request.app.state.service
     shared = not service.settings.api_keys
     return picture_response(service.retriever.index, picture_id, size, request, shared)
-
-
-@router.get("/", include_in_schema=False)
-async def page(request: Request) -> Response:
-    """The web page. With keys, it offers to log out."""
-    service: Service = request.app.state.service
-    if not service.settings.api_keys:
-        return FileResponse(PAGE, headers=PAGE_HEADERS)
-    html = PAGE.read_text(encoding="utf-8").replace('action="/logout" hidden', 'action="/logout"')
-    return HTMLResponse(html, headers=PAGE_HEADERS)
 
 
 async def _search_one(

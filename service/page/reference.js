@@ -1,5 +1,6 @@
 // The picture that a search starts from: a hit, or a file that is chosen, dropped or pasted.
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { t } from "./strings.js";
 
 let current = null; // { name, url } and either id (in the index) or image (a data: URI)
 
@@ -11,15 +12,17 @@ export function setReference(next) {
   current = next;
   byId("reference").hidden = !next;
   byId("query").required = !next;
-  byId("query").placeholder = next ? "but …" : "in your own language …";
-  byId("reference-name").textContent = next?.name ?? "";
+  byId("query").placeholder = t(next ? "change_hint" : "query_hint");
+  const [before, after] = t("like_name", { name: "\n" }).split("\n");
+  const name = element("strong", { id: "reference-name", dir: "auto" }, next?.name ?? "");
+  byId("reference-title").replaceChildren(before, name, after);
   if (next) byId("reference-image").src = next.url;
   else byId("reference-image").removeAttribute("src");
   byId("file").value = ""; // so that the same file can be chosen again
 }
 
 // A picture of the index. An address contains only its id.
-export function ofIndex(id, name = "this picture") {
+export function ofIndex(id, name = t("this_picture")) {
   return { id, name, url: `/images/${encodeURIComponent(id)}?size=160` };
 }
 
@@ -28,9 +31,9 @@ export function onPicture(chosen, failed) {
   const take = async (file) => {
     try {
       const image = await asDataUri(file);
-      chosen({ image, name: file.name || "the picture", url: image });
+      chosen({ image, name: file.name || t("the_picture"), url: image });
     } catch {
-      failed("The file cannot be read.");
+      failed(t("unreadable"));
     }
   };
   byId("file").addEventListener("change", (event) => {

@@ -1,10 +1,13 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser import find
 from tests.support.grape_server import Server
+from tests.support.photos import serving
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -33,9 +36,25 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A small index with metadata, without a language model."""
+    with serving(tmp_path_factory.mktemp("photos")) as started:
+        yield started
+
+
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    opened = browser.new_page(base_url=server.url, viewport={"width": 1100, "height": 800})
+    with opened_at(browser, server) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_at(browser: Browser, server: Server, **wishes: Any) -> Iterator[Page]:
+    """A page of the server in a browser of its own; errors in its console fail the test."""
+    viewport = {"width": 1100, "height": 800}
+    context = browser.new_context(**{"base_url": server.url, "viewport": viewport, **wishes})
+    opened = context.new_page()
     problems: list[str] = []
 
     def note(kind: str, text: str) -> None:
@@ -46,5 +65,5 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     opened.on("console", lambda m: note(m.type, m.text))
     opened.on("pageerror", lambda error: problems.append(str(error)))
     yield opened
-    opened.close()
+    context.close()
     assert problems == []

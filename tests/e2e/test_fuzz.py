@@ -34,8 +34,8 @@ def test_no_request_breaks_the_server(case: schemathesis.Case[Any], server: Serv
 
 def test_every_route_is_in_the_document() -> None:
     assert set(schema.raw_schema["paths"]) == {
-        "/search", "/rewrite", "/rerank", "/images/{picture_id}", "/livez", "/readyz", "/metrics",
-        "/info", "/admin/index",
+        "/search", "/rewrite", "/rerank", "/images", "/images/{picture_id}", "/facets", "/livez",
+        "/readyz", "/metrics", "/info", "/admin/index",
     }  # fmt: skip
 
 

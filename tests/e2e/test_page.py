@@ -17,7 +17,7 @@ def test_a_chinese_query_finds_the_picture(page: Page) -> None:
     page.get_by_label("What are you looking for?").fill("大象")
     page.keyboard.press("Enter")
     rewritten = page.get_by_role("region", name="Rewritten")
-    expect(rewritten.get_by_role("img", name="elephant", exact=True)).to_be_visible(timeout=20_000)
+    expect(rewritten.get_by_role("link", name="elephant", exact=True)).to_be_visible(timeout=20_000)
     expect(page.locator("#rewritten-text")).to_contain_text("elephant")
     expect(page.locator("#original-text")).to_have_text("大象")
     expect(page.locator("#original-hits li")).to_have_count(12)
@@ -198,15 +198,15 @@ def test_a_hit_opens_with_all_that_is_known_about_it(page: Page) -> None:
     hits.get_by_role("link", name="elephant", exact=True).click()
     dialog = page.get_by_role("dialog", name="elephant", exact=True)
     expect(dialog).to_be_visible()
-    expect(dialog.get_by_role("img", name="elephant")).to_be_visible()
+    expect(dialog.get_by_role("img", name="elephant", exact=True)).to_be_visible()
     page.wait_for_function("() => document.getElementById('opened-image').naturalWidth > 160")
     expect(dialog.locator("#opened-where")).to_contain_text("Rewritten: rank 1.")
     expect(dialog.locator("#opened-where")).to_contain_text("As typed: ")
-    expect(dialog.locator("dt").get_by_text("file")).to_be_visible()
+    expect(dialog.get_by_role("rowheader", name="file")).to_be_visible()
     expect(dialog.get_by_text("de: Elefant")).to_be_visible()  # one of its names
     dialog.get_by_role("button", name="Copy link").click()
     expect(dialog.get_by_role("status")).to_have_text("The link was copied.")
-    assert page.evaluate("navigator.clipboard.readText()").endswith("/?like=1F418")
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/?open=1F418")
     with page.expect_download() as saved:
         dialog.get_by_role("link", name="Download").click()
     assert saved.value.suggested_filename == "elephant.webp"

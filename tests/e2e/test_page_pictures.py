@@ -14,14 +14,14 @@ from playwright.sync_api import Page, expect
 def test_a_hit_is_where_the_next_search_starts(page: Page) -> None:
     page.goto("/?q=red+heart&rewrite=never")
     first = page.locator("#original-hits")
-    expect(first.get_by_role("img", name="red heart", exact=True)).to_be_visible(timeout=20_000)
-    first.get_by_role("button", name="More like red heart", exact=True).click()
+    expect(first.get_by_role("link", name="red heart", exact=True)).to_be_visible(timeout=20_000)
+    first.get_by_role("button", name="like this, but … red heart", exact=True).click()
     # The picture alone, at once; the field waits for what is to be different.
     expect(page.locator("#original-title")).to_have_text("Like this picture")
     expect(page.get_by_label("What are you looking for?")).to_be_focused()
     expect(page.locator("#rewritten")).to_be_hidden()
     expect(page.locator("#reference-name")).to_have_text("red heart")
-    expect(first.get_by_role("img", name="red heart", exact=True)).to_have_count(0)
+    expect(first.get_by_role("link", name="red heart", exact=True)).to_have_count(0)
     page.get_by_role("radio", name="when it helps").check()
     page.get_by_label("What are you looking for?").fill("mais en bleu")
     page.keyboard.press("Enter")

@@ -193,7 +193,7 @@ async def test_info_and_metrics(client: httpx.AsyncClient) -> None:
 
 
 async def test_page_and_docs_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    files = [f"/static/{file.name}" for file in PAGE.iterdir()]
+    files = [f"/static/{file.relative_to(PAGE)}" for file in PAGE.rglob("*.*")]
     assert {"/static/page.js", "/static/search.js", "/static/style.css"} <= set(files)
     for path in ("/", "/docs", *files):
         response = await client.get(path)
