@@ -12,6 +12,7 @@ from pydantic_settings import CliPositionalArg
 from models.common.errors import InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from models.retriever.address import IndexPlace, Place, folder_of
 from models.retriever.excluded import EXCLUDED, Patterns
 from models.retriever.manifest import Scanned
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # heavy
 
     Built = tuple[ImageIndex, Encoder, BuildReport, list[LeftOut]]
 
-LEFT_OUT = "left-out.jsonl"  # in the index folder
+LEFT_OUT = "left-out.jsonl"  # in the index folder; for a collection, here, behind its name
 
 
 class Encodes(CommandSettings):
@@ -84,7 +85,9 @@ class IndexBuild(Scans):
         description="folder, .parquet, .tar or .npy; or hf-hub:OWNER/NAME (or with @REVISION) of a "
         "data set on the hub"
     )
-    out: Path = Field(description="index folder to write")
+    out: Place = Field(
+        description="index folder to write, or a collection as milvus://HOST:PORT/COLLECTION"
+    )
     ids: Path | None = Field(
         None, description="for a .npy: table of the vectors' ids and metadata, in their order"
     )
@@ -92,7 +95,7 @@ class IndexBuild(Scans):
     factory: str = Field(
         "auto",
         description="FAISS factory string; 'auto' is 'Flat', which is exact, for up to 50,000 "
-        "pictures, and an IVF index above",
+        "pictures, and an IVF index above; in Milvus FLAT, HNSW, IVF_FLAT, IVF_SQ8 or 'auto'",
     )
     known_queries: Path | None = Field(
         None,
@@ -101,10 +104,24 @@ class IndexBuild(Scans):
         "captions of the pictures",
     )
 
-    def cli_cmd(self) -> None:
-        from models.retriever.index_files import writing
+    ray: str | None = Field(
+        None,
+        description="encode the shards on every node of a Ray cluster: its address, or 'auto' for "
+        "the one that this machine is part of; the nodes share the folders of shards and index",
+    )
 
-        known = _read_lines(self.known_queries) if self.known_queries else None
+    def cli_cmd(self) -> None:
+        if self.ray is not None:
+            from service.index_ray import build_with_ray
+
+            build_with_ray(self)
+        else:
+            self._build()
+
+    def _build(self) -> None:
+        from models.retriever.change import save, writing
+
+        known = self.known()
         is_npy = self.source.suffix.lower() == ".npy"
         if is_npy is (self.ids is None):
             raise InputError("--ids names the table of ids of a .npy file, and of nothing else.")
@@ -114,9 +131,18 @@ class IndexBuild(Scans):
             from models.search.known_scores import learn
 
             learn(index, lambda: encoder, known)
-            index.save(self.out)
-            tell_left_out(self.out, left_out, report.skipped)
-        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
+            refused = save(index, self.out, self.factory)
+            tell_left_out(self.out, left_out, [*report.skipped, *refused])
+        indexed, skipped = report.indexed - len(refused), len(report.skipped) + len(refused)
+        print(f"{self.out}: {indexed} pictures indexed, {skipped} skipped.")
+
+    def known(self) -> list[str] | None:
+        return _read_lines(self.known_queries) if self.known_queries else None
+
+    @property
+    def faiss_factory(self) -> str:
+        """Of the index in memory, which a collection is written from as it is."""
+        return self.factory if folder_of(self.out) else "Flat"
 
     def _from_pictures(self) -> "Callable[[], Built]":
         """How the source is indexed, once it is known what it holds."""
@@ -144,12 +170,12 @@ class IndexBuild(Scans):
         from models.common.progress import track
         from models.retriever.build import Reading, build_index
 
-        encoder = self._new_encoder()
+        encoder = self.new_encoder()
         index, report = build_index(
             {name: self.source / name for name in found.pictures},
             self.source,
             encoder,
-            self.factory,
+            self.faiss_factory,
             Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of, scanned),
         )
         return index, encoder, report, [*found.left_out, *records.left_out]
@@ -177,9 +203,9 @@ class IndexBuild(Scans):
         from models.common.progress import track
         from models.retriever.build import build_packed
 
-        encoder = self._new_encoder()
+        encoder = self.new_encoder()
         pictures = track(pictures, "Indexing")
-        index, report = build_packed(pictures, encoder, self.factory, folder)
+        index, report = build_packed(pictures, encoder, self.faiss_factory, folder)
         return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":
@@ -189,19 +215,21 @@ class IndexBuild(Scans):
         from models.retriever.shards import read_vectors
 
         assert self.ids
-        encoder = self._new_encoder()
+        encoder = self.new_encoder()
         vectors, ids, records = read_vectors(self.source, self.ids, encoder.dim)
-        options = IndexOptions(self.factory)
+        options = IndexOptions(self.faiss_factory)
         index = ImageIndex.build(vectors, ids, records, encoder.fingerprint, options)
         return index, encoder, BuildReport(len(ids)), []
 
-    def _new_encoder(self) -> "Encoder":
+    def new_encoder(self) -> "Encoder":
         from models.retriever.open import open_encoder
 
         return open_encoder(self._options())
 
 
-def tell_left_out(out: Path, left_out: list["LeftOut"], skipped: list[tuple[str, str]]) -> None:
+def tell_left_out(
+    out: IndexPlace, left_out: list["LeftOut"], skipped: list[tuple[str, str]]
+) -> None:
     """Says which pictures could not be read and how much else was left out; a file names all."""
     from models.common.files import write_file
 
@@ -210,11 +238,13 @@ def tell_left_out(out: Path, left_out: list["LeftOut"], skipped: list[tuple[str,
     rows = [{"path": one.path, "kind": one.kind, "reason": one.reason} for one in left_out]
     rows += [{"path": name, "kind": "unreadable picture", "reason": why} for name, why in skipped]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_file(out / LEFT_OUT, lines.encode())
+    folder = folder_of(out)
+    named = folder / LEFT_OUT if folder else Path(f"{out.name}-{LEFT_OUT}")
+    write_file(named, lines.encode())
     if left_out:
         counts = Counter(one.kind for one in left_out)
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        say(f"left out: {told}; {out / LEFT_OUT} names each.")
+        say(f"left out: {told}; {named} names each.")
 
 
 def _read_lines(path: Path) -> list[str]:
