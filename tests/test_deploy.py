@@ -32,7 +32,8 @@ def variables() -> set[str]:
     and the folder of pictures are always the same.
     """
     names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port", "pictures"}
-    return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG", "FORWARDED_ALLOW_IPS"}
+    others = {"GRAPE_CONFIG", "GRAPE_MILVUS_TOKEN", "FORWARDED_ALLOW_IPS"}
+    return {f"GRAPE_{name.upper()}" for name in names} | others
 
 
 def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-EXTRAS = ("serve", "demo", "train", "text", "mteb", "mcp", "redis")  # plus cpu or cuda
+EXTRAS = ("serve", "demo", "train", "text", "mteb", "mcp", "redis", "milvus", "ray")  # plus cpu or cuda
 GROUP = "dev"
 
 # torchaudio and torchcodec have no CPU build on PyPI, and there they break `import transformers`.

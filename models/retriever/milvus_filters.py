@@ -8,7 +8,7 @@ do. All that Milvus has to do is to compare texts of hexadecimal digits.
 
 import hashlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from models.retriever.fields import Kind, as_stored, values_of
 from models.retriever.filters import (
@@ -20,7 +20,6 @@ from models.retriever.filters import (
     Group,
     OneOf,
     Prefix,
-    Scalar,
     kind_of,
 )
 from models.retriever.selection import require_kind, unknown_field
@@ -66,90 +65,110 @@ def expression(chosen: Filter, fields: Fields) -> str:
         FilterError: a field that no picture has, one without values of the kind compared with, or
             one with too many values for a range or a prefix.
     """
-    return _of_group(chosen.root, fields)
+    return _Writer(fields).group(chosen.root, negated=False)
 
 
 def with_text(text: str) -> str:
     """True of pictures with a text that differs from this one in its case at most."""
-    return _contains(_TEXTS, [_any_case(text)])
+    return _contains(f'values["{_TEXTS}"]', [_any_case(text)])
 
 
 def with_symbol(symbol: str) -> str:
     """True of pictures with a short text that is this symbol."""
-    return _contains(_SYMBOLS, [symbol.encode().hex()])
+    return _contains(f'values["{_SYMBOLS}"]', [symbol.encode().hex()])
 
 
-def _of_group(group: Group, fields: Fields) -> str:
-    parts = [
-        _of_group(part, fields) if isinstance(part, Group) else _of_condition(part, fields)
-        for part in group.parts
-    ]
-    if group.name == "any":
-        return _joined(" or ", parts, _NOTHING)
-    together = _joined(" and ", parts, EVERYTHING)
-    return f"(not {together})" if group.name == "not" else together
+class _Writer:
+    """Writes expressions over the fields of one collection."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def group(self, group: Group, negated: bool) -> str:
+        negated = negated or group.name == "not"
+        parts = [
+            self.group(part, negated) if isinstance(part, Group) else self.condition(part, negated)
+            for part in group.parts
+        ]
+        if group.name == "any":
+            return _joined(" or ", parts, _NOTHING)
+        together = _joined(" and ", parts, EVERYTHING)
+        return f"(not {together})" if group.name == "not" else together
+
+    def condition(self, condition: Condition, negated: bool) -> str:
+        """True of the pictures of which a condition is.
+
+        Args:
+            negated: whether it is inside of a `not`. To some versions of Milvus a comparison with
+                what is not there is neither true nor false, and so is its contrary.
+        """
+        kinds = self._fields.get(condition.field)
+        if not kinds:
+            raise FilterError(unknown_field(condition, sorted(self._fields)))
+        test = condition.test
+        if isinstance(test, Exists):
+            some = [_exists(_path(condition.field, kind)) for kind in sorted(kinds)]
+            together = _joined(" or ", some, _NOTHING)
+            return together if test.wanted else f"(not {together})"
+        if isinstance(test, OneOf):
+            wanted: dict[Kind, list[str]] = {}
+            for value in test.values:
+                kind = kind_of(value)
+                require_kind(condition, kind, set(kinds))
+                stored = as_stored(value) if isinstance(value, str) else value
+                wanted.setdefault(kind, []).append(_encoded(kind, stored))
+            parts = [
+                _contains(_path(condition.field, kind), ones, negated)
+                for kind, ones in wanted.items()
+            ]
+            return _joined(" or ", parts, _NOTHING)
+        kind = test.kind if isinstance(test, Between) else "text"
+        require_kind(condition, kind, set(kinds))
+        places = _places(condition, kind, kinds[kind])
+        tests = [_compared(place, test, negated) for place in places]
+        return _joined(" or ", tests, _NOTHING)
+
+
+def _places(condition: Condition, kind: Kind, most: int) -> list[str]:
+    """Where a value may be. Milvus cannot ask for any of a list: each place is named."""
+    if most > _MOST_COMPARED:
+        raise FilterError(
+            f"{condition.place}: a picture has {most:,} values of this field, and in Milvus ranges "
+            f"and prefixes compare {_MOST_COMPARED} at most; use `eq` or `in`."
+        )
+    path = _path(condition.field, kind)
+    return [f"{path}[{place}]" for place in range(most)]
+
+
+def _compared(place: str, test: Between | Prefix, negated: bool) -> str:
+    if isinstance(test, Prefix):
+        parts = [f'{place} like "{_text(test.text)}%"']
+    else:
+        above, below = ">=" if test.low_included else ">", "<=" if test.high_included else "<"
+        low, high = f'"{_number(test.low)}"', f'"{_number(test.high)}"'
+        parts = [f"{place} {above} {low}", f"{place} {below} {high}"]
+    return _joined(" and ", [*([_exists(place)] if negated else []), *parts], EVERYTHING)
+
+
+def _contains(path: str, values: Sequence[str], negated: bool = False) -> str:
+    listed = ", ".join(f'"{value}"' for value in values)
+    call = "json_contains" if len(values) == 1 else "json_contains_any"
+    test = f"{call}({path}, {listed if len(values) == 1 else f'[{listed}]'})"
+    return f"({_exists(path)} and {test})" if negated else test
+
+
+def _exists(path: str) -> str:
+    return f"exists {path}"
+
+
+def _path(field: str, kind: Kind) -> str:
+    return f'values["{_key(field, kind)}"]'
 
 
 def _joined(word: str, parts: Sequence[str], none: str) -> str:
     if not parts:
         return f"({none})"
     return f"({word.join(parts)})" if len(parts) > 1 else parts[0]
-
-
-def _of_condition(condition: Condition, fields: Fields) -> str:
-    kinds = fields.get(condition.field)
-    if not kinds:
-        raise FilterError(unknown_field(condition, sorted(fields)))
-    test = condition.test
-    if isinstance(test, Exists):
-        some = [f"exists values[{_quoted(_key(condition.field, kind))}]" for kind in sorted(kinds)]
-        together = _joined(" or ", some, _NOTHING)
-        return together if test.wanted else f"(not {together})"
-    if isinstance(test, OneOf):
-        return _one_of(condition, test.values, kinds)
-    if isinstance(test, Between):
-        require_kind(condition, test.kind, set(kinds))
-        low, high = _quoted(_number(test.low)), _quoted(_number(test.high))
-        above, below = ">=" if test.low_included else ">", "<=" if test.high_included else "<"
-        return _any_value(
-            condition, test.kind, kinds, lambda one: f"{one} {above} {low} and {one} {below} {high}"
-        )
-    assert isinstance(test, Prefix)
-    require_kind(condition, "text", set(kinds))
-    prefix = _text(test.text)
-    return _any_value(condition, "text", kinds, lambda one: f'{one} like "{prefix}%"')
-
-
-def _one_of(condition: Condition, values: Sequence[Scalar], kinds: Mapping[Kind, int]) -> str:
-    wanted: dict[Kind, list[str]] = {}
-    for value in values:
-        kind = kind_of(value)
-        require_kind(condition, kind, set(kinds))
-        stored = as_stored(value) if isinstance(value, str) else value
-        wanted.setdefault(kind, []).append(_encoded(kind, stored))
-    parts = [_contains(_key(condition.field, kind), ones) for kind, ones in wanted.items()]
-    return _joined(" or ", parts, _NOTHING)
-
-
-def _contains(key: str, values: Sequence[str]) -> str:
-    listed = ", ".join(map(_quoted, values))
-    if len(values) == 1:
-        return f"json_contains(values[{_quoted(key)}], {listed})"
-    return f"json_contains_any(values[{_quoted(key)}], [{listed}])"
-
-
-def _any_value(
-    condition: Condition, kind: Kind, kinds: Mapping[Kind, int], test: Callable[[str], str]
-) -> str:
-    """True if the test is of one of the values. Milvus cannot say so: each place is named."""
-    most = kinds[kind]
-    if most > _MOST_COMPARED:
-        raise FilterError(
-            f"{condition.place}: a picture has {most:,} values of this field, and in Milvus ranges "
-            f"and prefixes compare {_MOST_COMPARED} at most; use `eq` or `in`."
-        )
-    key = _quoted(_key(condition.field, kind))
-    return _joined(" or ", [f"({test(f'values[{key}][{n}]')})" for n in range(most)], _NOTHING)
 
 
 def _key(field: str, kind: Kind) -> str:
@@ -192,7 +211,3 @@ def _symbol(text: str) -> str | None:
         return None
     bare = "".join(text.split()).replace("\ufe0f", "").replace("\ufe0e", "")
     return bare.encode().hex() if not bare.isascii() else None
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"'

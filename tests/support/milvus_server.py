@@ -1,0 +1,74 @@
+"""A real Milvus for the tests: the standalone server of the package `milvus`, and Milvus Lite."""
+
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.retriever.address import MilvusAddress
+
+_ENDS_WITHIN_S = 20.0
+
+
+class RunningMilvus:
+    """What answers at an address."""
+
+    def __init__(self, where: str, process: Any = None) -> None:
+        self._where = where
+        self.process = process  # of the server; None for Milvus Lite
+
+    def address(self, collection: str) -> str:
+        return f"milvus://{self._where}/{collection}"
+
+
+def new_address(running: RunningMilvus) -> MilvusAddress:
+    """Of a collection that is not there yet."""
+    return MilvusAddress(running.address(f"test_{secrets.token_hex(4)}x"))
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(folder: Path) -> RunningMilvus:
+    """Starts a server that keeps all it has in a folder. It takes about 15 s."""
+    milvus = pytest.importorskip("milvus", reason="the package milvus has no server for this system")
+    port = free_port()
+    server = milvus.MilvusServer(data_dir=str(folder), proxy_port=port)
+    server.start()
+    return RunningMilvus(f"127.0.0.1:{port}", server.server_proc)
+
+
+def stop(running: RunningMilvus) -> None:
+    """Ends the server by its process id."""
+    process = running.process
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(_ENDS_WITHIN_S)
+        except Exception:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMilvus]:
+    """A server for all tests of a run; each takes collections of its own."""
+    running = start(tmp_path_factory.mktemp("milvus"))
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> RunningMilvus:
+    pytest.importorskip("milvus_lite")
+    return RunningMilvus(f"{tmp_path_factory.mktemp('lite')}/lite.db")
