@@ -1,6 +1,7 @@
 """Calls of Milvus, with every failure as one sentence."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ WRITE_S = 120.0  # for a batch, a flush, or loading a collection
 _AWAY_S = 1.0  # after a failure nothing is tried: requests would queue behind calls that wait
 _NO_COLLECTION = 100  # Milvus's code
 _ABSENT = ("can't find collection", "collection not found", "collection not exist", "alias not")
+_AWAY = ("retry timeout", "retry run out", "fail connecting", "unavailable", "deadline exceeded")
 _REFUSED = ("auth check failure", "unauthenticated", "permission deny", "privilege")
 
 
@@ -33,6 +35,7 @@ class Connection:
                 "An index in Milvus needs the package pymilvus: install grape with its extra "
                 "`milvus`."
             ) from error
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # failures are said once, here
         self.address = address
         self._failed: tuple[float, str] | None = None
         self._errors = _errors(pymilvus)
@@ -42,7 +45,9 @@ class Connection:
                 address.uri, token=token, db_name=address.database, timeout=READ_S, dedicated=True
             )
 
-    def __call__(self, name: str, /, *given: Any, timeout: float = READ_S, **wishes: Any) -> Any:
+    def __call__(
+        self, name: str, /, *given: Any, timeout: float | None = None, **wishes: Any
+    ) -> Any:
         """Calls a method of pymilvus's client.
 
         Raises:
@@ -52,7 +57,7 @@ class Connection:
         if self._failed and time.monotonic() < self._failed[0]:
             raise IndexDown(self._failed[1])
         with self._sentences():
-            found = getattr(self.client, name)(*given, timeout=timeout, **wishes)
+            found = getattr(self.client, name)(*given, timeout=timeout or READ_S, **wishes)
         self._failed = None
         return found
 
@@ -87,6 +92,8 @@ class Connection:
                 f"Milvus at {address.uri} refuses this user: set GRAPE_MILVUS_TOKEN to "
                 "USER:PASSWORD or to an API key."
             )
+        if isinstance(code, int) and not any(sign in said.lower() for sign in _AWAY):
+            return IndexDown(f"Milvus at {address.uri} failed: {said[:300]}")
         sentence = (
             f"Milvus at {address.uri} does not answer: is it running, and is the address right? "
             f"({said[:200]})"

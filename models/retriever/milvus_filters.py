@@ -7,6 +7,7 @@ do. All that Milvus has to do is to compare texts of hexadecimal digits.
 """
 
 import hashlib
+import math
 import struct
 from collections.abc import Mapping, Sequence
 
@@ -145,8 +146,8 @@ def _compared(place: str, test: Between | Prefix, negated: bool) -> str:
         parts = [f'{place} like "{_text(test.text)}%"']
     else:
         above, below = ">=" if test.low_included else ">", "<=" if test.high_included else "<"
-        low, high = f'"{_number(test.low)}"', f'"{_number(test.high)}"'
-        parts = [f"{place} {above} {low}", f"{place} {below} {high}"]
+        bounds = ((above, test.low), (below, test.high))
+        parts = [f'{place} {sign} "{_number(end)}"' for sign, end in bounds if math.isfinite(end)]
     return _joined(" and ", [*([_exists(place)] if negated else []), *parts], EVERYTHING)
 
 

@@ -14,13 +14,13 @@ from models.common.errors import InputError
 from models.retriever.build import Encoded, Reading, encode
 from models.retriever.fields import Kind
 from models.retriever.item_store import Item
+from models.retriever.manifest import IndexManifest
 from models.retriever.milvus_connection import WRITE_S
 from models.retriever.milvus_filters import count_fields
 from models.retriever.milvus_index import MilvusIndex
-from models.retriever.milvus_items import Notes
 from models.retriever.milvus_lease import renew
 from models.retriever.milvus_rows import Row, TooLong, numbers_in, row_of, together
-from models.retriever.milvus_write import MOST_REMOVED, insert
+from models.retriever.milvus_write import MOST_REMOVED, insert, save
 from models.retriever.sync import Changes, Synced, with_old
 from models.retriever.types import Encoder
 
@@ -54,6 +54,12 @@ def synced(
     notes, before = index.items.notes, index.manifest
     stored = dict(index.items.located())
     touched = [kept for kept in changes.kept if stored[kept.position] != kept.item]
+    removed = notes.removed | {i.stamp.sha256: i.id for i in changes.removed if i.stamp}
+    removed = dict(list(removed.items())[-MOST_REMOVED:])
+    next_number = notes.next_number + len(encoded.items)
+    index.items.notes = notes._replace(removed=removed, next_number=next_number)
+    if encoded.items or changes.removed:
+        save(index)  # if this is cut off, no number is used twice, and no old id is forgotten
     rows = _touched_rows(index, {kept.position: kept.item for kept in touched})
     new = _new_rows(encoded, notes.next_number, skipped)
     written = insert(index.items.connection, index.items.collection, _all(rows, new))
@@ -61,15 +67,18 @@ def synced(
     left = {kept.item.id for kept in changes.kept} | {item.id for item in encoded.items}
     gone = [item.id for item in stored.values() if item.id not in left]
     _delete(index, gone)
-    digests = [row["digest"] for row in index.items.all_rows(["digest"])]
-    removed = notes.removed | {i.stamp.sha256: i.id for i in changes.removed if i.stamp}
+    index.manifest = _manifest(index, folder, reading)
     fields: dict[str, dict[Kind, int]] = {}
     for item in (*(kept.item for kept in changes.kept), *encoded.items):
         count_fields(fields, item.record)
-    index.items.notes = Notes(
-        fields, dict(list(removed.items())[-MOST_REMOVED:]), notes.known_queries,
-        notes.next_number + len(encoded.items),
-    )  # fmt: skip
+    index.items.notes = index.items.notes._replace(fields=fields)
+    return Synced(index, skipped, bool(written or gone) or index.manifest != before)
+
+
+def _manifest(index: MilvusIndex, folder: Path | None, reading: Reading) -> IndexManifest:
+    """What the rows are now."""
+    before = index.manifest
+    digests = [row["digest"] for row in index.items.all_rows(["digest"])]
     total = together(digests)
     now = {
         "count": len(digests), "ids_sha256": total,
@@ -78,8 +87,7 @@ def synced(
         "pictures": str(folder.resolve()) if folder else before.pictures,
         "scanned": reading.scanned or before.scanned,
     }  # fmt: skip
-    index.manifest = before.model_copy(update=now)
-    return Synced(index, skipped, bool(written or gone) or index.manifest != before)
+    return before.model_copy(update=now)
 
 
 def _all(*parts: Iterable[Row]) -> Iterator[Row]:

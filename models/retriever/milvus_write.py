@@ -211,7 +211,8 @@ def _prepared(items: MilvusItems, kind: str, count: int) -> tuple[Effort | None,
         parameters = {"nlist": int(min(2 ** round(np.log2(4 * max(count, 1) ** 0.5)), 65_536))}
     prepared = items.connection.client.prepare_index_params()
     prepared.add_index("vector", index_type=kind, metric_type="IP", params=parameters)
-    prepared.add_index("number", index_type="STL_SORT")
+    is_lite = not items.connection.address.uri.startswith("http")
+    prepared.add_index("number", index_type="INVERTED" if is_lite else "STL_SORT")
     items.connection("create_index", items.collection, prepared, timeout=WRITE_S)
     items.connection("load_collection", items.collection, timeout=WRITE_S)
     return _tuned(items, parameters["nlist"]) if "nlist" in parameters else (None, None)

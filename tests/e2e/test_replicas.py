@@ -66,7 +66,17 @@ def replicas(
     assert run(["index", "build", str(folder / "pictures"), "--out", index]) == 0
     ports = {name: free_port() for name in ("redis", "llm", "nginx")}
     commands = [
-        ["redis-server", "--bind", "127.0.0.1", "--port", str(ports["redis"]), "--save", "", "--dir", str(folder)],
+        [
+            "redis-server",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(ports["redis"]),
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        ],
         [sys.executable, "-m", "tests.support.llm_endpoint", str(ports["llm"])],
     ]
     processes += [

@@ -11,6 +11,9 @@ import pytest
 
 from models.retriever.address import MilvusAddress
 
+_PARTS = (
+    "rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode",
+)  # fmt: skip
 _ENDS_WITHIN_S = 20.0
 
 
@@ -40,9 +43,13 @@ def free_port() -> int:
 
 def start(folder: Path) -> RunningMilvus:
     """Starts a server that keeps all it has in a folder. It takes about 15 s."""
-    milvus = pytest.importorskip("milvus", reason="the package milvus has no server for this system")
+    milvus = pytest.importorskip(
+        "milvus", reason="the package milvus has no server for this system"
+    )
     port = free_port()
     server = milvus.MilvusServer(data_dir=str(folder), proxy_port=port)
+    for part in _PARTS:
+        server.config.set(f"{part}.ip", "127.0.0.1")
     server.start()
     return RunningMilvus(f"127.0.0.1:{port}", server.server_proc)
 

@@ -1,14 +1,11 @@
 """A collection in Milvus gives what a folder gives: the real server, Milvus Lite, and FAISS."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from models.common.errors import IndexDown, InputError
 from models.retriever import milvus_index, milvus_write
@@ -125,10 +122,8 @@ def many_records() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def filtered(
-    either: RunningMilvus, many_records: list[Any]
-) -> Iterator[tuple[ImageIndex, MilvusIndex]]:
-    yield Filtered(either).both(many_records)
+def filtered(either: RunningMilvus, many_records: list[Any]) -> tuple[ImageIndex, MilvusIndex]:
+    return Filtered(either).both(many_records)
 
 
 @settings(
@@ -148,7 +143,7 @@ def test_filters_leave_the_pictures_that_a_folder_leaves(
 
 
 def test_filters_of_other_kinds_of_values(either: RunningMilvus) -> None:
-    long, hostile = "x" * 300, '"%_\\\' or true'
+    long, hostile = "x" * 300, "\"%_\\' or true"
     metadata = [
         {"n": 2**62, "t": long, "when": "2024-05-01T10:00:00+02:00", "tags": ["a", "b"]},
         {"n": 2**62 + 1, "t": long[:-1] + "y", "when": "2024-05-02", "tags": []},
@@ -184,11 +179,9 @@ def test_a_batch_may_mix_filters(demo: MilvusIndex, queries: Any) -> None:
     )  # fmt: skip
 
 
-def test_another_encoder_is_refused(
-    demo: MilvusIndex, fingerprint: EncoderFingerprint
-) -> None:
+def test_another_encoder_is_refused(demo: MilvusIndex, fingerprint: EncoderFingerprint) -> None:
     address = demo.items.connection.address
-    with pytest.raises(InputError, match="was built with the encoder .* cannot be opened with"):
+    with pytest.raises(InputError, match=r"was built with the encoder .* cannot be opened with"):
         MilvusIndex.open(address, fingerprint)
 
 
@@ -196,7 +189,7 @@ def test_no_collection_and_one_of_somebody_else(
     either: RunningMilvus, fingerprint: EncoderFingerprint
 ) -> None:
     missing = new_address(either)
-    with pytest.raises(InputError, match="There is no collection .* make one with"):
+    with pytest.raises(InputError, match=r"There is no collection .* make one with"):
         MilvusIndex.open(missing, fingerprint)
     other = new_address(either)
     connection = Connection(other)
@@ -273,5 +266,3 @@ def test_the_manifest_is_a_property_that_others_can_read(demo: MilvusIndex) -> N
     manifest = json.loads(told["properties"]["grape.manifest"])
     assert manifest["encoder"]["weights_sha256"] == demo.manifest.encoder.weights_sha256
     assert manifest["count"] == len(demo)
-
-
