@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from models.common.errors import GrapeError, IndexDown, IndexMissing, InputError
@@ -60,11 +60,6 @@ class Connection:
             found = getattr(self.client, name)(*given, timeout=timeout or READ_S, **wishes)
         self._failed = None
         return found
-
-    def guarded(self, call: Callable[[], Any]) -> Any:
-        """The result of a call of something that a call has given."""
-        with self._sentences():
-            return call()
 
     def close(self) -> None:
         """Ends the connection."""

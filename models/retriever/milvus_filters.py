@@ -159,7 +159,7 @@ def _contains(path: str, values: Sequence[str], negated: bool = False) -> str:
 
 
 def _exists(path: str) -> str:
-    return f"exists {path}"
+    return f"(exists {path})"  # without the brackets, it would take in what follows
 
 
 def _path(field: str, kind: Kind) -> str:

@@ -140,9 +140,7 @@ class MilvusIndex:
 
     def local(self) -> ImageIndex:
         """A copy of the whole collection in memory, which compares every vector."""
-        rows = sorted(
-            self.items.all_rows([*ITEM, "stamp", "vector"]), key=lambda row: int(row["number"])
-        )
+        rows = list(self.items.all_rows([*ITEM, "stamp", "vector"]))
         notes, manifest = self.items.notes, self.manifest
         vectors = np.array([row["vector"] for row in rows], np.float32)
         items = ItemStore.build(map(item_of, rows), notes.removed.items(), notes.known_queries)

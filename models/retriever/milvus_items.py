@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from models.retriever.fields import Kind
 from models.retriever.item_store import Item
-from models.retriever.milvus_connection import WRITE_S, Connection
-from models.retriever.milvus_filters import EVERYTHING, with_symbol, with_text
+from models.retriever.milvus_connection import Connection
+from models.retriever.milvus_filters import with_symbol, with_text
 from models.retriever.milvus_rows import Row, item_of, numbers_in
 
 WHOLE_UP_TO = 16_384  # pictures that one search may return, which is Milvus's limit
-_PAGE = 1_000
+_PAGE = 500  # rows with vectors in one answer, which has 64 MB at most
 ITEM = ["id", "number", "record"]
 
 
@@ -76,24 +76,19 @@ class MilvusItems:
         return int(self.rows("", ["count(*)"])[0]["count(*)"])
 
     def all_rows(self, fields: list[str]) -> Iterator[Row]:
-        """Some fields of all rows, in no order."""
-        pages = self.connection(
-            "query_iterator", self.collection, filter=EVERYTHING, batch_size=_PAGE,
-            output_fields=fields, timeout=WRITE_S, **self.wishes,
-        )  # fmt: skip
-        try:
-            while page := self.connection.guarded(pages.next):
-                yield from page
-        finally:
-            pages.close()
+        """Some fields, `number` among them, of all rows in the order of the index."""
+        page = _PAGE if "vector" in fields else 4 * _PAGE
+        for start in range(0, self.notes.next_number, page):
+            condition = f"number >= {start} and number < {start + page}"
+            yield from sorted(self.rows(condition, fields, page), key=lambda row: row["number"])
 
     def found(self, positions: Sequence[int]) -> dict[int, Item]:
         rows = self.rows(numbers_in(positions), ITEM) if len(positions) else []
         return {row["number"]: item_of(row) for row in rows}
 
     def located(self) -> Iterator[tuple[int, Item]]:
-        rows = self.all_rows([*ITEM, "stamp"])
-        yield from sorted(((row["number"], item_of(row)) for row in rows), key=lambda one: one[0])
+        for row in self.all_rows([*ITEM, "stamp"]):
+            yield row["number"], item_of(row)
 
     def has_text(self, text: str) -> bool:
         return bool(self.numbers(with_text(text), 1))

@@ -78,7 +78,7 @@ def synced(
 def _manifest(index: MilvusIndex, folder: Path | None, reading: Reading) -> IndexManifest:
     """What the rows are now."""
     before = index.manifest
-    digests = [row["digest"] for row in index.items.all_rows(["digest"])]
+    digests = [row["digest"] for row in index.items.all_rows(["number", "digest"])]
     total = together(digests)
     now = {
         "count": len(digests), "ids_sha256": total,

@@ -58,7 +58,8 @@ class Building:
         """
         count = len(self._digests)
         kind = kind_for(factory, count)
-        self.connection("flush", self.collection, timeout=WRITE_S)
+        if kind != "FLAT":  # an index is made of what is flushed; FLAT compares everything anyway
+            self.connection("flush", self.collection, timeout=WRITE_S)
         items = MilvusItems(self.connection, self.collection, {"consistency_level": "Strong"})
         items.notes = self.notes
         effort, recall = _prepared(items, kind, count)

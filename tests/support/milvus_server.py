@@ -1,5 +1,6 @@
 """A real Milvus for the tests: the standalone server of the package `milvus`, and Milvus Lite."""
 
+import os
 import secrets
 import signal
 import socket
@@ -20,9 +21,16 @@ _ENDS_WITHIN_S = 20.0
 class RunningMilvus:
     """What answers at an address."""
 
-    def __init__(self, where: str, process: Any = None) -> None:
+    def __init__(self, where: str, server: Any = None) -> None:
         self._where = where
-        self.process = process  # of the server; None for Milvus Lite
+        self._server = server  # kept: it ends its process when nobody does
+
+    @property
+    def process(self) -> Any:
+        """Of the server; Milvus Lite is in ours."""
+        if self._server is None:
+            pytest.skip("the server is not ours to stop")
+        return self._server.server_proc
 
     def address(self, collection: str) -> str:
         return f"milvus://{self._where}/{collection}"
@@ -51,7 +59,7 @@ def start(folder: Path) -> RunningMilvus:
     for part in _PARTS:
         server.config.set(f"{part}.ip", "127.0.0.1")
     server.start()
-    return RunningMilvus(f"127.0.0.1:{port}", server.server_proc)
+    return RunningMilvus(f"127.0.0.1:{port}", server)
 
 
 def stop(running: RunningMilvus) -> None:
@@ -69,7 +77,13 @@ def stop(running: RunningMilvus) -> None:
 
 @pytest.fixture(scope="session")
 def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMilvus]:
-    """A server for all tests of a run; each takes collections of its own."""
+    """A server for all tests of a run; each takes collections of its own.
+
+    GRAPE_TEST_MILVUS may name one that runs already, as HOST:PORT.
+    """
+    if where := os.environ.get("GRAPE_TEST_MILVUS"):
+        yield RunningMilvus(where)
+        return
     running = start(tmp_path_factory.mktemp("milvus"))
     yield running
     stop(running)
