@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from models.common import paths
 from models.common.errors import IndexDown, InputError
 from models.retriever import milvus_index, milvus_write
 from models.retriever.address import MilvusAddress
-from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.filters import parse_filter
 from models.retriever.image_index import ImageIndex
-from models.retriever.manifest import EncoderFingerprint, IndexOptions
+from models.retriever.manifest import EncoderFingerprint, IndexOptions, read_manifest
 from models.retriever.milvus_connection import Connection
 from models.retriever.milvus_index import MilvusIndex
+from models.retriever.types import Vectors
 from models.search.normalise import only_symbol
 from tests.models.retriever.test_filtered_search import FINGERPRINT, FULL, filters, records
 from tests.support.milvus_server import RunningMilvus, new_address
 from tests.support.vectors import unit_vectors
-
-QUERIES = ["a dog", "red heart", "guitar", "flag of Japan", "two women", "rocket"]
 
 
 @pytest.fixture(scope="module", params=["server", "lite"])
@@ -32,67 +31,76 @@ def either(request: pytest.FixtureRequest) -> RunningMilvus:
 
 
 @pytest.fixture(scope="module")
-def demo(either: RunningMilvus, demo_index: ImageIndex) -> MilvusIndex:
-    """The demo's gallery as a collection."""
-    address = new_address(either)
-    assert milvus_write.copy(address, demo_index) == []
-    index = MilvusIndex.open(address, demo_index.manifest.encoder, strong=True)
-    assert index.items.count() == len(demo_index)
-    return MilvusIndex.open(address, demo_index.manifest.encoder)
+def gallery() -> ImageIndex:
+    """The demo's gallery, opened without its encoder."""
+    return ImageIndex.open(paths.index_dir(), read_manifest(paths.index_dir()).encoder)
 
 
 @pytest.fixture(scope="module")
-def queries(encoder: ClipEncoder) -> Any:
-    return encoder.encode_texts(QUERIES)
+def demo(either: RunningMilvus, gallery: ImageIndex) -> MilvusIndex:
+    """The same as a collection."""
+    address = new_address(either)
+    assert milvus_write.copy(address, gallery) == []
+    index = MilvusIndex.open(address, gallery.manifest.encoder, strong=True)
+    assert index.items.count() == len(gallery)
+    return MilvusIndex.open(address, gallery.manifest.encoder)
+
+
+@pytest.fixture(scope="module")
+def queries(gallery: ImageIndex) -> Vectors:
+    """Between two pictures each."""
+    rng = np.random.default_rng(0)
+    pairs = gallery.vectors()[rng.choice(len(gallery), (8, 2))].sum(axis=1)
+    return np.asarray(pairs / np.linalg.norm(pairs, axis=1, keepdims=True), np.float32)
 
 
 def test_every_hit_of_the_demo_is_that_of_the_folder(
-    demo: MilvusIndex, demo_index: ImageIndex, queries: Any
+    demo: MilvusIndex, gallery: ImageIndex, queries: Vectors
 ) -> None:
-    assert len(demo) == len(demo_index)
-    for ours, theirs in zip(demo.score(queries), demo_index.score(queries), strict=True):
+    assert len(demo) == len(gallery)
+    for ours, theirs in zip(demo.score(queries), gallery.score(queries), strict=True):
         np.testing.assert_array_equal(ours.positions, theirs.positions)
         np.testing.assert_allclose(ours.cosines, theirs.cosines, atol=2e-6)
         some = [hit.position for hit in ours.best(50)]
         cosines = theirs.cosines[some]
         assert (np.diff(cosines) < 2e-6).all()  # the order of all but equal ones
         items = demo.items.found(some)
-        assert [items[place] for place in some] == demo_index.items.at(some)
+        assert [items[place] for place in some] == gallery.items.at(some)
 
 
 def test_a_large_collection_gives_the_best_as_a_large_folder_does(
-    demo: MilvusIndex, demo_index: ImageIndex, queries: Any, monkeypatch: pytest.MonkeyPatch
+    demo: MilvusIndex, gallery: ImageIndex, queries: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus_index, "WHOLE_UP_TO", 100)
     monkeypatch.setattr("models.retriever.image_index.EXACT_UP_TO", 100)
-    pairs = zip(demo.score(queries, 64), demo_index.score(queries, 64), strict=True)
+    pairs = zip(demo.score(queries, 64), gallery.score(queries, 64), strict=True)
     for ours, theirs in pairs:
         assert len(ours.positions) == 64
         np.testing.assert_allclose(np.sort(ours.cosines), np.sort(theirs.cosines), atol=2e-6)
 
 
-def test_look_ups_are_those_of_the_folder(demo: MilvusIndex, demo_index: ImageIndex) -> None:
-    place = demo_index.position("1F3B8")
+def test_look_ups_are_those_of_the_folder(demo: MilvusIndex, gallery: ImageIndex) -> None:
+    place = gallery.position("1F3B8")
     assert place is not None
     assert demo.position("1F3B8") == place
     assert demo.position("nothing") is None
-    np.testing.assert_array_equal(demo.vector(place), demo_index.vector(place))
-    assert demo.picture(place) == demo_index.picture(place)
+    np.testing.assert_array_equal(demo.vector(place), gallery.vector(place))
+    assert demo.picture(place) == gallery.picture(place)
     for text in ("No Entry", "gesicht ohne mund", "kein Hund", "GUITAR"):
-        assert demo.items.has_text(text) == demo_index.items.has_text(text), text
+        assert demo.items.has_text(text) == gallery.items.has_text(text), text
     for symbol in ("🎸", "❤", "🏴", "☂", "🇯🇵"):
         ours = demo.items.with_symbol(symbol, only_symbol)
-        assert list(ours) == list(demo_index.items.with_symbol(symbol, only_symbol)), symbol
+        assert list(ours) == list(gallery.items.with_symbol(symbol, only_symbol)), symbol
     assert len({item.id for item in demo.some(16)}) == 16
-    assert demo.manifest.known_scores == demo_index.manifest.known_scores
+    assert demo.manifest.known_scores == gallery.manifest.known_scores
 
 
-def test_a_local_copy_is_the_folder(demo: MilvusIndex, demo_index: ImageIndex) -> None:
+def test_a_local_copy_is_the_folder(demo: MilvusIndex, gallery: ImageIndex) -> None:
     copy = demo.local()
-    assert list(copy.ids) == list(demo_index.ids)
-    assert list(copy.metadata) == list(demo_index.metadata)
-    np.testing.assert_array_equal(copy.vectors(), demo_index.vectors())
-    assert copy.manifest.known_scores == demo_index.manifest.known_scores
+    assert list(copy.ids) == list(gallery.ids)
+    assert list(copy.metadata) == list(gallery.metadata)
+    np.testing.assert_array_equal(copy.vectors(), gallery.vectors())
+    assert copy.manifest.known_scores == gallery.manifest.known_scores
 
 
 class Filtered:
@@ -177,7 +185,7 @@ def test_filters_of_other_kinds_of_values(either: RunningMilvus) -> None:
             ours.select(parse_filter(wrong))
 
 
-def test_a_batch_may_mix_filters(demo: MilvusIndex, queries: Any) -> None:
+def test_a_batch_may_mix_filters(demo: MilvusIndex, queries: Vectors) -> None:
     some = demo.select(parse_filter({"name": {"prefix": "g"}}))
     found = demo.score(queries[:3], chosen=[some, None, some])
     assert len(found[1].positions) == len(demo)
