@@ -9,6 +9,8 @@ gives the index of a build without Ray.
 
 import io
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,11 +71,13 @@ def encode_shards(
     ray = _connected(cluster.address)
     try:
         rows = [{"number": n, "shard": str(shards[n].resolve())} for n in missing]
+        # All at once: Ray adds workers slowly, and a shard is long work.
+        workers = int(ray.cluster_resources().get("CPU", 1) // cluster.cpus)
         devices = {"num_gpus": 1} if cluster.options.device.startswith("cuda") else {}
         encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,
             fn_constructor_args=(str(work.resolve()), cluster.options, encoder.model_dump()),
-            concurrency=(1, len(rows)),
+            compute=ray.data.ActorPoolStrategy(size=max(min(workers, len(rows)), 1)),
             num_cpus=cluster.cpus,
             **devices,
         )
@@ -137,6 +141,7 @@ class _Worker:
 
 
 def _connected(address: str) -> Any:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
@@ -145,13 +150,14 @@ def _connected(address: str) -> Any:
             "--ray needs the package ray: install grape with its extra `ray`."
         ) from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"There is no Ray cluster at {address}: start one with `ray start --head`, and name "
             "its address."
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 

@@ -33,7 +33,8 @@ def cluster() -> Iterator[str]:
     """Two nodes of one core each."""
     from ray.cluster_utils import Cluster
 
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = {"num_cpus": 1, "include_dashboard": False}
+    started = Cluster(initialize_head=True, head_node_args=node)
     try:
         started.add_node(num_cpus=1)
         started.wait_for_nodes()
