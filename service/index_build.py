@@ -103,7 +103,6 @@ class IndexBuild(Scans):
         "line; `rewrite: auto` compares a query's best score with theirs. By default, the English "
         "captions of the pictures",
     )
-
     ray: str | None = Field(
         None,
         description="encode the shards on every node of a Ray cluster: its address, or 'auto' for "
@@ -111,36 +110,47 @@ class IndexBuild(Scans):
     )
 
     def cli_cmd(self) -> None:
-        if self.ray is not None:
-            from service.index_ray import build_with_ray
-
-            build_with_ray(self)
-        else:
-            self._build()
-
-    def _build(self) -> None:
         from models.retriever.change import save, writing
 
-        known = self.known()
+        known = _read_lines(self.known_queries) if self.known_queries else None
+        if self.ray is not None:
+            self._with_ray(self.ray, known)
+            return
         is_npy = self.source.suffix.lower() == ".npy"
         if is_npy is (self.ids is None):
             raise InputError("--ids names the table of ids of a .npy file, and of nothing else.")
         build = self._from_vectors if is_npy else self._from_pictures()  # fails without a trace
-        with writing(self.out):
+        with writing(self.out, self.factory):
             index, encoder, report, left_out = build()
             from models.search.known_scores import learn
 
             learn(index, lambda: encoder, known)
             refused = save(index, self.out, self.factory)
             tell_left_out(self.out, left_out, [*report.skipped, *refused])
-        indexed, skipped = report.indexed - len(refused), len(report.skipped) + len(refused)
+        self._tell(report.indexed - len(refused), len(report.skipped) + len(refused))
+
+    def _with_ray(self, address: str, known: list[str] | None) -> None:
+        from models.retriever.change import writing
+        from models.retriever.shards import shards_of
+        from service import index_ray
+
+        shards = shards_of(self.source)
+        if not shards:
+            raise InputError("--ray reads Parquet files and tar shards: name a folder of them.")
+        with writing(self.out, self.factory):
+            encoder = self._new_encoder()
+            sharded = index_ray.Sharded(shards, index_ray.parts_folder(self.out), encoder)
+            index_ray.encode(sharded, address, self._options())
+            done = index_ray.put_together(sharded, self.out, self.factory, known)
+            tell_left_out(self.out, done.left_out, done.skipped)
+            index_ray.forget(sharded.work)
+        self._tell(done.count, len(done.skipped))
+
+    def _tell(self, indexed: int, skipped: int) -> None:
         print(f"{self.out}: {indexed} pictures indexed, {skipped} skipped.")
 
-    def known(self) -> list[str] | None:
-        return _read_lines(self.known_queries) if self.known_queries else None
-
     @property
-    def faiss_factory(self) -> str:
+    def _faiss_factory(self) -> str:
         """Of the index in memory, which a collection is written from as it is."""
         return self.factory if folder_of(self.out) else "Flat"
 
@@ -170,12 +180,12 @@ class IndexBuild(Scans):
         from models.common.progress import track
         from models.retriever.build import Reading, build_index
 
-        encoder = self.new_encoder()
+        encoder = self._new_encoder()
         index, report = build_index(
             {name: self.source / name for name in found.pictures},
             self.source,
             encoder,
-            self.faiss_factory,
+            self._faiss_factory,
             Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of, scanned),
         )
         return index, encoder, report, [*found.left_out, *records.left_out]
@@ -203,9 +213,9 @@ class IndexBuild(Scans):
         from models.common.progress import track
         from models.retriever.build import build_packed
 
-        encoder = self.new_encoder()
+        encoder = self._new_encoder()
         pictures = track(pictures, "Indexing")
-        index, report = build_packed(pictures, encoder, self.faiss_factory, folder)
+        index, report = build_packed(pictures, encoder, self._faiss_factory, folder)
         return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":
@@ -215,13 +225,13 @@ class IndexBuild(Scans):
         from models.retriever.shards import read_vectors
 
         assert self.ids
-        encoder = self.new_encoder()
+        encoder = self._new_encoder()
         vectors, ids, records = read_vectors(self.source, self.ids, encoder.dim)
-        options = IndexOptions(self.faiss_factory)
+        options = IndexOptions(self._faiss_factory)
         index = ImageIndex.build(vectors, ids, records, encoder.fingerprint, options)
         return index, encoder, BuildReport(len(ids)), []
 
-    def new_encoder(self) -> "Encoder":
+    def _new_encoder(self) -> "Encoder":
         from models.retriever.open import open_encoder
 
         return open_encoder(self._options())

@@ -18,19 +18,26 @@ from models.retriever.check import Finding, check
 from models.retriever.image_index import ImageIndex
 from models.retriever.index import Index
 from models.retriever.manifest import read_manifest
+from models.retriever.milvus_connection import connected
 from models.retriever.milvus_index import MilvusIndex, described
 from models.retriever.types import Encoder
 
 
 @contextlib.contextmanager
-def writing(place: IndexPlace) -> Iterator[None]:
-    """Keeps other writers out.
+def writing(place: IndexPlace, factory: str) -> Iterator[None]:
+    """Keeps other writers of a folder out; a collection is built under a name of its own.
+
+    Args:
+        factory: the kind of index that is to be built.
 
     Raises:
-        InputError: another process is writing the index.
+        InputError: another process is writing the index, or it cannot be built there.
+        IndexDown: Milvus does not answer.
     """
-    if isinstance(place, MilvusAddress):
-        yield  # a build has a collection of its own
+    if isinstance(place, MilvusAddress):  # hours of encoding may follow: what fails, fails now
+        milvus_write.kind_for(factory, 0)
+        milvus_lease.served(connected(place))
+        yield
     else:
         with index_files.writing(place):
             yield
@@ -49,7 +56,6 @@ def opened(place: IndexPlace) -> Iterator[ImageIndex | MilvusIndex]:
             index = MilvusIndex.open(place, manifest.encoder, strong=True)
             index.interrupted = interrupted
             yield index
-            index.items.connection.close()
         return
     encoder = read_manifest(place).encoder  # fails without making the folder
     with index_files.writing(place):

@@ -1,6 +1,7 @@
 """Calls of Milvus, with every failure as one sentence."""
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -17,6 +18,16 @@ _NO_COLLECTION = 100  # Milvus's code
 _ABSENT = ("can't find collection", "collection not found", "collection not exist", "alias not")
 _AWAY = ("retry timeout", "retry run out", "fail connecting", "unavailable", "deadline exceeded")
 _REFUSED = ("auth check failure", "unauthenticated", "permission deny", "privilege")
+
+
+@functools.cache
+def connected(address: MilvusAddress) -> "Connection":
+    """The connection that all readers of an address share.
+
+    Raises:
+        GrapeError: see :class:`Connection`.
+    """
+    return Connection(address)
 
 
 class Connection:

@@ -28,7 +28,7 @@ from models.retriever.manifest import (
     parse_manifest,
     require_same,
 )
-from models.retriever.milvus_connection import Connection
+from models.retriever.milvus_connection import Connection, connected
 from models.retriever.milvus_filters import EVERYTHING, expression
 from models.retriever.milvus_items import ITEM, WHOLE_UP_TO, MilvusChosen, MilvusItems, Notes
 from models.retriever.milvus_rows import item_of, numbers_in
@@ -63,7 +63,7 @@ class MilvusIndex:
             InputError: no such collection, none of ours, or one that another encoder built.
             IndexDown: Milvus does not answer.
         """
-        connection = Connection(address)
+        connection = connected(address)
         manifest, notes, collection = described(connection)
         require_same(address, manifest.encoder, encoder)
         level = "strong" if strong else address.consistency
@@ -182,11 +182,7 @@ def manifest_at(address: MilvusAddress) -> IndexManifest:
         InputError: there is no such collection, or it is none of ours.
         IndexDown: Milvus does not answer.
     """
-    connection = Connection(address)
-    try:
-        return described(connection)[0]
-    finally:
-        connection.close()
+    return described(connected(address))[0]
 
 
 def search_params(manifest: IndexManifest, effort: Effort | None, most: int) -> dict[str, Any]:
