@@ -16,8 +16,8 @@ pytest_plugins = ["tests.support.app", "tests.support.milvus_server"]
 
 # A test that uses one of these, directly or through another fixture, loads a model or the gallery.
 HEAVY_FIXTURES = {
-    "demo_index", "either", "encoder", "milvus", "milvus_lite", "text_encoder", "tiny_llm",
-    "tiny_vllm_llm",
+    "demo_index", "either", "encoder", "milvus", "milvus_lite", "server_first", "text_encoder",
+    "tiny_llm", "tiny_vllm_llm",
 }  # fmt: skip
 
 

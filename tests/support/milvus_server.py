@@ -93,3 +93,13 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMilvus]:
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> RunningMilvus:
     pytest.importorskip("milvus_lite")
     return RunningMilvus(f"{tmp_path_factory.mktemp('lite')}/lite.db")
+
+
+@pytest.fixture(
+    scope="module", params=["milvus", pytest.param("milvus_lite", marks=pytest.mark.slow)],
+    ids=["server", "lite"],
+)  # fmt: skip
+def server_first(request: pytest.FixtureRequest) -> RunningMilvus:
+    """The server, and Milvus Lite where there is time for both."""
+    found: RunningMilvus = request.getfixturevalue(request.param)
+    return found

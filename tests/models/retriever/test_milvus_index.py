@@ -23,10 +23,9 @@ from tests.support.milvus_server import RunningMilvus, new_address
 from tests.support.vectors import unit_vectors
 
 
-@pytest.fixture(scope="module", params=["server", "lite"])
+@pytest.fixture(scope="module", params=["milvus", "milvus_lite"], ids=["server", "lite"])
 def either(request: pytest.FixtureRequest) -> RunningMilvus:
-    name = "milvus" if request.param == "server" else "milvus_lite"
-    found: RunningMilvus = request.getfixturevalue(name)
+    found: RunningMilvus = request.getfixturevalue(request.param)
     return found
 
 
@@ -136,8 +135,10 @@ def many_records() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def filtered(either: RunningMilvus, many_records: list[Any]) -> tuple[ImageIndex, MilvusIndex]:
-    return Filtered(either).both(many_records)
+def filtered(
+    server_first: RunningMilvus, many_records: list[Any]
+) -> tuple[ImageIndex, MilvusIndex]:
+    return Filtered(server_first).both(many_records)
 
 
 @settings(
@@ -154,7 +155,7 @@ def test_filters_leave_the_pictures_that_a_folder_leaves(
     assert ours.items.numbers(kept.condition) == expected
 
 
-def test_filters_of_other_kinds_of_values(either: RunningMilvus) -> None:
+def test_filters_of_other_kinds_of_values(server_first: RunningMilvus) -> None:
     long, hostile = "x" * 300, "\"%_\\' or true"
     metadata = [
         {"n": 2**62, "t": long, "when": "2024-05-01T10:00:00+02:00", "tags": ["a", "b"]},
@@ -163,7 +164,7 @@ def test_filters_of_other_kinds_of_values(either: RunningMilvus) -> None:
         {"n": 1e300, "t": "", "deep": {"a": 3}, "many": list(range(200))},
         {},
     ]
-    folder, ours = Filtered(either).both(metadata)
+    folder, ours = Filtered(server_first).both(metadata)
     for wanted in (
         {"n": 2**62}, {"n": {"gt": 2**62}}, {"n": {"gte": 2**62, "lt": 1e300}}, {"n": {"lt": 0}},
         {"t": long}, {"t": {"prefix": "x" * 256}}, {"t": hostile}, {"t": {"prefix": '"%'}},
@@ -218,6 +219,7 @@ def test_no_collection_and_one_of_somebody_else(
     connection("drop_collection", other.collection)
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_leaves_the_old_one(
     either: RunningMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_build_that_fails_leaves_the_old_one(
     assert len(milvus_write._owned(connection)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IVF_FLAT", "HNSW", "IVF_SQ8"])
 def test_kinds_of_index(milvus: RunningMilvus, kind: str) -> None:
     vectors = unit_vectors(3000)
@@ -257,6 +260,7 @@ def test_kinds_of_index(milvus: RunningMilvus, kind: str) -> None:
         milvus_write.copy(address, folder, "IVF256,PQ32")
 
 
+@pytest.mark.slow
 def test_metadata_that_is_too_long_is_left_out_and_named(milvus: RunningMilvus) -> None:
     metadata: list[Any] = [{"t": "short"}, {"t": "x" * 70_000}]
     folder = ImageIndex.build(unit_vectors(2), ["a", "b"], metadata, FINGERPRINT)

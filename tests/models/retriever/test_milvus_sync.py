@@ -74,17 +74,9 @@ class Both:
         assert [one.good for one in checked(self.places[1], lambda: self.encoder, 8)] == [True] * 4
 
 
-@pytest.fixture(scope="module", params=["server", "lite"])
-def either(request: pytest.FixtureRequest) -> RunningMilvus:
-    found: RunningMilvus = request.getfixturevalue(
-        "milvus" if request.param == "server" else "milvus_lite"
-    )
-    return found
-
-
 @pytest.fixture
-def both(tmp_path: Path, either: RunningMilvus) -> Both:
-    return Both(tmp_path, either)
+def both(tmp_path: Path, server_first: RunningMilvus) -> Both:
+    return Both(tmp_path, server_first)
 
 
 def test_pictures_come_change_move_and_go(both: Both) -> None:
@@ -121,6 +113,7 @@ def test_a_change_that_was_cut_off_is_taken_over(
     both.sync()
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_told_at_once(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     address = both.places[1]
     with opened(address):
@@ -143,6 +136,7 @@ def test_a_second_writer_is_told_at_once(both: Both, monkeypatch: pytest.MonkeyP
         assert index.interrupted
 
 
+@pytest.mark.slow
 def test_all_of_them_cannot_be_removed(both: Both) -> None:
     with pytest.raises(InputError, match="These are all of the index's pictures"):
         both.remove("a.png", "b.png", "deep/c.png")
@@ -150,6 +144,7 @@ def test_all_of_them_cannot_be_removed(both: Both) -> None:
         both.remove("x")
 
 
+@pytest.mark.slow
 def test_a_row_that_was_changed_by_others_is_found(both: Both) -> None:
     index = both.collection()
     call, collection = index.items.connection, index.items.collection
