@@ -167,6 +167,10 @@ def _path(field: str, kind: Kind) -> str:
 
 
 def _joined(word: str, parts: Sequence[str], none: str) -> str:
+    """All parts in one expression. In halves: Milvus reads no more than a hundred levels."""
+    if len(parts) > 2:
+        middle = len(parts) // 2
+        parts = [_joined(word, half, none) for half in (parts[:middle], parts[middle:])]
     if not parts:
         return f"({none})"
     return f"({word.join(parts)})" if len(parts) > 1 else parts[0]

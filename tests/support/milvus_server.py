@@ -54,11 +54,23 @@ def start(folder: Path) -> RunningMilvus:
     milvus = pytest.importorskip(
         "milvus", reason="the package milvus has no server for this system"
     )
-    port = free_port()
-    server = milvus.MilvusServer(data_dir=str(folder), proxy_port=port)
+    port, etcd, peer = free_port(), free_port(), free_port()
+    server = milvus.MilvusServer(data_dir=str(folder), proxy_port=port, etcd_port=etcd)
+    # Its etcd would take two ports that every other server takes too.
+    urls = {"client": f"http://127.0.0.1:{etcd}", "peer": f"http://127.0.0.1:{peer}"}
+    lines = [f"listen-{kind}-urls: {url}" for kind, url in urls.items()]
+    lines += [f"advertise-client-urls: {urls['client']}"]
+    lines += [f"initial-advertise-peer-urls: {urls['peer']}"]
+    lines += [f"initial-cluster: default={urls['peer']}"]
+    (folder / "etcd.yaml").write_text("\n".join(lines) + "\n")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("ETCD_CONFIG_PATH", str(folder / "etcd.yaml"))
     for part in _PARTS:
         server.config.set(f"{part}.ip", "127.0.0.1")
-    server.start()
+    try:
+        server.start()
+    finally:
+        monkeypatch.undo()
     return RunningMilvus(f"127.0.0.1:{port}", server)
 
 

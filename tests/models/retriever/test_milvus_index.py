@@ -161,11 +161,15 @@ def test_filters_of_other_kinds_of_values(server_first: RunningMilvus) -> None:
         {"n": 2**62, "t": long, "when": "2024-05-01T10:00:00+02:00", "tags": ["a", "b"]},
         {"n": 2**62 + 1, "t": long[:-1] + "y", "when": "2024-05-02", "tags": []},
         {"n": -0.5, "t": hostile, "deep": [{"a": 1}, {"a": 7}], "any": {"x.y": True}},
-        {"n": 1e300, "t": "", "deep": {"a": 3}, "many": list(range(200))},
+        {"n": 1e300, "t": "", "deep": {"a": 3}, "many": list(range(256))},
         {},
     ]
     folder, ours = Filtered(server_first).both(metadata)
+    deep: dict[str, Any] = {"many": {"gt": 250}}
+    for _ in range(3):
+        deep = {"not": {"any": [deep, {"n": -0.5}]}}
     for wanted in (
+        {"any": [{"n": number} for number in (*range(98), -0.5)]}, deep,
         {"n": 2**62}, {"n": {"gt": 2**62}}, {"n": {"gte": 2**62, "lt": 1e300}}, {"n": {"lt": 0}},
         {"t": long}, {"t": {"prefix": "x" * 256}}, {"t": hostile}, {"t": {"prefix": '"%'}},
         {"t": ""}, {"when": {"lte": "2024-05-01"}}, {"when": {"gt": "2024-05-01T08:00:00"}},
