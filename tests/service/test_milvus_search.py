@@ -9,18 +9,19 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from grape import run
 from models.client.wire import ErrorType
 from models.retriever import milvus_write
 from models.retriever.address import MilvusAddress
-from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.build import Reading, build_from_folder
 from models.retriever.image_index import ImageIndex
 from models.retriever.open import EncoderOptions, items_at, manifest_of, open_whole
 from service.runtime import served_index
 from tests.service.api.test_routes import problem
 from tests.support.app import COLOURS, Start
+from tests.support.colours import ColourEncoder, paint
 from tests.support.milvus_server import RunningMilvus, new_address
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -34,8 +35,27 @@ ASKED = [
 ]
 
 
+@pytest.fixture(scope="session")
+def encoder() -> ColourEncoder:
+    """Milvus is what is tested here, and not what finds which colour."""
+    return ColourEncoder()
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ColourEncoder) -> Path:
+    """Five squares, each of one colour."""
+    folder = tmp_path_factory.mktemp("colours")
+    for name in COLOURS:
+        paint(folder / f"{name}.png", ImageColor.getrgb(name)[:3])
+    reading = Reading(record_of=lambda file, described: {"name": file[:-4]})
+    index, _ = build_from_folder(folder, encoder, reading=reading)
+    index.learn_known_scores(encoder.encode_texts([f"a {name} square" for name in COLOURS]))
+    index.save(folder / "index")
+    return folder / "index"
+
+
 @pytest.fixture(scope="module")
-def squares(milvus: RunningMilvus, small_index: Path, encoder: ClipEncoder) -> MilvusAddress:
+def squares(milvus: RunningMilvus, small_index: Path, encoder: ColourEncoder) -> MilvusAddress:
     """The squares of the other tests, as a collection."""
     address = new_address(milvus)
     milvus_write.copy(address, ImageIndex.open(small_index, encoder.fingerprint))
@@ -115,7 +135,7 @@ async def test_a_milvus_that_goes_away_is_a_503_and_comes_back(
 async def test_a_new_build_is_served_without_a_failed_request(
     start: Start,
     small_index: Path,
-    encoder: ClipEncoder,
+    encoder: ColourEncoder,
     milvus: RunningMilvus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
