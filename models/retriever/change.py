@@ -68,7 +68,7 @@ def synced(
     changes: sync.Changes,
     open_encoder: Callable[[], Encoder],
     reading: Reading,
-) -> sync.Synced:
+) -> sync.Synced[ImageIndex] | sync.Synced[MilvusIndex]:
     """The index with these changes; in Milvus they are made at once.
 
     Raises:

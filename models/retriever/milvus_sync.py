@@ -34,7 +34,7 @@ def synced(
     changes: Changes,
     open_encoder: Callable[[], Encoder],
     reading: Reading = _PLAIN,
-) -> Synced:
+) -> Synced[MilvusIndex]:
     """Writes these changes into the collection. Its manifest is not saved yet.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import faiss
 import numpy as np
@@ -23,6 +23,8 @@ from models.retriever.item_store import Item, ItemStore, Stamp
 from models.retriever.manifest import IndexOptions
 from models.retriever.search_effort import use
 from models.retriever.types import SHARD, Encoder, Metadata, Vectors
+
+Made = TypeVar("Made")
 
 _PLAIN = Reading()
 _REMEMBERED = 100_000  # ids of removed pictures
@@ -50,10 +52,10 @@ class Changes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Synced:
+class Synced(Generic[Made]):
     """An index that is not saved yet, and the pictures that could not be read."""
 
-    index: Index
+    index: Made
     skipped: list[tuple[str, str]]
     differs: bool  # from the one before
 
@@ -137,7 +139,7 @@ def synced(
     changes: Changes,
     open_encoder: Callable[[], Encoder],
     reading: Reading = _PLAIN,
-) -> Synced:
+) -> Synced[ImageIndex]:
     """The index with these changes. The encoder is opened only if there is something to encode.
 
     Raises:
@@ -160,7 +162,8 @@ def synced(
     newest = list(removed.items())[-_REMEMBERED:]
     store = ItemStore.build(items, newest, index.items.known_queries)
     old = index.manifest
-    pictures, scanned = folder or _path(old.pictures), reading.scanned or old.scanned
+    pictures = folder or (Path(old.pictures) if old.pictures else None)
+    scanned = reading.scanned or old.scanned
     options = IndexOptions(old.factory, pictures, old.credit, scanned)
     together = _vectors(index, places, vectors)
     use(together, old.effort)
@@ -198,10 +201,6 @@ def _vectors(index: ImageIndex, places: list[int], added: Vectors) -> faiss.Inde
     kept = index.vectors()[np.array(places, np.int64)]
     together = np.concatenate([kept, added])
     return faiss_index.make(together, index.manifest.encoder.dim, index.manifest.factory)
-
-
-def _path(folder: str | None) -> Path | None:
-    return Path(folder) if folder else None
 
 
 class _Plan:
