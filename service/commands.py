@@ -160,11 +160,11 @@ class Search(ClientSettings):
     def _folder(self) -> str:
         """Where the pictures are; unknown of a server, whose paths are below its folder."""
         from models.common.paths import index_dir
-        from models.retriever.manifest import read_manifest
+        from models.retriever.open import manifest_of
 
         if self.pictures or self.url:
             return str(self.pictures or "")
-        return read_manifest(self.index or index_dir()).pictures or ""
+        return manifest_of(self.index or index_dir()).pictures or ""
 
 
 class Rewrite(ClientSettings):

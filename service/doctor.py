@@ -19,8 +19,9 @@ from pydantic import Field
 from models.common import paths
 from models.common.errors import GrapeError, InputError
 from models.common.text_output import as_json, harmless
-from models.retriever.manifest import IndexManifest, read_manifest
-from models.retriever.open import where_it_is_now
+from models.retriever.address import MilvusAddress
+from models.retriever.manifest import IndexManifest
+from models.retriever.open import manifest_of, where_it_is_now
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import adapter_folder, checkpoint_revision, local_checkpoint
 from service.listen import listen
@@ -140,15 +141,19 @@ def _address(settings: Settings) -> str:
 
 
 def _manifest(settings: Settings) -> IndexManifest:
-    folder = settings.index or paths.index_dir()
-    if settings.index is None and not folder.is_dir():
+    if settings.index is None and not paths.index_dir().is_dir():
         raise InputError("the demo's gallery is not there: run `grape demo prepare`.")
-    return read_manifest(folder)
+    return manifest_of(settings.index or paths.index_dir())
 
 
 def _index(settings: Settings) -> str:
     manifest = _manifest(settings)
     folder = settings.index or paths.index_dir()
+    if isinstance(folder, MilvusAddress):
+        return (
+            f"{manifest.count:,} pictures in {folder} ({manifest.factory}), encoder "
+            f"{manifest.encoder}"
+        )
     for file in (manifest.vectors, manifest.items):
         if not (folder / file.name).is_file():
             raise InputError(f"{folder / file.name} is missing: build the index again.")

@@ -1,5 +1,6 @@
 """Errors on the wire: one shape everywhere, with a closed list of types."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,8 +9,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from models.client.wire import ErrorBody, ErrorType
+from models.common.errors import IndexDown
 from service.security_headers import SECURITY_HEADERS
 
+log = logging.getLogger("grape")
+
+INDEX_DOWN = "The index does not answer now; try again in a few seconds."
 INTERNAL_ERROR = "Internal error; see the server's log."
 
 # What the OpenAPI document says about errors of a route.
@@ -77,6 +82,7 @@ def error_response(
 def add_error_handlers(app: FastAPI) -> None:
     """Every error of ``app`` answers in the one shape."""
     app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(IndexDown, _on_index_down)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_unexpected)
@@ -86,6 +92,14 @@ async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return error_response(
         request.state.request_id, error.status, error.error_type, error.sentence, error.headers
+    )
+
+
+async def _on_index_down(request: Request, error: Exception) -> JSONResponse:
+    """The log and /readyz say why: the sentence names an address of ours."""
+    log.warning("the index is down: %s", error)
+    return error_response(
+        request.state.request_id, 503, ErrorType.UNAVAILABLE, INDEX_DOWN, {"Retry-After": "2"}
     )
 
 

@@ -11,17 +11,16 @@ from models.search.plan import Plan
 from service.reranking import RankedHit
 
 if TYPE_CHECKING:
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index
     from models.retriever.item_store import Item
 
 
-def answered(
-    index: "ImageIndex", hits: Sequence[FusedHit | RankedHit], plan: Plan
-) -> list[SearchHit]:
+def answered(index: "Index", hits: Sequence[FusedHit | RankedHit], plan: Plan) -> list[SearchHit]:
     """With ids, ranks, metadata and the searches that found them."""
     ranked = [hit if isinstance(hit, RankedHit) else RankedHit(hit) for hit in hits]
-    items = index.items.at([hit.position for hit, *_ in ranked])
-    pairs = zip(items, ranked, strict=True)
+    items = index.items.found([hit.position for hit, *_ in ranked])
+    # A picture may have been removed from a collection since it was found.
+    pairs = [(items[one.hit.position], one) for one in ranked if one.hit.position in items]
     return [_answered(rank, item, hit, plan) for rank, (item, hit) in enumerate(pairs, start=1)]
 
 

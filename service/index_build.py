@@ -12,6 +12,7 @@ from pydantic_settings import CliPositionalArg
 from models.common.errors import InputError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from models.retriever.address import IndexPlace, Place, folder_of
 from models.retriever.excluded import EXCLUDED, Patterns
 from models.retriever.manifest import Scanned
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # heavy
 
     Built = tuple[ImageIndex, Encoder, BuildReport, list[LeftOut]]
 
-LEFT_OUT = "left-out.jsonl"  # in the index folder
+LEFT_OUT = "left-out.jsonl"  # in the index folder; for a collection, here, behind its name
 
 
 class Encodes(CommandSettings):
@@ -84,7 +85,9 @@ class IndexBuild(Scans):
         description="folder, .parquet, .tar or .npy; or hf-hub:OWNER/NAME (or with @REVISION) of a "
         "data set on the hub"
     )
-    out: Path = Field(description="index folder to write")
+    out: Place = Field(
+        description="index folder to write, or a collection as milvus://HOST:PORT/COLLECTION"
+    )
     ids: Path | None = Field(
         None, description="for a .npy: table of the vectors' ids and metadata, in their order"
     )
@@ -92,7 +95,7 @@ class IndexBuild(Scans):
     factory: str = Field(
         "auto",
         description="FAISS factory string; 'auto' is 'Flat', which is exact, for up to 50,000 "
-        "pictures, and an IVF index above",
+        "pictures, and an IVF index above; in Milvus FLAT, HNSW, IVF_FLAT, IVF_SQ8 or 'auto'",
     )
     known_queries: Path | None = Field(
         None,
@@ -100,23 +103,56 @@ class IndexBuild(Scans):
         "line; `rewrite: auto` compares a query's best score with theirs. By default, the English "
         "captions of the pictures",
     )
+    ray: str | None = Field(
+        None,
+        description="encode the shards on every node of a Ray cluster: its address, or 'auto' for "
+        "the one that this machine is part of; the nodes share the folders of shards and index",
+    )
 
     def cli_cmd(self) -> None:
-        from models.retriever.index_files import writing
+        from models.retriever.change import save, writing
 
         known = _read_lines(self.known_queries) if self.known_queries else None
+        if self.ray is not None:
+            self._with_ray(self.ray, known)
+            return
         is_npy = self.source.suffix.lower() == ".npy"
         if is_npy is (self.ids is None):
             raise InputError("--ids names the table of ids of a .npy file, and of nothing else.")
         build = self._from_vectors if is_npy else self._from_pictures()  # fails without a trace
-        with writing(self.out):
+        with writing(self.out, self.factory):
             index, encoder, report, left_out = build()
             from models.search.known_scores import learn
 
             learn(index, lambda: encoder, known)
-            index.save(self.out)
-            tell_left_out(self.out, left_out, report.skipped)
-        print(f"{self.out}: {report.indexed} pictures indexed, {len(report.skipped)} skipped.")
+            refused = save(index, self.out, self.factory)
+            tell_left_out(self.out, left_out, [*report.skipped, *refused])
+        self._tell(report.indexed - len(refused), len(report.skipped) + len(refused))
+
+    def _with_ray(self, address: str, known: list[str] | None) -> None:
+        from models.retriever.change import writing
+        from models.retriever.shards import shards_of
+        from service import index_ray
+
+        shards = shards_of(self.source)
+        if not shards:
+            raise InputError("--ray reads Parquet files and tar shards: name a folder of them.")
+        with writing(self.out, self.factory):
+            encoder = self._new_encoder()
+            sharded = index_ray.Sharded(shards, index_ray.parts_folder(self.out), encoder)
+            index_ray.encode(sharded, address, self._options())
+            done = index_ray.put_together(sharded, self.out, self.factory, known)
+            tell_left_out(self.out, done.left_out, done.skipped)
+            index_ray.forget(sharded.work)
+        self._tell(done.count, len(done.skipped))
+
+    def _tell(self, indexed: int, skipped: int) -> None:
+        print(f"{self.out}: {indexed} pictures indexed, {skipped} skipped.")
+
+    @property
+    def _faiss_factory(self) -> str:
+        """Of the index in memory, which a collection is written from as it is."""
+        return self.factory if folder_of(self.out) else "Flat"
 
     def _from_pictures(self) -> "Callable[[], Built]":
         """How the source is indexed, once it is known what it holds."""
@@ -149,7 +185,7 @@ class IndexBuild(Scans):
             {name: self.source / name for name in found.pictures},
             self.source,
             encoder,
-            self.factory,
+            self._faiss_factory,
             Reading(lambda ids: track(ids, "Indexing", len(found.pictures)), records.of, scanned),
         )
         return index, encoder, report, [*found.left_out, *records.left_out]
@@ -179,7 +215,7 @@ class IndexBuild(Scans):
 
         encoder = self._new_encoder()
         pictures = track(pictures, "Indexing")
-        index, report = build_packed(pictures, encoder, self.factory, folder)
+        index, report = build_packed(pictures, encoder, self._faiss_factory, folder)
         return index, encoder, report, left_out
 
     def _from_vectors(self) -> "Built":
@@ -191,7 +227,7 @@ class IndexBuild(Scans):
         assert self.ids
         encoder = self._new_encoder()
         vectors, ids, records = read_vectors(self.source, self.ids, encoder.dim)
-        options = IndexOptions(self.factory)
+        options = IndexOptions(self._faiss_factory)
         index = ImageIndex.build(vectors, ids, records, encoder.fingerprint, options)
         return index, encoder, BuildReport(len(ids)), []
 
@@ -201,7 +237,9 @@ class IndexBuild(Scans):
         return open_encoder(self._options())
 
 
-def tell_left_out(out: Path, left_out: list["LeftOut"], skipped: list[tuple[str, str]]) -> None:
+def tell_left_out(
+    out: IndexPlace, left_out: list["LeftOut"], skipped: list[tuple[str, str]]
+) -> None:
     """Says which pictures could not be read and how much else was left out; a file names all."""
     from models.common.files import write_file
 
@@ -210,11 +248,13 @@ def tell_left_out(out: Path, left_out: list["LeftOut"], skipped: list[tuple[str,
     rows = [{"path": one.path, "kind": one.kind, "reason": one.reason} for one in left_out]
     rows += [{"path": name, "kind": "unreadable picture", "reason": why} for name, why in skipped]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_file(out / LEFT_OUT, lines.encode())
+    folder = folder_of(out)
+    named = folder / LEFT_OUT if folder else Path(f"{out.name}-{LEFT_OUT}")
+    write_file(named, lines.encode())
     if left_out:
         counts = Counter(one.kind for one in left_out)
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        say(f"left out: {told}; {out / LEFT_OUT} names each.")
+        say(f"left out: {told}; {named} names each.")
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -13,34 +13,38 @@ from pydantic_settings import CliPositionalArg
 from models.common.errors import GrapeError
 from models.common.progress import say
 from models.common.settings import CommandSettings
+from models.retriever.address import IndexPlace, Place
 from service.index_build import Encodes, Scans, tell_left_out
 
 if TYPE_CHECKING:  # heavy
     from models.retriever.build import Reading
     from models.retriever.image_index import ImageIndex
     from models.retriever.manifest import Scanned
+    from models.retriever.milvus_index import MilvusIndex
     from models.retriever.sync import Changes
+
+
+_INDEX = "index folder, or a collection as milvus://HOST:PORT/COLLECTION"
 
 
 class _Changes(Encodes):
     """A command that changes an index."""
 
     @contextlib.contextmanager
-    def _opened(self, folder: Path) -> Iterator["ImageIndex"]:
+    def _opened(self, place: IndexPlace) -> Iterator["ImageIndex | MilvusIndex"]:
         """The index, which no one else can change meanwhile."""
-        from models.retriever.index_files import writing
-        from models.retriever.manifest import read_manifest
+        from models.retriever.open import manifest_of
 
-        encoder = read_manifest(folder).encoder  # fails without making the folder
-        with writing(folder):
-            from models.retriever.image_index import ImageIndex
+        manifest_of(place)  # fails before the slow imports, and without making a folder
+        from models.retriever.change import opened
 
-            yield ImageIndex.open(folder, encoder)
+        with opened(place) as index:
+            yield index
 
     def _apply(
         self,
-        out: Path,
-        index: "ImageIndex",
+        out: IndexPlace,
+        index: "ImageIndex | MilvusIndex",
         changes: "Changes",
         folder: Path | None = None,
         reading: "Reading | None" = None,
@@ -51,8 +55,8 @@ class _Changes(Encodes):
         """
         from models.common.progress import track
         from models.retriever.build import Reading
+        from models.retriever.change import save, synced
         from models.retriever.open import encoder_of
-        from models.retriever.sync import synced
         from models.search.known_scores import learn
 
         encoder = cache(lambda: encoder_of(out, self._options()))
@@ -63,7 +67,7 @@ class _Changes(Encodes):
             return done.skipped
         if changes.new or changes.removed or changes.touched:
             learn(done.index, encoder)
-        done.index.save(out)
+        save(done.index, out)
         counts = {
             "added": max(len(changes.new) - changes.changed - len(done.skipped), 0),
             "changed": changes.changed,
@@ -79,7 +83,7 @@ class IndexSync(_Changes, Scans):
     """Brings an index up to date with its folder: encodes new pictures, drops missing ones."""
 
     pictures: CliPositionalArg[Path] = Field(description="folder of pictures")
-    index: CliPositionalArg[Path] = Field(description="index folder")
+    index: CliPositionalArg[Place] = Field(description=_INDEX)
     watch: bool = Field(False, description="go on until Ctrl-C, and look again every --every s")
     every: float = Field(10.0, gt=0, description="seconds between two looks of --watch")
 
@@ -107,7 +111,7 @@ class IndexSync(_Changes, Scans):
             changes = compare(index, self.pictures, found, reading)
             left_out = [*found.left_out, *records.left_out]
             moved = before.pictures != str(self.pictures.resolve())
-            if changes or moved or before.scanned != scanned:
+            if changes or moved or before.scanned != scanned or index.interrupted:
                 skipped = self._apply(self.index, index, changes, self.pictures, reading)
                 tell_left_out(self.index, left_out, skipped)
             elif not quiet:
@@ -118,7 +122,7 @@ class IndexSync(_Changes, Scans):
 class IndexAdd(_Changes):
     """Adds pictures to an index without looking at the rest of its folder."""
 
-    index: CliPositionalArg[Path] = Field(description="index folder")
+    index: CliPositionalArg[Place] = Field(description=_INDEX)
     files: CliPositionalArg[list[Path]] = Field(
         description="pictures in the folder that the index was built from"
     )
@@ -154,7 +158,7 @@ def _table(scanned: "Scanned | None") -> Path | None:
 class IndexRemove(_Changes):
     """Removes pictures from an index. Their files stay: `grape index sync` brings them back."""
 
-    index: CliPositionalArg[Path] = Field(description="index folder")
+    index: CliPositionalArg[Place] = Field(description=_INDEX)
     ids: CliPositionalArg[list[str]] = Field(description="ids of the pictures")
 
     def cli_cmd(self) -> None:
@@ -167,22 +171,22 @@ class IndexRemove(_Changes):
 class IndexCheck(Encodes):
     """Proves an index: checksums, counts, pictures that exist, a sample of vectors encoded anew."""
 
-    index: CliPositionalArg[Path | None] = Field(
-        None, description="index folder; defaults to the demo gallery"
+    index: CliPositionalArg[Place | None] = Field(
+        None, description=f"{_INDEX}; defaults to the demo gallery"
     )
     sample: int = Field(32, ge=0, description="pictures to encode anew")
 
     def cli_cmd(self) -> None:
         from models.common.paths import index_dir
-        from models.retriever.manifest import read_manifest
+        from models.retriever.open import manifest_of
 
         folder = self.index or index_dir()
-        read_manifest(folder)  # fails before the slow imports
-        from models.retriever.check import check
+        manifest_of(folder)  # fails before the slow imports
+        from models.retriever.change import checked
         from models.retriever.open import encoder_of
 
         findings = []
-        for finding in check(folder, lambda: encoder_of(folder, self._options()), self.sample):
+        for finding in checked(folder, lambda: encoder_of(folder, self._options()), self.sample):
             print(f"{'ok' if finding.good else 'WRONG'}: {finding.sentence}.", flush=True)
             findings.append(finding.good)
         if not all(findings):
@@ -192,12 +196,12 @@ class IndexCheck(Encodes):
 class IndexInfo(CommandSettings):
     """Prints the manifest of an index."""
 
-    index: CliPositionalArg[Path | None] = Field(
-        None, description="index folder; defaults to the demo gallery"
+    index: CliPositionalArg[Place | None] = Field(
+        None, description=f"{_INDEX}; defaults to the demo gallery"
     )
 
     def cli_cmd(self) -> None:
         from models.common.paths import index_dir
-        from models.retriever.manifest import read_manifest
+        from models.retriever.open import manifest_of
 
-        print(read_manifest(self.index or index_dir()).model_dump_json(indent=2))
+        print(manifest_of(self.index or index_dir()).model_dump_json(indent=2))

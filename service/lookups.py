@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.client.wire import DirectHits, PartialRewrite
+from models.retriever.index import Chosen
 from models.retriever.manifest import Effort
-from models.retriever.selection import Selection
 from models.retriever.types import Scored
 from models.rewriter.protocol import Prompt, Sampling
 from models.search.negation import demoted
@@ -34,7 +34,7 @@ class Lookups:
         self,
         retriever: BatchedRetriever,
         left_out: Reference | None = None,
-        chosen: Selection | None = None,
+        chosen: Chosen | None = None,
         effort: Effort | None = None,
     ) -> None:
         self._retriever = retriever
@@ -49,7 +49,7 @@ class Lookups:
         """What each search reaches, without the picture that the query starts from."""
         return await self._find(searches, self._chosen)
 
-    async def _find(self, searches: Sequence[Search], chosen: Selection | None) -> list[Scored]:
+    async def _find(self, searches: Sequence[Search], chosen: Chosen | None) -> list[Scored]:
         # By identity: parts hold vectors, which have no single truth value to compare by.
         keys = [(id(search), chosen is not None) for search in searches]
         new = {key: s for key, s in zip(keys, searches, strict=True) if key not in self._found}

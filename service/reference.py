@@ -34,18 +34,19 @@ async def from_index(retriever: BatchedRetriever, picture_id: str, with_file: bo
         ApiError: 404, the index has no picture with this id.
     """
     index = retriever.index
-    position = index.position(picture_id)
+    position = await retriever.look_up(index.position, picture_id)
     if position is None:
         raise ApiError(
             404, ErrorType.NOT_FOUND, f"There is no picture {picture_id[:60]!r} in the index."
         )
-    vector = index.vector(position)
-    caption = caption_of(index.metadata[position])
+    vector = await retriever.look_up(index.vector, position)
+    items = await retriever.look_up(index.items.found, [position])
+    caption = caption_of(items[position].record) if position in items else None
     if caption is None:
         caption = (await _neighbours(retriever, vector))[1]
     file = None
     if with_file:
-        file = await asyncio.to_thread(_read, index.picture(position))
+        file = await asyncio.to_thread(lambda: _read(index.picture(position)))
     return Reference(vector, position, caption, file)
 
 
@@ -83,7 +84,9 @@ async def _neighbours(
     """The picture's own position, if it is in the index, and the nearest caption."""
     found = await retriever.retrieve([[vector]])
     hits = found.found[0].best(_NEIGHBOURS)
-    records = (retriever.index.metadata[hit.position] for hit in hits)
+    places = [hit.position for hit in hits]
+    items = await retriever.look_up(retriever.index.items.found, places)
+    records = (items[place].record for place in places if place in items)
     itself = hits[0].position if hits and hits[0].score >= _SAME else None
     return itself, nearest_caption(records)
 

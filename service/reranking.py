@@ -103,9 +103,10 @@ class Reranker:
     ) -> Reranked:
         """Puts the first hits in a new order. They keep theirs if that fails."""
         started = time.perf_counter()
-        first = list(hits[: wished.candidates])
-        items = self._retriever.index.items.at([hit.position for hit in first])
-        texts = [text_of(item.record, self._settings.field) for item in items]
+        places = [hit.position for hit in hits[: wished.candidates]]
+        items = await self._retriever.look_up(self._retriever.index.items.found, places)
+        first = [hit for hit in hits[: wished.candidates] if hit.position in items]
+        texts = [text_of(items[hit.position].record, self._settings.field) for hit in first]
         reason = why_not(query, plan) or _no_model(self._rewriters)
         asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
         scored = await _scored(self._rewriters, asked, reason)
@@ -116,7 +117,7 @@ class Reranker:
         ms = (time.perf_counter() - started) * 1000
         self._metrics.rerank(scored.told.status, scored.cause)
         self._metrics.stage("rerank", ms)
-        return Reranked([*new, *map(RankedHit, hits[len(first) :])], scored.told, ms)
+        return Reranked([*new, *map(RankedHit, hits[wished.candidates :])], scored.told, ms)
 
 
 async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> RankedTexts:

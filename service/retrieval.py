@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cachetools import LRUCache
 from threadpoolctl import threadpool_limits
@@ -18,8 +18,9 @@ if TYPE_CHECKING:  # both are heavy to import, and the pages must not wait for t
 
     from models.retriever.facets import Facet
     from models.retriever.filters import Filter
-    from models.retriever.image_index import ImageIndex
-    from models.retriever.selection import Selection
+    from models.retriever.index import Chosen, Index
+
+Result = TypeVar("Result")
 
 MAX_BATCH = 256  # texts
 _FILTERS = 64  # whose pictures are remembered; a bit for each picture
@@ -34,9 +35,9 @@ class Retrieved(NamedTuple):
 
 
 class _Job(NamedTuple):
-    searched: "ImageIndex"
+    searched: "Index"
     groups: Sequence[Sequence[Part]]  # one search for each group, with the mean of its parts
-    chosen: "Selection | None"
+    chosen: "Chosen | None"
     effort: Effort | None
     done: asyncio.Future[Retrieved]
 
@@ -48,23 +49,21 @@ class BatchedRetriever:
     waits for nobody.
     """
 
-    def __init__(
-        self, encoder: Encoder, index: "ImageIndex", worker: "_Worker | None" = None
-    ) -> None:
+    def __init__(self, encoder: Encoder, index: "Index", worker: "_Worker | None" = None) -> None:
         self.encoder = encoder
         self.index = index
         self._worker = worker or _Worker(encoder)
-        self._selections: LRUCache[str, Selection] = LRUCache(_FILTERS)
+        self._selections: LRUCache[str, Chosen] = LRUCache(_FILTERS)
         self._facets: asyncio.Task[list[Facet]] | None = None
 
-    def with_index(self, index: "ImageIndex") -> "BatchedRetriever":
+    def with_index(self, index: "Index") -> "BatchedRetriever":
         """The same encoder, thread and batches with another index."""
         return BatchedRetriever(self.encoder, index, self._worker)
 
     async def retrieve(
         self,
         groups: Sequence[Sequence[Part]],
-        chosen: "Selection | None" = None,
+        chosen: "Chosen | None" = None,
         effort: Effort | None = None,
     ) -> Retrieved:
         """Searches once for each group of texts and pictures, with the mean of their vectors.
@@ -77,7 +76,11 @@ class BatchedRetriever:
         self._worker.add(_Job(self.index, groups, chosen, effort, done))
         return await done
 
-    async def select(self, wanted: "Filter") -> "Selection":
+    async def look_up(self, call: Callable[..., Result], *given: Any) -> Result:
+        """What a method of the index says; other requests go on while a distant one answers."""
+        return await asyncio.to_thread(call, *given) if self.index.distant else call(*given)
+
+    async def select(self, wanted: "Filter") -> "Chosen":
         """The pictures for which a filter is true.
 
         Raises:
@@ -92,10 +95,7 @@ class BatchedRetriever:
     async def facets(self) -> "list[Facet]":
         """What the index can be filtered by; read once, however many ask at the same time."""
         if self._facets is None or (self._facets.done() and self._facets.exception()):
-            from models.retriever.facets import facets_of
-
-            work = asyncio.to_thread(facets_of, self.index.items)
-            self._facets = asyncio.create_task(work)
+            self._facets = asyncio.create_task(asyncio.to_thread(self.index.facets))
         return await asyncio.shield(self._facets)
 
     async def picture_vector(self, picture: "Image") -> Vectors:

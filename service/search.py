@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from models.client.wire import (
@@ -15,8 +14,8 @@ from models.client.wire import (
     SearchResult,
     SearchTimings,
 )
+from models.retriever.index import Chosen
 from models.retriever.manifest import Effort
-from models.retriever.selection import Selection
 from models.retriever.types import Scored, TextLength
 from models.rewriter.protocol import AUTO, Sampling
 from models.search.confidence import is_confident
@@ -41,7 +40,7 @@ from service.monitoring.metrics import Metrics
 from service.reranking import RankedHit, Reranked, Reranker, RerankSettings, Wish, admitted_as
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
-from service.symbols import LONGEST, symbols_of, with_first
+from service.symbols import with_first
 
 
 class SearchOptions(NamedTuple):
@@ -55,7 +54,7 @@ class SearchOptions(NamedTuple):
     with_reference: bool = False
     candidates: int = 0  # first hits that are reranked
     rerank_by: RerankBy = "auto"
-    chosen: Selection | None = None  # the only pictures that may be found, if there is a filter
+    chosen: Chosen | None = None  # the only pictures that may be found, if there is a filter
     effort: Effort | None = None  # how much of a large index to look at; None for the index's own
 
     @property
@@ -115,7 +114,7 @@ class Searcher:
         typed = as_typed(query, self.retriever.encoder)
         if tell:
             plain = Plan.of(typed, Rewriting("kept", ""), setting.tau(query))
-            direct = self._answered(plain, await lookups.find([typed]), options.k)
+            direct = await self._answered(plain, await lookups.find([typed]), options.k)
             tell(DirectHits.model_construct(hits=direct))
         wishes = PlanOptions(options.rewrite, options.fusion)
         plan = await carry_out(plan_query(query, typed, wishes, setting), lookups, rewriting)
@@ -130,13 +129,15 @@ class Searcher:
         if options.candidates:
             reranked = await self._reranker.rerank(query, plan, fused, options.reranking)
             ordered = reranked.hits
-        hits = answered(self.retriever.index, ordered[: options.k], plan)
+        hits = await self._hits(ordered[: options.k], plan)
         kept = Plan.of(typed, plan.rewriting, plan.how.tau)
         result = SearchResult.model_construct(
             query=query.typed,
             rewrite=self._searched_texts(query, plan),
             hits=hits,
-            original_hits=self._answered(kept, originals, options.k) if options.compare else None,
+            original_hits=(
+                await self._answered(kept, originals, options.k) if options.compare else None
+            ),
             rerank=reranked.told if reranked else None,
             confident=bool(first)
             or (bool(hits) and is_confident(query, plan, hits[0].score, setting.mixture(query))),
@@ -226,8 +227,11 @@ class Searcher:
         hits = fuse(found, plan.how, len(self.retriever.index) if first else k)
         return with_first(hits, first, k) if first else hits
 
-    def _answered(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
-        return answered(self.retriever.index, self._fused(plan, found, k), plan)
+    async def _answered(self, plan: Plan, found: list[Scored], k: int) -> list[SearchHit]:
+        return await self._hits(self._fused(plan, found, k), plan)
+
+    async def _hits(self, hits: Sequence[FusedHit | RankedHit], plan: Plan) -> list[SearchHit]:
+        return await self.retriever.look_up(answered, self.retriever.index, hits, plan)
 
     async def _names(self, query: Query) -> Callable[[str], bool]:
         """Says whether the query is what a picture is called; looked up only for a negation."""
@@ -236,17 +240,17 @@ class Searcher:
         called = await asyncio.to_thread(self.retriever.index.items.has_text, query.text)
         return lambda text: called and text == query.text
 
-    async def _of_symbol(self, query: Query, chosen: Selection | None) -> Sequence[int]:
+    async def _of_symbol(self, query: Query, chosen: Chosen | None) -> Sequence[int]:
         """The pictures whose metadata holds the emoji that is all of the query."""
         symbol = only_symbol(query.typed) if query.typed and not query.reference else None
         if symbol is None:
             return ()
-        places = (await asyncio.to_thread(lambda: self._symbols)).get(symbol, ())
-        return [place for place in places if chosen is None or place in chosen]
-
-    @cached_property
-    def _symbols(self) -> Mapping[str, Sequence[int]]:
-        return symbols_of(self.retriever.index.items.short_texts(LONGEST))
+        places = await asyncio.to_thread(
+            self.retriever.index.items.with_symbol, symbol, only_symbol
+        )
+        if chosen is None:
+            return places
+        return await self.retriever.look_up(lambda: [place for place in places if place in chosen])
 
     def _count(self, result: SearchResult, plan: Plan, rewriting: "RewriterCalls") -> None:
         if rewriting.failed and rewriting.failed.cause:

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from models.common.settings import CommandSettings
+from models.retriever.address import Place
 from models.rewriter.vision import IMAGE_PIXELS
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from service.api_keys import ApiKeys
@@ -50,7 +51,11 @@ class Settings(CommandSettings):
     )
     log_queries: bool = Field(False, description="log the queries")
 
-    index: Path | None = Field(None, description="index folder; defaults to the demo gallery")
+    index: Place | None = Field(
+        None,
+        description="index folder, or a collection as milvus://HOST:PORT/COLLECTION; defaults to "
+        "the demo gallery",
+    )
     pictures: Path | None = Field(
         None, description="folder of the pictures, if it has moved since the index was built"
     )

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from models.retriever.clip_encoder import ClipEncoder
     from models.retriever.image_index import ImageIndex
 
-pytest_plugins = ["tests.support.app"]
+pytest_plugins = ["tests.support.app", "tests.support.milvus_server"]
 
 # A test that uses one of these, directly or through another fixture, loads a model or the gallery.
-HEAVY_FIXTURES = {"demo_index", "encoder", "text_encoder", "tiny_llm", "tiny_vllm_llm"}
+HEAVY_FIXTURES = {
+    "demo_index", "either", "encoder", "milvus", "milvus_lite", "server_first", "text_encoder",
+    "tiny_llm", "tiny_vllm_llm",
+}  # fmt: skip
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

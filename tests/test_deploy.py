@@ -32,7 +32,8 @@ def variables() -> set[str]:
     and the folder of pictures are always the same.
     """
     names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port", "pictures"}
-    return {f"GRAPE_{name.upper()}" for name in names} | {"GRAPE_CONFIG", "FORWARDED_ALLOW_IPS"}
+    others = {"GRAPE_CONFIG", "GRAPE_MILVUS_TOKEN", "FORWARDED_ALLOW_IPS"}
+    return {f"GRAPE_{name.upper()}" for name in names} | others
 
 
 def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:
@@ -136,3 +137,33 @@ def test_an_image_holds_what_is_packaged_and_no_secrets() -> None:
     }
     assert {"models", "service", "training", "grape.py", "requirements", "pyproject.toml"} <= kept
     assert not {name for name in kept if name.startswith(".")}
+
+
+def test_the_profile_milvus_is_reached_from_the_other_containers_alone(
+    compose: dict[str, Any],
+) -> None:
+    milvus = compose["services"]["milvus"]
+    assert milvus["profiles"] == ["milvus"]
+    assert "ports" not in milvus
+    assert milvus["cap_drop"] == ["ALL"]
+    kept = [volume.partition(":") for volume in milvus["volumes"]]
+    assert [name for name, _, _ in kept] == ["milvus"]
+    assert "milvus" in compose["volumes"]
+    assert milvus["environment"]["ETCD_DATA_DIR"].startswith(kept[0][2])
+    example = (ROOT / ".env.example").read_text()
+    assert "milvus://milvus:19530/" in example  # the service's name, and Milvus's port
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="Debian's package nginx-light has nginx")
+def test_nginx_understands_its_configuration(tmp_path: Path) -> None:
+    text = (DEPLOY / "nginx" / "grape.conf").read_text()
+    text = re.sub(r"grape-\d:8000", "127.0.0.1:9", text).replace("8080", "127.0.0.1:8080")
+    (tmp_path / "grape.conf").write_text(text)
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\n"
+        + "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy"))
+        + f"access_log off;\ninclude {tmp_path}/grape.conf;\n}}\n"
+    )
+    command = ["nginx", "-t", "-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "syntax is ok" in done.stderr, done.stderr

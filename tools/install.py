@@ -22,7 +22,7 @@ PYTHON = VENV / "bin" / "python"
 
 # In an image this line is installed before GRAPE is, so `models` may not exist yet.
 SHIM = "import importlib.util as u; u.find_spec('models') and __import__('models')"
-EXTRAS_NOT_IN_IMAGES = ("text", "terminal", "mteb")
+EXTRAS_NOT_IN_IMAGES = ("text", "terminal", "mteb", "ray")
 GROUPS_NOT_IN_IMAGES = ("test", "lint")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-EXTRAS = ("serve", "demo", "train", "text", "terminal", "mteb", "mcp", "redis")  # plus cpu or cuda
+# Plus cpu or cuda.
+EXTRAS = ("serve", "demo", "train", "text", "terminal", "mteb", "mcp", "redis", "milvus", "ray")
 GROUP = "dev"
 
 # torchaudio and torchcodec have no CPU build on PyPI, and there they break `import transformers`.

@@ -1,17 +1,21 @@
 """The settings of the frozen retriever and the base model."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from models.common.settings import CommandSettings
+from models.retriever.address import Place
 
 
 class RetrieverSettings(CommandSettings):
     """The frozen retriever and the base model, which training and evaluation share."""
 
-    index: Path | None = Field(None, description="index folder; the demo gallery by default")
+    index: Place | None = Field(
+        None,
+        description="index folder, or a collection as milvus://HOST:PORT/COLLECTION; the demo "
+        "gallery by default",
+    )
     encoder_device: str = Field("cpu", description="device of the encoder: cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="precision of the encoder"

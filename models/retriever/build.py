@@ -14,7 +14,7 @@ from models.retriever.fields import is_utf8
 from models.retriever.folder import scan
 from models.retriever.image_index import ImageIndex
 from models.retriever.item_store import Item, ItemStore, Stamp
-from models.retriever.manifest import IndexOptions, Scanned
+from models.retriever.manifest import EncoderFingerprint, IndexOptions, Scanned
 from models.retriever.picture_worker import DESCRIBED, read_all
 from models.retriever.shards import Packed
 from models.retriever.types import Encoder, Metadata, Vectors
@@ -135,6 +135,11 @@ def build_packed(
     Raises:
         InputError: nothing to index, or an invalid factory string.
     """
+    return index_of(encode_packed(pictures, encoder), encoder.fingerprint, factory, folder)
+
+
+def encode_packed(pictures: Iterable[Packed], encoder: Encoder) -> Encoded:
+    """Reads and encodes images that have no files of their own."""
     items: list[Item] = []
     skipped: list[tuple[str, str]] = []
 
@@ -152,11 +157,22 @@ def build_packed(
                 yield found
 
     vectors = encoder.encode_images(readable())
-    if not items:
+    return Encoded(items, vectors, skipped)
+
+
+def index_of(
+    encoded: Encoded, encoder: EncoderFingerprint, factory: str, folder: Path | None
+) -> tuple[ImageIndex, BuildReport]:
+    """An index of pictures of shards in a folder.
+
+    Raises:
+        InputError: there are none, or an invalid factory string.
+    """
+    if not encoded.items:
         raise InputError("None of the pictures in the shards could be read.")
-    options = IndexOptions(factory, folder)
-    index = ImageIndex.made(vectors, ItemStore.build(items), encoder.fingerprint, options)
-    return index, BuildReport(len(items), skipped)
+    store, options = ItemStore.build(encoded.items), IndexOptions(factory, folder)
+    index = ImageIndex.made(encoded.vectors, store, encoder, options)
+    return index, BuildReport(len(encoded.items), encoded.skipped)
 
 
 def stamp_of(path: Path) -> Stamp:

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,15 +56,15 @@ def check(
         f"{len(index):,} ids, as many vectors and records; their order is "
         f"{'that' if ids == manifest.ids_sha256 else 'not that'} of the manifest",
     )
-    yield from _pictures(index)
-    yield from _vectors(index, open_encoder, sample)
+    yield from files_there(index.manifest.pictures, map(file_of, index.metadata))
+    yield from vectors_anew(index, open_encoder, sample)
 
 
-def _pictures(index: ImageIndex) -> Iterator[Finding]:
-    root = index.manifest.pictures
+def files_there(root: str | None, named: Iterable[str | None]) -> Iterator[Finding]:
+    """Looks for the files of pictures below a folder."""
     if root is None:
         return
-    files = list(dict.fromkeys(file for record in index.metadata if (file := file_of(record))))
+    files = list(dict.fromkeys(file for file in named if file))
     missing = [file for file in files if not (Path(root) / file).is_file()]
     if missing:
         shown = ", ".join(ascii(file)[1:-1] for file in missing[:5])
@@ -92,7 +92,7 @@ def _read(
     yield from zip(sources, read_all(sources.values()), strict=True)
 
 
-def _vectors(
+def vectors_anew(
     index: ImageIndex, open_encoder: Callable[[], Encoder], sample: int
 ) -> Iterator[Finding]:
     """Encodes a sample of the pictures anew, and compares."""

@@ -11,14 +11,16 @@ import numpy as np
 
 from models.common.errors import InputError
 from models.retriever import faiss_index, index_files
+from models.retriever.facets import Facet, facets_of
 from models.retriever.filters import Filter
+from models.retriever.index import REACHED
 from models.retriever.item_store import Item, ItemStore
 from models.retriever.manifest import (
-    FORMAT,
     Effort,
     EncoderFingerprint,
     IndexManifest,
     IndexOptions,
+    new_manifest,
     read_manifest,
     require_same,
 )
@@ -27,9 +29,6 @@ from models.retriever.selection import Selection, select
 from models.retriever.shard_pictures import InShard, in_shard, own_file
 from models.retriever.types import Hit, Metadata, Scored, Vectors
 
-# What a search scores in an index above EXACT_UP_TO: always as many, as the softmax over them, and
-# so every score, depends on it.
-REACHED = 1_024
 _MAPPED_ABOVE = 2**26  # bytes; a smaller file is read whole, and compared with its checksum
 _ATTEMPTS = 5  # at opening a folder that is written at the same time
 _EXACT = IndexOptions()
@@ -44,6 +43,9 @@ class ImageIndex:
         ids: in the order of the vectors; read from disk when it is used.
         metadata: one JSON object for each vector; likewise.
     """
+
+    distant = False
+    interrupted = False  # a folder is whole at every moment
 
     def __init__(self, manifest: IndexManifest, vectors: faiss.Index, items: ItemStore) -> None:
         self.manifest = manifest
@@ -104,18 +106,8 @@ class ImageIndex:
         options: IndexOptions,
     ) -> "ImageIndex":
         """An index of parts in the same order."""
-        manifest = IndexManifest(
-            format=FORMAT,
-            encoder=encoder,
-            count=len(items),
-            metric="inner_product",
-            factory=options.factory,
-            ids_sha256=_ids_hash(items),
-            pictures=str(options.pictures.resolve()) if options.pictures else None,
-            credit=options.credit,
-            scanned=options.scanned,
-        )
-        return cls(manifest, vectors, items)
+        ids = hashlib.sha256("\n".join(items.ids).encode()).hexdigest()
+        return cls(new_manifest(encoder, len(items), ids, options), vectors, items)
 
     def save(self, folder: Path) -> None:
         """Writes the index. A crash half-way, or a reader of the folder, keeps the old one.
@@ -174,6 +166,11 @@ class ImageIndex:
         """Position of an id in the index, or None."""
         return self.items.position(picture_id)
 
+    def some(self, count: int) -> list[Item]:
+        """Pictures from all over the index, or all of them if there are fewer."""
+        places = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist()
+        return self.items.at(places)
+
     def select(self, chosen: Filter) -> Selection:
         """The pictures for which a filter is true.
 
@@ -181,6 +178,14 @@ class ImageIndex:
             FilterError: a field that no picture has, or one without values of that kind.
         """
         return select(self.items, chosen)
+
+    def listed(self, chosen: Selection | None = None) -> Sequence[int]:
+        """Positions of all pictures, or of those chosen, ascending."""
+        return range(len(self)) if chosen is None else list(map(int, chosen.positions))
+
+    def facets(self) -> list[Facet]:
+        """What the pictures can be filtered by."""
+        return facets_of(self.items)
 
     def learn_known_scores(self, queries: Vectors) -> None:
         """Records how the best image scores for queries that the encoder understands.
@@ -292,7 +297,3 @@ class ImageIndex:
             flat = faiss.rev_swig_ptr(store.get_xb(), len(self) * store.d)
             return np.asarray(flat, dtype=np.float32).reshape(len(self), store.d)
         return self.vectors()
-
-
-def _ids_hash(items: ItemStore) -> str:
-    return hashlib.sha256("\n".join(items.ids).encode()).hexdigest()

@@ -8,19 +8,19 @@ range of it.
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.common.errors import InputError
 from models.retriever.fields import Kind, storable, values_of
+from models.retriever.item_columns import Column
+from models.retriever.symbols import LONGEST, symbols_of
 from models.retriever.types import Metadata
-
-Cell = TypeVar("Cell")
 
 _SCHEMA = """
 PRAGMA temp_store = MEMORY;
@@ -76,8 +76,9 @@ class ItemStore:
         self._scan_lock = threading.Lock() if scanned else self._lock
         self._count = int(self.rows("SELECT count(*) FROM items")[0][0])
         self._fields = {name: number for number, name in self.rows("SELECT * FROM fields")}
-        self.ids: Sequence[str] = _Column(self, "id", str)
-        self.records: Sequence[Metadata] = _Column(self, "record", json.loads)
+        self.ids: Sequence[str] = Column(self.rows, self._count, "id", str)
+        self.records: Sequence[Metadata] = Column(self.rows, self._count, "record", json.loads)
+        self._symbols: Mapping[str, Sequence[int]] | None = None
 
     @classmethod
     def build(
@@ -181,11 +182,19 @@ class ItemStore:
 
     def at(self, positions: Sequence[int]) -> list[Item]:
         """The items at these positions, in this order, read at once."""
+        found = self.found(positions)
+        return [found[position] for position in positions]
+
+    def found(self, positions: Sequence[int]) -> dict[int, Item]:
+        """The items at these positions, read at once."""
         marks = ",".join("?" * len(positions))
         query = f"SELECT position, id, record FROM items WHERE position IN ({marks})"
         rows = self.rows(query, positions)
-        found = {place: Item(name, json.loads(record)) for place, name, record in rows}
-        return [found[position] for position in positions]
+        return {place: Item(name, json.loads(record)) for place, name, record in rows}
+
+    def located(self) -> Iterator[tuple[int, Item]]:
+        """All items with their positions."""
+        return enumerate(self.items())
 
     def items(self) -> Iterator[Item]:
         """All items in their order. Not affected by other threads."""
@@ -240,10 +249,17 @@ class ItemStore:
         ((positions,),) = self.scan(query, (self._fields[field], *given))
         return np.fromstring(positions or "", np.int64, sep=",")
 
-    def short_texts(self, longest: int) -> list[tuple[str, int]]:
-        """Texts of few characters that do not begin with a Latin letter, with their positions."""
-        query = "SELECT value, position FROM item_values WHERE kind = 'text' AND length(value) <= ?"
-        return self.scan(f"{query} AND value GLOB '[^A-Za-z]*'", (longest,))
+    def with_symbol(self, symbol: str, read: Callable[[str], str | None]) -> Sequence[int]:
+        """Positions of the pictures with a text that is this symbol, ascending.
+
+        Args:
+            read: the symbol that a text is, or None; always the same one.
+        """
+        if self._symbols is None:
+            query = "SELECT value, position FROM item_values WHERE kind = 'text'"
+            query = f"{query} AND length(value) <= ? AND value GLOB '[^A-Za-z]*'"
+            self._symbols = symbols_of(self.scan(query, (LONGEST,)), read)
+        return self._symbols.get(symbol, ())
 
     def has_text(self, text: str) -> bool:
         """Whether a picture has this text, whatever its case, as a value of its metadata.
@@ -253,40 +269,3 @@ class ItemStore:
         wanted = text.casefold()
         query = "SELECT DISTINCT value FROM item_values WHERE kind = 'text' AND length(value) = ?"
         return any(value.casefold() == wanted for (value,) in self.scan(query, (len(text),)))
-
-
-class _Column(Sequence[Cell]):
-    """A column of the items, read when it is asked for."""
-
-    def __init__(self, store: ItemStore, name: str, read: Any) -> None:
-        self._store = store
-        self._name = name
-        self._read = read
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    @overload
-    def __getitem__(self, place: int) -> Cell: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Cell]: ...
-    def __getitem__(self, place: int | slice) -> Cell | list[Cell]:
-        if isinstance(place, slice):
-            chosen = range(*place.indices(len(self)))
-            if chosen.step == 1:
-                return list(self._between(chosen.start, chosen.stop))
-            return [self[position] for position in chosen]
-        position = range(len(self))[place]
-        query = f"SELECT {self._name} FROM items WHERE position = ?"
-        ((cell,),) = self._store.rows(query, (position,))
-        found: Cell = self._read(cell)
-        return found
-
-    def __iter__(self) -> Iterator[Cell]:
-        return self._between(0, len(self))
-
-    def _between(self, start: int, stop: int) -> Iterator[Cell]:
-        query = f"SELECT {self._name} FROM items WHERE position >= ? AND position < ?"
-        for first in range(start, stop, 1000):
-            rows = self._store.rows(f"{query} ORDER BY position", (first, min(first + 1000, stop)))
-            yield from (self._read(cell) for (cell,) in rows)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from models.common.errors import InputError
+from models.retriever.address import IndexPlace
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -107,6 +108,23 @@ class IndexOptions(NamedTuple):
     scanned: Scanned | None = None
 
 
+def new_manifest(
+    encoder: EncoderFingerprint, count: int, ids_sha256: str, options: IndexOptions
+) -> IndexManifest:
+    """The manifest of an index that is not saved yet."""
+    return IndexManifest(
+        format=FORMAT,
+        encoder=encoder,
+        count=count,
+        metric="inner_product",
+        factory=options.factory,
+        ids_sha256=ids_sha256,
+        pictures=str(options.pictures.resolve()) if options.pictures else None,
+        credit=options.credit,
+        scanned=options.scanned,
+    )
+
+
 def read_manifest(folder: Path) -> IndexManifest:
     """Reads ``manifest.json`` of an index folder without opening the index.
 
@@ -120,16 +138,27 @@ def read_manifest(folder: Path) -> IndexManifest:
             f"There is no index in {folder}: make one with "
             f"`grape index build PICTURES/ --out {folder}`."
         ) from error
-    _require_format(folder, content)
+    return parse_manifest(folder, content)
+
+
+def parse_manifest(place: IndexPlace, content: bytes) -> IndexManifest:
+    """A manifest from its JSON.
+
+    Raises:
+        InputError: it is none, or of a version that this one cannot read.
+    """
+    _require_format(place, content)
     try:
         return IndexManifest.model_validate_json(content)
     except ValidationError as error:
         raise InputError(
-            f"{folder / MANIFEST} is not an index manifest: build the index again."
+            f"The manifest of the index {place} is not one: build the index again."
         ) from error
 
 
-def require_same(folder: Path, built_with: EncoderFingerprint, given: EncoderFingerprint) -> None:
+def require_same(
+    place: IndexPlace, built_with: EncoderFingerprint, given: EncoderFingerprint
+) -> None:
     """Refuses an encoder that does not give the vectors of an index.
 
     Raises:
@@ -137,12 +166,12 @@ def require_same(folder: Path, built_with: EncoderFingerprint, given: EncoderFin
     """
     if not built_with.same_vectors(given):
         raise InputError(
-            f"The index {folder} was built with the encoder {built_with} and cannot be "
+            f"The index {place} was built with the encoder {built_with} and cannot be "
             f"opened with {given}: start with the first one, or build the index again."
         )
 
 
-def _require_format(folder: Path, content: bytes) -> None:
+def _require_format(place: IndexPlace, content: bytes) -> None:
     try:
         found = json.loads(content)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -151,5 +180,5 @@ def _require_format(folder: Path, content: bytes) -> None:
         newer = isinstance(found, int) and found > FORMAT
         remedy = "update grape" if newer else "build it again with `grape index build`"
         raise InputError(
-            f"The index {folder} has format {found}, but this version reads {FORMAT}: {remedy}."
+            f"The index {place} has format {found}, but this version reads {FORMAT}: {remedy}."
         )

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from models.common import paths
-from models.retriever.manifest import read_manifest, require_same
+from models.retriever.address import IndexPlace, MilvusAddress
+from models.retriever.manifest import IndexManifest, read_manifest, require_same
 from models.retriever.text_encoder import PREFIX, TextEncoder
 from models.retriever.types import Encoder
 
 if TYPE_CHECKING:
     from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index, Items
 
 
 _DEMO_ENCODER = paths.ENCODER_DIR.parts[-3:]  # models/demo/encoder
@@ -49,38 +51,102 @@ def open_encoder(options: EncoderOptions) -> Encoder:
     return ClipEncoder(name, options.pretrained, options.device, options.precision)
 
 
-def open_index(folder: Path | None, options: EncoderOptions) -> tuple[Encoder, ImageIndex]:
+def manifest_of(place: IndexPlace) -> IndexManifest:
+    """The manifest of an index, without opening it.
+
+    Raises:
+        InputError: no index there, or one that this version cannot read.
+        IndexDown: Milvus does not answer.
+    """
+    if isinstance(place, MilvusAddress):
+        from models.retriever.milvus_index import manifest_at
+
+        return manifest_at(place)
+    return read_manifest(place)
+
+
+def open_index(place: IndexPlace | None, options: EncoderOptions) -> tuple[Encoder, Index]:
     """Opens an index and loads its encoder.
 
     Args:
-        folder: index folder. None means the demo gallery.
+        place: index folder, or a collection in Milvus. None means the demo gallery.
         options: its name, if any, must be an encoder that gives the vectors of the index.
 
     Raises:
-        InputError: no index in the folder, no such encoder, or one that does not fit the index.
+        InputError: no index there, no such encoder, or one that does not fit the index.
+        IndexDown: Milvus does not answer.
     """
-    folder = folder or paths.index_dir()
-    encoder = _load_encoder(folder, options)
+    place = place or paths.index_dir()
+    encoder = _load_encoder(place, options)
+    return encoder, reopened(place, encoder)
+
+
+def reopened(place: IndexPlace, encoder: Encoder) -> Index:
+    """An index as it is now.
+
+    Raises:
+        InputError: no index there, or one that another encoder built.
+        IndexDown: Milvus does not answer.
+    """
+    if isinstance(place, MilvusAddress):
+        from models.retriever.milvus_index import MilvusIndex
+
+        return MilvusIndex.open(place, encoder.fingerprint)
     from models.retriever.image_index import ImageIndex
 
-    return encoder, ImageIndex.open(folder, encoder.fingerprint, mapped=True)
+    return ImageIndex.open(place, encoder.fingerprint, mapped=True)
 
 
-def encoder_of(folder: Path, options: EncoderOptions) -> Encoder:
+def open_whole(place: IndexPlace | None, options: EncoderOptions) -> tuple[Encoder, ImageIndex]:
+    """The same in this process, with every vector; of a collection in Milvus it is a copy.
+
+    Raises:
+        InputError: as :func:`open_index`.
+        IndexDown: likewise.
+    """
+    place = place or paths.index_dir()
+    encoder = _load_encoder(place, options)
+    if isinstance(place, MilvusAddress):
+        from models.retriever.milvus_index import MilvusIndex
+
+        return encoder, MilvusIndex.open(place, encoder.fingerprint).local()
+    from models.retriever.image_index import ImageIndex
+
+    return encoder, ImageIndex.open(place, encoder.fingerprint, mapped=True)
+
+
+def items_at(place: IndexPlace) -> Items:
+    """Ids and metadata of an index, without its encoder and its vectors.
+
+    Raises:
+        InputError: no index there.
+        IndexDown: Milvus does not answer.
+    """
+    manifest = manifest_of(place)
+    if isinstance(place, MilvusAddress):
+        from models.retriever.milvus_index import MilvusIndex
+
+        return MilvusIndex.open(place, manifest.encoder).items
+    from models.retriever.item_store import ItemStore
+
+    return ItemStore.open(place / manifest.items.name)
+
+
+def encoder_of(place: IndexPlace, options: EncoderOptions) -> Encoder:
     """Loads the encoder of an index.
 
     Raises:
-        InputError: no index in the folder, no such encoder, or one that does not fit the index.
+        InputError: no index there, no such encoder, or one that does not fit the index.
     """
-    encoder = _load_encoder(folder, options)
-    require_same(folder, read_manifest(folder).encoder, encoder.fingerprint)
+    encoder = _load_encoder(place, options)
+    require_same(place, manifest_of(place).encoder, encoder.fingerprint)
     return encoder
 
 
-def _load_encoder(folder: Path, options: EncoderOptions) -> Encoder:
-    built_with = read_manifest(folder).encoder  # fails before anything heavy is imported
+def _load_encoder(place: IndexPlace, options: EncoderOptions) -> Encoder:
+    built_with = manifest_of(place).encoder  # fails before anything heavy is imported
     if options.name is None:
-        is_gallery = folder == paths.index_dir()
+        is_gallery = place == paths.index_dir()
         name = paths.ENCODER if is_gallery else where_it_is_now(built_with.name)
         options = options._replace(name=name, pretrained=built_with.pretrained)
     return open_encoder(options)

@@ -77,7 +77,7 @@ def _mask(store: ItemStore, node: Group | Condition) -> Mask:
 def _condition(store: ItemStore, condition: Condition) -> Mask:
     kinds = store.kinds(condition.field)
     if not kinds:
-        raise FilterError(_unknown(condition, store.fields))
+        raise FilterError(unknown_field(condition, store.fields))
     mask = np.zeros(len(store), bool)
     for sql, given in _sql(condition, kinds):
         mask[store.where(condition.field, sql, given)] = True
@@ -92,16 +92,16 @@ def _sql(condition: Condition, kinds: set[Any]) -> list[tuple[str, list[Any]]]:
         return [("true", [])]
     if isinstance(test, OneOf):
         for value in test.values:
-            _require(condition, kind_of(value), kinds)
+            require_kind(condition, kind_of(value), kinds)
         return [
             ("kind = ? AND value = ?", [kind_of(value), _stored(value)]) for value in test.values
         ]
     if isinstance(test, Between):
-        _require(condition, test.kind, kinds)
+        require_kind(condition, test.kind, kinds)
         low, high = ">=" if test.low_included else ">", "<=" if test.high_included else "<"
         sql = f"kind = ? AND value {low} ? AND value {high} ?"
         return [(sql, [test.kind, test.low, test.high])]
-    _require(condition, "text", kinds)
+    require_kind(condition, "text", kinds)
     prefix = test.text.encode(errors="replace").decode()
     # No text with the prefix sorts behind the prefix with the last of all characters behind it.
     last = prefix.ljust(2 * LONGEST_TEXT, "\U0010ffff")
@@ -112,14 +112,24 @@ def _stored(value: Any) -> Any:
     return as_stored(value) if isinstance(value, str) else value
 
 
-def _require(condition: Condition, kind: str, kinds: set[Any]) -> None:
+def require_kind(condition: Condition, kind: str, kinds: set[Any]) -> None:
+    """Checks that a field has values of a kind.
+
+    Raises:
+        FilterError: it has none. The sentence says what it has.
+    """
     if kind not in kinds:
         held = " and ".join(f"{name}s" for name in sorted(kinds) if name != "bool")
         held = " and ".join(filter(None, [held, "booleans" if "bool" in kinds else ""]))
         raise FilterError(f"{condition.place}: this field has no {kind}; it holds {held}.")
 
 
-def _unknown(condition: Condition, fields: list[str]) -> str:
+def unknown_field(condition: Condition, fields: list[str]) -> str:
+    """What is said of a field that no picture has.
+
+    Args:
+        fields: those that there are, sorted.
+    """
     problem = f"{condition.place}: no picture has the field {condition.field[:60]!r}"
     near = difflib.get_close_matches(condition.field[:100], fields[:_FIELDS_COMPARED], 1, 0.5)
     if near:

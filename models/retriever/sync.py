@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import faiss
 import numpy as np
@@ -18,10 +18,13 @@ from models.retriever import faiss_index
 from models.retriever.build import Reading, encode, stamp_of
 from models.retriever.folder import Scan
 from models.retriever.image_index import ImageIndex
+from models.retriever.index import Index
 from models.retriever.item_store import Item, ItemStore, Stamp
 from models.retriever.manifest import IndexOptions
 from models.retriever.search_effort import use
 from models.retriever.types import SHARD, Encoder, Metadata, Vectors
+
+Made = TypeVar("Made")
 
 _PLAIN = Reading()
 _REMEMBERED = 100_000  # ids of removed pictures
@@ -49,16 +52,16 @@ class Changes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Synced:
+class Synced(Generic[Made]):
     """An index that is not saved yet, and the pictures that could not be read."""
 
-    index: ImageIndex
+    index: Made
     skipped: list[tuple[str, str]]
     differs: bool  # from the one before
 
 
 def compare(
-    index: ImageIndex,
+    index: Index,
     folder: Path,
     found: Scan,
     reading: Reading = _PLAIN,
@@ -73,7 +76,7 @@ def compare(
     """
     elsewhere = index.manifest.pictures not in (None, str(folder.resolve()))
     plan = _Plan(folder, found, reading, index.items.removed)
-    for position, item in enumerate(index.items.items()):
+    for position, item in index.items.located():
         if elsewhere and SHARD in item.record:
             where = index.manifest.pictures
             raise InputError(f"The index is of shards in {where}: build another one of {folder}.")
@@ -87,7 +90,7 @@ def compare(
     return changes
 
 
-def without(index: ImageIndex, ids: Iterable[str]) -> Changes:
+def without(index: Index, ids: Iterable[str]) -> Changes:
     """The removal of pictures by their ids.
 
     Raises:
@@ -97,21 +100,21 @@ def without(index: ImageIndex, ids: Iterable[str]) -> Changes:
     unknown = sorted(gone - {name for name in gone if index.position(name) is not None})
     if unknown:
         raise InputError(f"There is no picture {unknown[0]!r} in the index.")
-    items = list(enumerate(index.items.items()))
+    items = list(index.items.located())
     kept = [Kept(position, item) for position, item in items if item.id not in gone]
     if not kept:
         raise InputError("These are all of the index's pictures: delete its folder instead.")
     return Changes(kept, {}, [item for _, item in items if item.id in gone])
 
 
-def added(index: ImageIndex, folder: Path, found: Scan, reading: Reading = _PLAIN) -> Changes:
+def added(index: Index, folder: Path, found: Scan, reading: Reading = _PLAIN) -> Changes:
     """The addition of some pictures of the folder, or of their new content.
 
     Args:
         found: those pictures alone; all others stay.
     """
     plan = _Plan(folder, found, reading, index.items.removed)
-    for position, item in enumerate(index.items.items()):
+    for position, item in index.items.located():
         if item.record.get("file") in found.pictures:
             plan.add(position, item)
         else:
@@ -119,7 +122,7 @@ def added(index: ImageIndex, folder: Path, found: Scan, reading: Reading = _PLAI
     return plan.changes()
 
 
-def pictures_folder(index: ImageIndex) -> Path:
+def pictures_folder(index: Index) -> Path:
     """The folder that the index was built from.
 
     Raises:
@@ -136,7 +139,7 @@ def synced(
     changes: Changes,
     open_encoder: Callable[[], Encoder],
     reading: Reading = _PLAIN,
-) -> Synced:
+) -> Synced[ImageIndex]:
     """The index with these changes. The encoder is opened only if there is something to encode.
 
     Raises:
@@ -149,7 +152,7 @@ def synced(
     if changes.new:
         assert folder is not None
         files = {picture_id: folder / path for picture_id, path in changes.new.items()}
-        encoded = encode(files, folder, open_encoder(), _with_old(index, changes.new, reading))
+        encoded = encode(files, folder, open_encoder(), with_old(index, changes.new, reading))
         items += encoded.items
         vectors, skipped = encoded.vectors, encoded.skipped
     if not items:
@@ -159,7 +162,8 @@ def synced(
     newest = list(removed.items())[-_REMEMBERED:]
     store = ItemStore.build(items, newest, index.items.known_queries)
     old = index.manifest
-    pictures, scanned = folder or _path(old.pictures), reading.scanned or old.scanned
+    pictures = folder or (Path(old.pictures) if old.pictures else None)
+    scanned = reading.scanned or old.scanned
     options = IndexOptions(old.factory, pictures, old.credit, scanned)
     together = _vectors(index, places, vectors)
     use(together, old.effort)
@@ -174,13 +178,13 @@ def synced(
     return Synced(changed, skipped, differs)
 
 
-def _with_old(index: ImageIndex, new: dict[str, str], reading: Reading) -> Reading:
+def with_old(index: Index, new: dict[str, str], reading: Reading) -> Reading:
     """What was known of a changed picture stays known, unless its metadata says otherwise."""
     positions = {path: index.position(picture_id) for picture_id, path in new.items()}
     known = {path: place for path, place in positions.items() if place is not None}
 
     def record_of(path: str, described: Metadata) -> Metadata:
-        old = index.items.at([known[path]])[0].record if path in known else {}
+        old = index.items.found([known[path]])[known[path]].record if path in known else {}
         return {**old, **reading.record_of(path, described)}
 
     return reading._replace(record_of=record_of)
@@ -197,10 +201,6 @@ def _vectors(index: ImageIndex, places: list[int], added: Vectors) -> faiss.Inde
     kept = index.vectors()[np.array(places, np.int64)]
     together = np.concatenate([kept, added])
     return faiss_index.make(together, index.manifest.encoder.dim, index.manifest.factory)
-
-
-def _path(folder: str | None) -> Path | None:
-    return Path(folder) if folder else None
 
 
 class _Plan:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.common import paths
 from models.common.errors import InputError
+from models.retriever.address import IndexPlace
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
@@ -48,14 +49,14 @@ def checkpoint_revision(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def adapter_folder(adapter: str, llm: str, index: Path | None) -> Path | None:
+def adapter_folder(adapter: str, llm: str, index: IndexPlace | None) -> Path | None:
     """The adapter folder that the setting ``adapter`` means.
 
     Args:
         adapter: a folder, 'none', or 'auto': the demo's own adapter if the demo's model meets the
             demo's gallery, and none otherwise.
         llm: name of the base model.
-        index: index folder. None means the demo gallery.
+        index: index folder, or a collection. None means the demo gallery.
     """
     if adapter not in ("auto", "none"):
         return Path(adapter)

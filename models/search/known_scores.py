@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from models.retriever.image_index import ImageIndex
+from models.retriever.index import Index
 from models.retriever.types import Encoder
 from models.search.composed import caption_of
 from models.search.normalise import normalise
@@ -12,7 +12,7 @@ MOST_CAPTIONS = 2_000  # more change the percentiles by less than the gate can t
 
 
 def learn(
-    index: ImageIndex, open_encoder: Callable[[], Encoder], queries: Sequence[str] | None = None
+    index: Index, open_encoder: Callable[[], Encoder], queries: Sequence[str] | None = None
 ) -> None:
     """Measures the known scores anew, before the index is saved.
 
@@ -36,10 +36,9 @@ def learn(
         index.learn_known_scores(open_encoder().encode_texts(texts))
 
 
-def captions(index: ImageIndex) -> list[str]:
+def captions(index: Index) -> list[str]:
     """English captions of pictures, from all over the index; none of another language."""
-    step = max(len(index) // MOST_CAPTIONS, 1)
-    found = (caption_of(index.metadata[place]) for place in range(0, len(index), step))
+    found = (caption_of(item.record) for item in index.some(MOST_CAPTIONS))
     texts = dict.fromkeys(normalise(caption) for caption in found if caption)
     return [text for text in texts if text and _is_english(text)]
 

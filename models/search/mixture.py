@@ -69,14 +69,19 @@ class Mixture(BaseModel):
         return _RERANK | rerank
 
     @classmethod
-    def in_folder(cls, folder: Path, encoder_weights_sha256: str) -> "Mixture":
+    def in_folder(cls, folder: Path | None, encoder_weights_sha256: str) -> "Mixture":
         """The mixture that was fitted for an adapter, or for an index that is served without one.
 
         The default if there is none, or if it was fitted with another encoder.
 
+        Args:
+            folder: None for an index in Milvus, which holds no files.
+
         Raises:
             InputError: its file cannot be read.
         """
+        if folder is None:
+            return cls()
         path = folder / MIXTURE_JSON
         try:
             fitted = cls.model_validate_json(path.read_bytes())

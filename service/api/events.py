@@ -13,8 +13,9 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel
 
 from models.client.wire import DirectHits, ErrorBody, ErrorType, PartialRewrite, SearchResult
+from models.common.errors import IndexDown
 from service.api.disconnect import hung_up
-from service.errors import INTERNAL_ERROR
+from service.errors import INDEX_DOWN, INTERNAL_ERROR
 
 log = logging.getLogger("grape")
 
@@ -79,6 +80,9 @@ async def _events(
             yield _event("result", to_json(work.result()))
         elif not gone.done():
             yield _error_event("The search was stopped.", ErrorType.UNAVAILABLE, request_id)
+    except IndexDown as error:
+        log.warning("the index is down: %s", error)
+        yield _error_event(INDEX_DOWN, ErrorType.UNAVAILABLE, request_id)
     except Exception:
         log.exception("a streamed search failed")
         yield _error_event(INTERNAL_ERROR, ErrorType.INTERNAL, request_id)

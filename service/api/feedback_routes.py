@@ -57,7 +57,8 @@ async def feedback(body: FeedbackRequest, request: Request) -> FeedbackKept:
         sentence = f"query: {len(query):,} characters are more than {limit:,}."
         raise ApiError(413, ErrorType.TOO_LARGE, sentence)
     searcher = service.searcher
-    if searcher.retriever.index.position(body.id) is None:
+    retriever = searcher.retriever
+    if await retriever.look_up(retriever.index.position, body.id) is None:
         raise ApiError(404, ErrorType.NOT_FOUND, f"id: there is no picture {body.id!r}.")
     await kept.add(
         Mark(

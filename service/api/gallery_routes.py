@@ -10,7 +10,7 @@ from fastapi import Query as QueryParameter
 
 from models.client.wire import ErrorType, Facets, ListedPicture, PictureList
 from models.retriever.filters import FilterError, parse_filter_text
-from models.retriever.selection import Selection
+from models.retriever.index import Chosen
 from service.errors import ERROR_RESPONSES, ApiError
 from service.hits import picture_url
 from service.retrieval import BatchedRetriever
@@ -48,15 +48,15 @@ async def images(
         with service.admit(1):  # it reads up to all values of a field
             chosen = await _chosen(filter, retriever)
     index = retriever.index
-    total = len(index) if chosen is None else chosen.count
+    listed = await asyncio.to_thread(index.listed, chosen)
+    total = len(listed)
     places: Sequence[int] = range(offset, min(offset + limit, total))
     if order == "mixed":
         stride = _stride(total)
         places = [place * stride % total for place in places]
-    if chosen is not None:
-        left = chosen.positions
-        places = [int(left[place]) for place in places]
-    items = await asyncio.to_thread(index.items.at, places)
+    positions = [int(listed[place]) for place in places]
+    found = await asyncio.to_thread(index.items.found, positions)
+    items = [found[position] for position in positions if position in found]
     return PictureList(
         pictures=[
             ListedPicture(id=item.id, url=picture_url(item.id, item.record), metadata=item.record)
@@ -90,7 +90,7 @@ def _stride(total: int) -> int:
     return next(step for step in range(max(stride, 1), 2 * total + 2) if math.gcd(step, total) == 1)
 
 
-async def _chosen(given: str, retriever: BatchedRetriever) -> Selection:
+async def _chosen(given: str, retriever: BatchedRetriever) -> Chosen:
     try:
         return await retriever.select(parse_filter_text(given))
     except FilterError as error:

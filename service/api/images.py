@@ -13,14 +13,14 @@ from models.retriever.pictures import PictureError
 from service.errors import ApiError
 
 if TYPE_CHECKING:
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index
     from models.retriever.shard_pictures import InShard
 
 MIN_SIZE, MAX_SIZE = 16, 2048
 
 
 def picture_response(
-    index: "ImageIndex", picture_id: str, size: int, request: Request, shared: bool
+    index: "Index", picture_id: str, size: int, request: Request, shared: bool
 ) -> Response:
     """The picture as WebP that fits a square of ``size`` pixels, or 304 if the client has it.
 
@@ -52,7 +52,7 @@ def _render(picture: "Path | InShard", size: int, changed: int) -> bytes:
     return picture_worker.thumbnail(source, size)
 
 
-def _picture(index: "ImageIndex", picture_id: str) -> "Path | InShard":
+def _picture(index: "Index", picture_id: str) -> "Path | InShard":
     position = index.position(picture_id)
     if position is None:
         raise _not_found(f"There is no picture {picture_id[:60]!r} in the index")

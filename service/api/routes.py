@@ -12,9 +12,9 @@ from fastapi.responses import Response
 
 from models.client.wire import ErrorType, RewriteResponse, SearchResult, SearchResults
 from models.retriever.filters import FilterError, parse_filter
+from models.retriever.index import Chosen
 from models.retriever.manifest import Effort
 from models.retriever.pictures import PictureError
-from models.retriever.selection import Selection
 from models.rewriter.protocol import AUTO, Sampling
 from models.rewriter.tasks import TASKS
 from models.search.options import candidates
@@ -146,7 +146,7 @@ def _search_as_events(
     )
 
 
-async def _chosen(given: dict[str, Any], searcher: Searcher) -> Selection:
+async def _chosen(given: dict[str, Any], searcher: Searcher) -> Chosen:
     """The pictures that a request's filter leaves."""
     try:
         return await searcher.retriever.select(parse_filter(given))

@@ -9,6 +9,7 @@ import psutil
 from models.common import paths
 from models.common.errors import GrapeError, InputError
 from models.retriever import picture_worker
+from models.retriever.address import IndexPlace, folder_of
 from models.retriever.open import EncoderOptions, open_index
 from models.rewriter.adapter import Adapter, open_adapter
 from models.rewriter.base_model import (
@@ -31,7 +32,7 @@ from service.rewriting.redis_cache import RedisStore
 from service.settings import Settings
 
 if TYPE_CHECKING:  # heavy
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index
 
 _GIB = 2**30
 
@@ -39,8 +40,8 @@ _GIB = 2**30
 _revision = functools.cache(checkpoint_revision)
 
 
-def index_path(settings: Settings) -> Path:
-    """The index folder that is served."""
+def index_path(settings: Settings) -> IndexPlace:
+    """The index that is served: a folder, or a collection in Milvus."""
     return settings.index or paths.index_dir()
 
 
@@ -64,7 +65,7 @@ def load_retriever(settings: Settings) -> BatchedRetriever:
     return BatchedRetriever(encoder, at_pictures(index, settings.pictures))
 
 
-def at_pictures(index: "ImageIndex", folder: Path | None) -> "ImageIndex":
+def at_pictures(index: "Index", folder: Path | None) -> "Index":
     """The index with its pictures in another folder, unless it is None.
 
     Raises:
@@ -119,7 +120,7 @@ def load_gate(settings: Settings) -> Gate:
 
 def load_mixture(settings: Settings, retriever: BatchedRetriever) -> Mixture:
     """The mixture that was fitted with the adapter, or the default one."""
-    folder = _adapter_folder(settings) or index_path(settings)
+    folder = _adapter_folder(settings) or folder_of(index_path(settings))
     return Mixture.in_folder(folder, retriever.encoder.fingerprint.weights_sha256)
 
 

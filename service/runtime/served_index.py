@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.client.wire import PartHealth
-from models.retriever.manifest import MANIFEST, read_manifest
+from models.common.errors import IndexDown
+from models.retriever.address import IndexPlace, MilvusAddress
+from models.retriever.manifest import MANIFEST
+from models.retriever.open import manifest_of, reopened
 from models.retriever.types import file_of
 from service.retrieval import BatchedRetriever
 from service.runtime.loading import at_pictures
 
 if TYPE_CHECKING:
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index
 
 log = logging.getLogger("grape")
 
@@ -25,7 +28,7 @@ _SAMPLE = 16  # pictures whose files are looked for
 
 
 class ServedIndex:
-    """Watches an index folder.
+    """Watches an index folder, or a collection in Milvus.
 
     A new generation is opened and searched once beside the old one. Then new requests go to it;
     those in flight finish on the old one. One that cannot be opened changes nothing.
@@ -37,17 +40,18 @@ class ServedIndex:
 
     def __init__(
         self,
-        folder: Path,
+        place: IndexPlace,
         pictures: Path | None,
         retriever: BatchedRetriever,
         switch: Callable[[BatchedRetriever], None],
     ) -> None:
-        self._folder = folder
+        self._place = place
         self._pictures = pictures
         self._retriever = retriever
         self._switch = switch
         # Looked at once even if nothing changes: it may have changed since it was opened.
-        self._seen: tuple[int, int] | None = None
+        self._seen: object = None
+        self.index = PartHealth(ready=True, reason="")
         self._loading = asyncio.Lock()
         self.pictures = _health(retriever.index)
         if not self.pictures.ready:
@@ -61,9 +65,15 @@ class ServedIndex:
             try:
                 if not self.pictures.ready:  # their disk may be there by now
                     self.pictures = await asyncio.to_thread(_health, self._retriever.index)
-                if self._mark() != self._seen:
+                if await asyncio.to_thread(self._mark) != self._seen:
                     await self.refresh()
                     told = ""
+                self.index = PartHealth(ready=True, reason="")
+            except IndexDown as error:
+                self.index = PartHealth(ready=False, reason=str(error))
+                if self.index.reason != told:
+                    log.warning("the index is down: %s", error)
+                told = self.index.reason
             except Exception as error:  # such as no memory for a second index; it may do later
                 if (sentence := str(error) or repr(error)) != told:
                     log.warning("the index that is served stays: %s", sentence)
@@ -76,8 +86,8 @@ class ServedIndex:
             InputError: it cannot be opened. The old one stays.
         """
         async with self._loading:
-            seen = self._mark()
-            found = await asyncio.to_thread(read_manifest, self._folder)
+            seen = await asyncio.to_thread(self._mark)
+            found = await asyncio.to_thread(manifest_of, self._place)
             served = self._retriever.index.manifest
             moved = self._pictures is None and found.pictures != served.pictures
             if found.generation == served.generation and not moved:
@@ -91,29 +101,28 @@ class ServedIndex:
             log.info("serving %d pictures, generation %s", len(index), index.manifest.generation)
             return True
 
-    def _open(self) -> "ImageIndex":
-        from models.retriever.image_index import ImageIndex
-
-        index = ImageIndex.open(self._folder, self._retriever.encoder.fingerprint, mapped=True)
+    def _open(self) -> "Index":
+        index = reopened(self._place, self._retriever.encoder)
         index.score(np.zeros((1, self._retriever.encoder.dim), np.float32))  # warms it up
         return at_pictures(index, self._pictures)
 
-    def _mark(self) -> tuple[int, int] | None:
+    def _mark(self) -> object:
         """Differs once the manifest has been replaced."""
+        if isinstance(self._place, MilvusAddress):
+            return manifest_of(self._place)
         try:
-            status = os.stat(self._folder / MANIFEST)
+            status = os.stat(self._place / MANIFEST)
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino
 
 
-def _health(index: "ImageIndex") -> PartHealth:
+def _health(index: "Index") -> PartHealth:
     """Whether the pictures are where the index expects them, by a sample."""
     root = index.manifest.pictures
     if root is None or not len(index):
         return PartHealth(ready=True, reason="")
-    places = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()
-    files = filter(None, (file_of(index.metadata[place]) for place in places))
+    files = filter(None, (file_of(item.record) for item in index.some(_SAMPLE)))
     paths = [Path(root) / file for file in files]
     if not paths or any(map(os.path.isfile, paths)):
         return PartHealth(ready=True, reason="")

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from pathlib import Path
 
 from models.client.wire import ErrorType, PartHealth, Readiness
 from models.common.errors import GrapeError, InputError
+from models.retriever.address import IndexPlace
 from models.rewriter.adapter import Adapter
 from models.rewriter.protocol import Rewriter
 from models.rewriter.vllm_engine import import_engine_ahead
@@ -118,7 +118,7 @@ class Service:
         return self._served_index
 
     @property
-    def index_path(self) -> Path:
+    def index_path(self) -> IndexPlace:
         return index_path(self.settings)
 
     @property
@@ -181,12 +181,13 @@ class Service:
             rewriter = PartHealth(ready=False, reason=self._loading())
             if self._rewriters and loaded:
                 rewriter = PartHealth(ready=self._rewriters.ready, reason=self._rewriters.reason)
+        index = self._served_index.index if self._served_index else store
         pictures = self._served_index.pictures if self._served_index else store
         return Readiness(
-            ready=loaded and rewriter.ready and pictures.ready,
+            ready=loaded and rewriter.ready and index.ready and pictures.ready,
             rewriter=rewriter,
             encoder=store,
-            index=store,
+            index=index,
             pictures=pictures,
         )
 

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from models.common.settings import CommandSettings
+from models.retriever.address import Place
 
 
 class FeedbackSettings(CommandSettings):
@@ -19,10 +20,10 @@ class FeedbackSettings(CommandSettings):
         description="what the marks of a query and a picture must add up to: a mark counts 1, "
         "'not this one' -1, and a picture that was only opened a quarter",
     )
-    index: Path | None = Field(
+    index: Place | None = Field(
         None,
-        description="index folder: pictures that it does not hold are left out, and captions "
-        "become the rows' perfect English queries",
+        description="index folder, or a collection in Milvus: pictures that it does not hold are "
+        "left out, and captions become the rows' perfect English queries",
     )
     drop: str = Field(
         "training.data.personal:is_personal",

@@ -9,7 +9,6 @@ so that no picture of the test split is trained on.
 import importlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -18,8 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from models.client.marks import Mark, read_marks
 from models.common.errors import InputError
 from models.common.files import write_file
-from models.retriever.item_store import ItemStore
-from models.retriever.manifest import read_manifest
+from models.retriever.address import IndexPlace
+from models.retriever.open import items_at
 from models.rewriter.tasks import choose_task
 from models.search.composed import caption_of
 from training.data.feedback_settings import FeedbackSettings
@@ -110,12 +109,11 @@ def _last_words(marks: Sequence[Mark]) -> Iterable[Mark]:
     return last.values()
 
 
-def _captions(index: Path | None) -> Mapping[str, str | None] | None:
+def _captions(index: IndexPlace | None) -> Mapping[str, str | None] | None:
     """The caption of each picture of an index, None for one without; None without an index."""
     if index is None:
         return None
-    store = ItemStore.open(index / read_manifest(index).items.name)
-    return {item.id: caption_of(item.record) for item in store.items()}
+    return {item.id: caption_of(item.record) for _, item in items_at(index).located()}
 
 
 def _targets(

@@ -11,6 +11,7 @@ query counts twice, with its right pictures and without.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from models.common import paths
 from models.common.errors import InputError
 from models.common.files import write_file
+from models.retriever.address import IndexPlace, folder_of
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Kind
 from models.search.mixture import MIXTURE_JSON, Mixture
@@ -75,7 +77,7 @@ def fit_mixture(settings: EvalSettings) -> str:
             "fitted_on": _fitted_on(data, kinds, served),
         }
     )
-    path = (adapter or settings.index or paths.index_dir()) / MIXTURE_JSON
+    path = mixture_file(adapter, settings.index)
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
     tau = fitted.temperature(retriever.encoder.temperature)
     return (
@@ -84,6 +86,18 @@ def fit_mixture(settings: EvalSettings) -> str:
         f"log probability of the right picture {_likelihood(after).mean():.3f} "
         f"({_likelihood(before).mean():.3f})."
     )
+
+
+def mixture_file(folder: Path | None, index: IndexPlace | None) -> Path:
+    """Where a fitted mixture is kept: with the adapter, or else with the index.
+
+    Raises:
+        InputError: there is no adapter, and the index is in Milvus.
+    """
+    kept_in = folder or folder_of(index or paths.index_dir())
+    if kept_in is None:
+        raise InputError("An index in Milvus keeps no mixture: name the --adapter that it is for.")
+    return kept_in / MIXTURE_JSON
 
 
 def best_mixture(measure: Measure, kinds: Sequence[Kind | None], served: Mixture) -> Mixture:

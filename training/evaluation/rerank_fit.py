@@ -6,15 +6,14 @@ served stays.
 
 from dataclasses import replace
 
-from models.common import paths
 from models.common.files import write_file
 from models.rewriter.base_model import adapter_folder
-from models.search.mixture import MIXTURE_JSON, Mixture
+from models.search.mixture import Mixture
 from models.search.rerank import chosen
 from training.evaluation.bench import Bench
 from training.evaluation.gallery import Gallery
 from training.evaluation.measured import Measured
-from training.evaluation.mixture_fit import SPLIT, reciprocal_rank
+from training.evaluation.mixture_fit import SPLIT, mixture_file, reciprocal_rank
 from training.evaluation.run import evaluation_of
 from training.evaluation.settings import EvalSettings
 from training.evaluation.systems import SYSTEMS
@@ -61,7 +60,7 @@ def fit_rerank(settings: EvalSettings) -> str:
     )
     folder = settings.rerank_adapter
     folder = folder or adapter_folder(settings.adapter, settings.llm, settings.index)
-    path = (folder or settings.index or paths.index_dir()) / MIXTURE_JSON
+    path = mixture_file(folder, settings.index)
     write_file(path, (fitted.model_dump_json(indent=2) + "\n").encode())
     means = ", ".join(f"{own:g}: {total / count:.3f}" for own, total in found.items())
     return (

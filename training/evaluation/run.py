@@ -9,6 +9,7 @@ from typing import NamedTuple
 from models.common import paths
 from models.common.errors import InputError
 from models.common.progress import say
+from models.retriever.address import folder_of
 from models.rewriter.adapter import Adapter, open_adapter
 from models.rewriter.base_model import adapter_folder
 from models.search.gate import Gate
@@ -220,7 +221,7 @@ def _fitted(settings: EvalSettings, retriever: Retriever) -> Fitted:
     """What is served with the adapter, whether or not a system with it is compared."""
     folder = adapter_folder(settings.adapter, settings.llm, settings.index)
     encoder = retriever.encoder.fingerprint.weights_sha256
-    mixture = Mixture.in_folder(folder or settings.index or paths.index_dir(), encoder)
+    mixture = Mixture.in_folder(folder or folder_of(settings.index or paths.index_dir()), encoder)
     if settings.rerank_adapter:
         own = Mixture.in_folder(settings.rerank_adapter, encoder)
         mixture = mixture.model_copy(update={"rerank": own.rerank})

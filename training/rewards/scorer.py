@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from models.retriever.image_index import ImageIndex
-from models.retriever.open import EncoderOptions, open_index
+from models.retriever.open import EncoderOptions, open_whole
 from models.retriever.types import Encoder
 from models.rewriter.answers import read_rewrite
 from training.retriever_settings import RetrieverSettings
@@ -29,7 +29,7 @@ def load_retriever(settings: RetrieverSettings) -> Retriever:
         InputError: index or encoder are missing.
     """
     options = EncoderOptions(device=settings.encoder_device, precision=settings.encoder_precision)
-    encoder, index = open_index(settings.index, options)
+    encoder, index = open_whole(settings.index, options)
     corpus: Ranker
     if len(index) <= settings.exact_up_to:
         corpus = Corpus.of(index.vectors(), settings.encoder_device)
