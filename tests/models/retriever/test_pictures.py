@@ -13,6 +13,7 @@ from models.retriever.pictures import (
     MAX_BYTES,
     PictureError,
     decode_picture,
+    formats,
     read_picture,
     thumbnail_webp,
 )
@@ -176,9 +177,10 @@ def test_broken_exif_leaves_the_pixels(exif: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["AVIF", "TIFF", "BMP", "JPEG2000", "ICO", "PPM", "PCX", "SGI", "QOI", "DDS"]
+    "kind", ["AVIF", "TIFF", "BMP", "JPEG2000", "ICO", "PPM", "PCX", "SGI", "QOI", "DDS", "HEIF"]
 )
 def test_other_formats_of_pillow(kind: str, tmp_path: Path) -> None:
+    assert kind in formats()
     data = encoded(Image.new("RGB", (16, 16), "red"), kind)
     red, green, blue = decode_picture(data).getpixel((8, 8))  # type: ignore[misc]
     assert red > 240 > 20 > max(green, blue)
