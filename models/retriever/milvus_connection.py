@@ -49,10 +49,11 @@ class Connection:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # failures are said once, here
         self.address = address
         self._failed: tuple[float, str] | None = None
-        self._errors = _errors(pymilvus)
+        library: Any = pymilvus
+        self._errors = _errors(library)
         token = os.environ.get("GRAPE_MILVUS_TOKEN", "")
         with self._sentences():
-            self.client = pymilvus.MilvusClient(
+            self.client: Any = library.MilvusClient(
                 address.uri, token=token, db_name=address.database, timeout=READ_S, dedicated=True
             )
 

@@ -94,8 +94,10 @@ class MilvusIndex:
 
     def picture(self, position: int) -> Path | InShard | None:
         item = self.items.found([position]).get(position)
+        if item is None:
+            return None
         folder = self.manifest.pictures
-        return item and (own_file(folder, item.record) or in_shard(folder, item.record))
+        return own_file(folder, item.record) or in_shard(folder, item.record)
 
     def select(self, chosen: Filter) -> MilvusChosen:
         return MilvusChosen(self.items, expression(chosen, self.items.notes.fields))

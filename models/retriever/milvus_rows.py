@@ -80,10 +80,11 @@ def together(digests: Iterable[str], others: str = "0") -> str:
 
 def schema(dim: int) -> Any:
     """The fields of a collection."""
-    from pymilvus import DataType as kind
-    from pymilvus import MilvusClient
+    import pymilvus
 
-    made = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    library: Any = pymilvus
+    kind = library.DataType
+    made = library.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     made.add_field("id", kind.VARCHAR, is_primary=True, max_length=LONGEST)
     made.add_field("number", kind.INT64)
     made.add_field("vector", kind.FLOAT_VECTOR, dim=dim)

@@ -149,16 +149,17 @@ def _connected(address: str) -> Any:
         raise InputError(
             "--ray needs the package ray: install grape with its extra `ray`."
         ) from error
+    library: Any = ray
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        library.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"There is no Ray cluster at {address}: start one with `ray start --head`, and name "
             "its address."
         ) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    library.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray
+    return library
 
 
 def _require_plan(work: Path, shards: Sequence[Path], encoder: EncoderFingerprint) -> None:

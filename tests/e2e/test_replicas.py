@@ -62,7 +62,7 @@ def replicas(
         (folder / "pictures").mkdir(exist_ok=True)
         Image.new("RGB", (64, 64), name).save(folder / "pictures" / f"{name}.png")
         (folder / "pictures" / f"{name}.txt").write_text(f"a {name} square")
-    index = milvus.address("replicas")
+    index = MilvusAddress(milvus.address("replicas"))
     assert run(["index", "build", str(folder / "pictures"), "--out", index]) == 0
     ports = {name: free_port() for name in ("redis", "llm", "nginx")}
     commands = [

@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,7 +26,7 @@ from tests.support.colours import ColourEncoder, paint
 from tests.support.milvus_server import RunningMilvus, new_address
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-ASKED = [
+ASKED: list[dict[str, Any]] = [
     {"query": "a red square", "rewrite": "never"},
     {"query": "ein rotes Bild", "rewrite": "always"},
     {"query": "ein rotes Bild", "n": 4, "fusion": "mixture", "compare": True},
@@ -46,7 +47,8 @@ def small_index(tmp_path_factory: pytest.TempPathFactory, encoder: ColourEncoder
     """Five squares, each of one colour."""
     folder = tmp_path_factory.mktemp("colours")
     for name in COLOURS:
-        paint(folder / f"{name}.png", ImageColor.getrgb(name)[:3])
+        red, green, blue = ImageColor.getrgb(name)[:3]
+        paint(folder / f"{name}.png", (red, green, blue))
     reading = Reading(record_of=lambda file, described: {"name": file[:-4]})
     index, _ = build_from_folder(folder, encoder, reading=reading)
     index.learn_known_scores(encoder.encode_texts([f"a {name} square" for name in COLOURS]))

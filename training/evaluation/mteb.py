@@ -15,7 +15,8 @@ import numpy as np
 from models.common.errors import InputError
 from models.common.progress import say, track
 from models.retriever.clip_encoder import ClipEncoder
-from models.retriever.image_index import REACHED, ImageIndex
+from models.retriever.image_index import ImageIndex
+from models.retriever.index import REACHED
 from models.retriever.pictures import PictureError, decode_picture, read_picture
 from models.retriever.types import Scored
 from models.search.fusion import FusedHit, Fusing, fuse

@@ -31,7 +31,7 @@ class Both:
         for name, colour in (("a", RED), ("b", GREEN), ("deep/c", BLUE)):
             paint(self.pictures / f"{name}.png", colour)
         self.encoder = ColourEncoder()
-        self.places = (folder / "index", new_address(running))
+        self.places: tuple[IndexPlace, IndexPlace] = (folder / "index", new_address(running))
         index = build_from_folder(self.pictures, self.encoder)[0]
         for place in self.places:
             save(index, place)

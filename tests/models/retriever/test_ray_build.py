@@ -21,6 +21,7 @@ from models.retriever import ray_build
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
 from models.retriever.manifest import read_manifest
+from models.retriever.open import EncoderOptions
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.heavy]
@@ -31,10 +32,10 @@ SHARDS, EACH = 6, 12
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Two nodes of one core each."""
-    from ray.cluster_utils import Cluster
-
     node = {"num_cpus": 1, "include_dashboard": False}
-    started = Cluster(initialize_head=True, head_node_args=node)
+    started = pytest.importorskip("ray.cluster_utils").Cluster(
+        initialize_head=True, head_node_args=node
+    )
     try:
         started.add_node(num_cpus=1)
         started.wait_for_nodes()
@@ -131,7 +132,7 @@ def test_a_build_that_was_killed_goes_on_with_what_is_missing(
 ) -> None:
     far, work = shards.with_name("RAY"), shards.with_name("RAY.parts")
     files = sorted(shards.glob("*.tar"))
-    where = ray_build.Cluster(cluster, ray_build.EncoderOptions())
+    where = ray_build.Cluster(cluster, EncoderOptions())
     assert sum(1 for _ in ray_build.encode_shards(files, work, encoder.fingerprint, where)) == 6
     gone = work / "part-000004.npz"
     times = {path: path.stat().st_mtime_ns for path in work.glob("part-*.npz") if path != gone}
