@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,8 @@ def terminal() -> Terminal | None:
         raise GrapeError(
             f"--images needs the package {error.name}: install GRAPE with its extra 'terminal'."
         ) from error
-    if renderable.Image in (renderable.SixelImage, renderable.TGPImage):
+    sized = os.get_terminal_size(sys.stdout.fileno()).columns > 0  # some tell no size
+    if sized and renderable.Image in (renderable.SixelImage, renderable.TGPImage):
         return _Drawing(renderable.Image)
     say(
         "this terminal shows no pictures: it knows neither Sixel nor kitty's graphics protocol. "

@@ -1,37 +1,75 @@
-"""`grape search --images` in a terminal: the test plays the terminal, on a pseudo-terminal."""
+"""`grape search --images` in a terminal: the test plays the terminal, on a pseudo-terminal.
 
+What a search finds is made up; how pictures are read, asked for and shown is real.
+"""
+
+import contextlib
+import fcntl
+import io
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 import grape
 
-SIXEL, KITTY, NEITHER = "\x1b[?62;4c", "\x1b[?62c", "\x1b[?1;2c"
+SIXEL, OTHER = "\x1b[?62;4c", "\x1b[?62c"  # what terminals say that they can do
+SHOWN_BY_SIXEL = "\x1bP"
+SHOWN_BY_KITTY = chr(0x10EEEE)  # kitty draws the picture in the place of these
+SIZE = (40, 120, 1200, 800)  # rows, columns, and both in pixels
+
+# A hit with a picture, one whose file is gone, and one that is broken.
+FOUND = """
+import sys, grape
+from service import asking
+hits = [
+    {"rank": n, "score": 0.5, "id": name, "metadata": {"file": name}, "found_by": ["query"]}
+    for n, name in enumerate(["red.png", "gone.png", "broken.png"], 1)
+]
+rewrite = {"status": "kept", "reason": "", "texts": [], "probabilities": [], "parts": 1}
+asking.ask = lambda *_: {"query": "x", "rewrite": rewrite, "hits": hits, "confident": True}
+sys.exit(grape.run(["search", "x", "--images", *sys.argv[1:]]))
+"""
 
 
-def in_terminal(arguments: list[str], answers: str, kitty: bool = False) -> tuple[str, int]:
-    """What a command prints on a terminal, and its exit code.
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    return tmp_path
+
+
+def in_terminal(
+    *flags: str, says: str, kitty: bool = False, size: tuple[int, int, int, int] = SIZE
+) -> tuple[str, int]:
+    """What the search prints on a terminal, and its exit code.
 
     Args:
-        answers: what the terminal says it is, when it is asked for its attributes.
+        says: what the terminal answers when it is asked for its attributes.
         kitty: whether it also knows kitty's graphics protocol.
     """
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "grape", *arguments]
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, close_fds=True
-    )
+        [sys.executable, "-c", FOUND, *flags], stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
     os.close(theirs)
     shown = b""
-    deadline = time.monotonic() + 120
-    asked = {b"\x1b[c": answers, b"\x1b_Gi=": "\x1b_Gi=1;OK\x1b\\" if kitty else ""}
+    deadline = time.monotonic() + 60
+    answers = {b"\x1b[c": says, b"\x1b_Gi=": "\x1b_Gi=1;OK\x1b\\" if kitty else ""}
     while time.monotonic() < deadline:
         if not select.select([ours], [], [], 0.2)[0]:
             if process.poll() is not None:
@@ -42,42 +80,71 @@ def in_terminal(arguments: list[str], answers: str, kitty: bool = False) -> tupl
         except OSError:  # Linux says so when the other end is closed
             break
         shown += part
-        for question, answer in list(asked.items()):
-            if question in part and answer:
-                os.write(ours, answer.encode())
-                del asked[question]
+        for question in [question for question in answers if question in part]:
+            os.write(ours, answers.pop(question).encode())
     os.close(ours)
     return shown.decode(errors="replace"), process.wait(10)
 
 
-def flags(index: Path, *more: str) -> list[str]:
-    return ["search", "a red square", "--index", str(index), "--llm", "none", "-k", "2", *more]
-
-
-@pytest.mark.heavy
-def test_a_terminal_with_sixel_shows_the_pictures(small_index: Path) -> None:
-    shown, code = in_terminal(flags(small_index, "--images"), SIXEL)
+@pytest.mark.parametrize(
+    ("says", "kitty", "picture"),
+    [(SIXEL, False, SHOWN_BY_SIXEL), (OTHER, True, SHOWN_BY_KITTY)],
+    ids=["sixel", "kitty"],
+)
+def test_a_terminal_shows_the_pictures_above_their_lines(
+    says: str, kitty: bool, picture: str, folder: Path
+) -> None:
+    shown, code = in_terminal("--pictures", str(folder), says=says, kitty=kitty)
     assert code == 0, shown
-    assert shown.count("\x1bP") == 2  # a picture in Sixel for each hit
-    assert shown.index("\x1bP") < shown.index("red.png")
+    assert shown.index(picture) < shown.index("1  0.500  red.png")
+    assert "gone.png: its picture cannot be read" in shown
+    assert "a picture that cannot be shown: " in shown
+    assert "3  0.500  broken.png" in shown
 
 
-@pytest.mark.heavy
-def test_kitty_shows_the_pictures(small_index: Path) -> None:
-    shown, code = in_terminal(flags(small_index, "--images"), KITTY, kitty=True)
-    assert code == 0, shown
-    placeholder = chr(0x10EEEE)  # kitty draws the picture in the place of these
-    assert shown.index(placeholder) < shown.index("red.png")
-
-
-@pytest.mark.heavy
-def test_a_terminal_that_cannot_is_told_and_has_the_table(small_index: Path) -> None:
-    shown, code = in_terminal(flags(small_index, "--images"), NEITHER)
+@pytest.mark.parametrize(
+    ("says", "size"), [(OTHER, SIZE), (SIXEL, (0, 0, 0, 0))], ids=["neither", "no size"]
+)
+def test_a_terminal_that_cannot_is_told_and_has_the_table(
+    says: str, size: tuple[int, int, int, int], folder: Path
+) -> None:
+    shown, code = in_terminal("--pictures", str(folder), says=says, size=size)
     assert code == 0, shown
     assert "this terminal shows no pictures: it knows neither Sixel nor kitty" in shown
-    assert "\x1bP" not in shown
-    assert "found by" in shown
+    assert SHOWN_BY_SIXEL not in shown
     assert "red.png" in shown
+
+
+@contextlib.contextmanager
+def picture_server() -> Iterator[tuple[str, list[str]]]:
+    """A server that has one picture; its address, and the paths that it was asked for."""
+    out, asked = io.BytesIO(), []
+    Image.new("RGB", (64, 48), "red").save(out, "WEBP")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if "red.png" in self.path else 404)
+            self.end_headers()
+            self.wfile.write(out.getvalue() if "red.png" in self.path else b"{}")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_pictures_of_a_server_are_fetched_small() -> None:
+    with picture_server() as (url, asked):
+        shown, code = in_terminal("--url", url, says=SIXEL)
+    assert code == 0, shown
+    assert shown.count(SHOWN_BY_SIXEL) == 1
+    assert asked == [f"/images/{name}.png?size=256" for name in ("red", "gone", "broken")]
 
 
 @pytest.mark.parametrize(

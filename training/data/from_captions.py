@@ -38,6 +38,9 @@ from training.data.rows import Row
 from training.data.splits import split_of
 from training.rewards.scorer import Scorer, load_retriever
 
+# In a small gallery the first ten may be half of it: a picture must be among one in 20 of all.
+_SHARE = 20
+
 
 def from_captions(settings: CaptionSettings) -> str:
     """Writes the rows and their card; returns how many there are, and what was left out.
@@ -61,16 +64,17 @@ async def _made(settings: CaptionSettings, scorer: Scorer) -> Made:
     if not (settings.names or settings.descriptions or settings.changes):
         raise InputError("--names, --descriptions and --changes are all 0: nothing to write.")
     index = scorer.retriever.index
+    worst_rank = min(settings.worst_rank, max(1, len(index) // _SHARE))
     kept = KeptAnswers(settings.work_file, _model(settings), _starter(settings), settings.at_once)
     async with kept as answers:
         captions = await pictures_with_captions(settings, index, answers)
-        pictures = _that_are_found(captions.pictures, scorer, settings.worst_rank)
+        pictures = _that_are_found(captions.pictures, scorer, worst_rank)
         drafts = drafts_of(settings, pictures, index)
         say(f"{len(drafts):,} prompts about {len(pictures):,} captions.")
         texts = await _texts(settings, drafts, answers)
         left_out, candidates = _screened(texts, settings.languages)
         found = await found_by_rewrites(candidates, answers, scorer, settings.rewrites)
-    rows, left_out = _kept(candidates, found, settings.worst_rank, left_out)
+    rows, left_out = _kept(candidates, found, worst_rank, left_out)
     lost = len(captions.pictures) - len(pictures)
     return Made(rows, left_out, len(pictures), captions.without, captions.seen, lost)
 

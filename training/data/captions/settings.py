@@ -70,7 +70,10 @@ class CaptionSettings(RetrieverSettings):
         "whether the query is kept",
     )
     worst_rank: int = Field(
-        10, ge=1, description="worst rank of the picture for that rewrite, and for its caption"
+        10,
+        ge=1,
+        description="worst rank of the picture for that rewrite, and for its caption; in a "
+        "small index at most a twentieth of it",
     )
     work: Path | None = Field(
         None,
