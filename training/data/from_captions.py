@@ -198,6 +198,7 @@ def _starter(settings: CaptionSettings) -> Callable[[], Rewriter]:
 
 
 def _described(settings: CaptionSettings, index: ImageIndex) -> str:
-    folder: Path = settings.index or index_dir()
+    place = settings.index or index_dir()
+    name = place.name if isinstance(place, Path) else str(place)
     encoder = index.manifest.encoder.name.rsplit("/", 1)[-1]
-    return f"{folder.name}, {len(index):,} pictures, encoder {encoder}"
+    return f"{name}, {len(index):,} pictures, encoder {encoder}"
