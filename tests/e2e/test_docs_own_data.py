@@ -26,7 +26,7 @@ SMALL = {
     "GRAPE_WARM_START_EPOCHS": "20",
     "GRAPE_WARM_START_LEARNING_RATE": "1e-3",
     # Two more engines would start; tests/training/test_pipeline.py tests an adapter.
-    "GRAPE_TEST_QUERIES": "{}",
+    "GRAPE_TEST_QUERIES": '{"multilingual": 0, "long": 0, "composed": 0}',
 }
 
 
