@@ -144,7 +144,7 @@ class IndexBuild(Scans):
             done = index_ray.put_together(sharded, self.out, self.factory, known)
             tell_left_out(self.out, done.left_out, done.skipped)
             index_ray.forget(sharded.work)
-        self._tell(done.count, len(done.skipped))
+        self._tell(done.indexed, len(done.skipped))
 
     def _tell(self, indexed: int, skipped: int) -> None:
         print(f"{self.out}: {indexed} pictures indexed, {skipped} skipped.")

@@ -28,7 +28,7 @@ class Sharded(NamedTuple):
 class Done(NamedTuple):
     """What became of the pictures."""
 
-    count: int
+    indexed: int
     skipped: list[tuple[str, str]]
     left_out: "list[LeftOut]"
 

@@ -68,7 +68,7 @@ class MilvusIndex:
         manifest, notes, collection = described(connection)
         require_same(address, manifest.encoder, encoder)
         level = "strong" if strong else address.consistency
-        wishes = {"consistency_level": level.capitalize()} if level else {}
+        wishes: dict[str, Any] = {"consistency_level": level.capitalize()} if level else {}
         items = MilvusItems(connection, collection, wishes)
         items.notes = notes
         return cls(manifest, items)

@@ -53,7 +53,7 @@ class MilvusChosen:
 class MilvusItems:
     """Ids and metadata of a collection. Nothing is kept here: Milvus is asked."""
 
-    def __init__(self, connection: Connection, collection: str, wishes: dict[str, str]) -> None:
+    def __init__(self, connection: Connection, collection: str, wishes: dict[str, Any]) -> None:
         self.connection = connection
         self.collection = collection
         self.wishes = wishes

@@ -16,10 +16,9 @@ import pytest
 from PIL import Image
 
 from grape import run
-from models.retriever.address import MilvusAddress
 from tests.support.app import COLOURS
 from tests.support.grape_server import Server
-from tests.support.milvus_server import RunningMilvus, free_port
+from tests.support.milvus_server import RunningMilvus, free_port, new_address
 
 CONFIG = Path(__file__).parent.parent.parent / "deploy" / "nginx" / "grape.conf"
 QUERIES = ("a red square", "ein rotes Bild", "un carré bleu", "a green square")
@@ -35,7 +34,6 @@ pytestmark = [
 class Replicas(NamedTuple):
     url: str  # of nginx
     servers: list[Server]
-    index: MilvusAddress
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def replicas(
         (folder / "pictures").mkdir(exist_ok=True)
         Image.new("RGB", (64, 64), name).save(folder / "pictures" / f"{name}.png")
         (folder / "pictures" / f"{name}.txt").write_text(f"a {name} square")
-    index = MilvusAddress(milvus.address("replicas"))
+    index = new_address(milvus)
     assert run(["index", "build", str(folder / "pictures"), "--out", index]) == 0
     ports = {name: free_port() for name in ("redis", "llm", "nginx")}
     commands = [
@@ -103,7 +101,7 @@ def replicas(
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield Replicas(url, servers, index)
+        yield Replicas(url, servers)
     finally:
         for server in servers:
             server.stop()

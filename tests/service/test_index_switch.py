@@ -12,6 +12,7 @@ from PIL import Image
 from models.client.wire import ErrorType, Readiness
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
+from models.retriever.index import Index
 from models.retriever.manifest import MANIFEST, IndexOptions, read_manifest
 from service.runtime import served_index
 from tests.service.api.test_routes import problem
@@ -146,7 +147,7 @@ async def test_a_generation_that_could_not_be_opened_is_tried_again(
     monkeypatch.setattr(served_index, "LOOK_EVERY_S", 0.02)
     real, failures = served_index.ServedIndex._open, [MemoryError(), OSError(24, "no more files")]
 
-    def sometimes(self: served_index.ServedIndex) -> ImageIndex:
+    def sometimes(self: served_index.ServedIndex) -> Index:
         if failures:
             raise failures.pop()
         return real(self)

@@ -168,7 +168,7 @@ def test_filters_of_other_kinds_of_values(server_first: RunningMilvus) -> None:
     deep: dict[str, Any] = {"many": {"gt": 250}}
     for _ in range(3):
         deep = {"not": {"any": [deep, {"n": -0.5}]}}
-    for wanted in (
+    wishes: list[dict[str, Any]] = [
         {"any": [{"n": number} for number in (*range(98), -0.5)]}, deep,
         {"n": 2**62}, {"n": {"gt": 2**62}}, {"n": {"gte": 2**62, "lt": 1e300}}, {"n": {"lt": 0}},
         {"t": long}, {"t": {"prefix": "x" * 256}}, {"t": hostile}, {"t": {"prefix": '"%'}},
@@ -177,7 +177,8 @@ def test_filters_of_other_kinds_of_values(server_first: RunningMilvus) -> None:
         {"deep.a": {"gt": 2, "lt": 7}}, {"deep": {"exists": True}}, {"\\any.x\\.y": True},
         {"many": {"gt": 198}}, {"many": 7}, {"any": [{"n": -0.5}, {"n": 1e300}]}, {},
         {"not": {}}, {"all": [{"n": {"lt": 0}}, {"not": {"deep.a": 1}}]},
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for wanted in wishes:
         chosen = parse_filter(wanted)
         expected = folder.select(chosen).positions.tolist()
         assert ours.items.numbers(ours.select(chosen).condition) == expected, wanted

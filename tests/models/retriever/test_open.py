@@ -76,7 +76,7 @@ def test_serving_and_training_open_the_same(tmp_path: Path) -> None:
     service = served(Settings(index=folder))
     training = trained_with(RetrieverSettings(index=folder))
     assert service.encoder.fingerprint == training.encoder.fingerprint
-    assert list(service.index.ids) == list(training.index.ids)
+    assert [item.id for _, item in service.index.items.located()] == list(training.index.ids)
     service.close()
 
 

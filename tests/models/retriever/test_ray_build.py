@@ -139,7 +139,12 @@ def test_a_build_that_was_killed_goes_on_with_what_is_missing(
     gone.unlink()
     asked: list[Any] = []
     connected = ray_build._connected
-    monkeypatch.setattr(ray_build, "_connected", lambda at: asked.append(at) or connected(at))
+
+    def connect(address: str) -> Any:
+        asked.append(address)
+        return connected(address)
+
+    monkeypatch.setattr(ray_build, "_connected", connect)
     monkeypatch.setattr("service.index_ray.forget", lambda work: None)
     assert run(["index", "build", str(shards), "--out", str(far), "--ray", cluster]) == 0
     assert len(asked) == 1
