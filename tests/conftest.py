@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from models.retriever.clip_encoder import ClipEncoder
     from models.retriever.image_index import ImageIndex
 
-pytest_plugins = ["tests.support.app"]
+pytest_plugins = ["tests.support.app", "tests.support.at_hub"]
 
 # A test that uses one of these, directly or through another fixture, loads a model or the gallery.
 HEAVY_FIXTURES = {"demo_index", "encoder", "text_encoder", "tiny_llm", "tiny_vllm_llm"}
