@@ -10,10 +10,12 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import InputError
+from models.common.findings import PLAN, tell
 from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.retriever.excluded import EXCLUDED, Patterns
 from models.retriever.manifest import Scanned
+from service.index_plan import plan_of_build
 
 if TYPE_CHECKING:  # heavy
     from models.retriever.build import BuildReport
@@ -103,9 +105,14 @@ class IndexBuild(Scans):
         "captions of the pictures",
     )
 
+    plan: bool = Field(False, description=PLAN)
+
     def cli_cmd(self) -> None:
         from models.retriever.index_files import writing
 
+        if self.plan:
+            tell(plan_of_build(self.source, self.out, self._options()), json=False)
+            return
         known = _read_lines(self.known_queries) if self.known_queries else None
         is_npy = self.source.suffix.lower() == ".npy"
         if is_npy is (self.ids is None):
