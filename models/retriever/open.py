@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from models.common import paths
+from models.common import hub, paths
+from models.common.errors import InputError
 from models.retriever.address import IndexPlace, MilvusAddress
-from models.retriever.manifest import IndexManifest, read_manifest, require_same
+from models.retriever.manifest import (
+    EncoderFingerprint,
+    IndexManifest,
+    read_manifest,
+    require_same,
+)
+from models.retriever.text_encoder import FILES as TEXT_FILES
 from models.retriever.text_encoder import PREFIX, TextEncoder
 from models.retriever.types import Encoder
 
@@ -26,7 +33,8 @@ class EncoderOptions(NamedTuple):
         name: an open_clip model, ``hf-hub:org/repo``, ``local-dir:/folder``, or
             ``sentence-transformers:`` followed by a folder or a hub name. None means the encoder
             that built the index, or the demo's own if there is no index.
-        pretrained: open_clip's tag of the weights, for a plain model name.
+        pretrained: open_clip's tag of the weights, for a plain model name. The names on the hub and
+            the tag may end in ``@REVISION``.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: dtype of an open_clip model's matrix products.
     """
@@ -147,9 +155,49 @@ def _load_encoder(place: IndexPlace, options: EncoderOptions) -> Encoder:
     built_with = manifest_of(place).encoder  # fails before anything heavy is imported
     if options.name is None:
         is_gallery = place == paths.index_dir()
-        name = paths.ENCODER if is_gallery else where_it_is_now(built_with.name)
-        options = options._replace(name=name, pretrained=built_with.pretrained)
+        name, tag = where_it_was(built_with)
+        options = options._replace(name=paths.ENCODER if is_gallery else name, pretrained=tag)
     return open_encoder(options)
+
+
+def look_up_encoder(name: str, pretrained: str | None) -> hub.Lookup:
+    """Where an encoder is, its size, and what would be downloaded. Fetches and loads nothing.
+
+    Raises:
+        InputError: no such model, tag or repository.
+        GrapeError: it must be downloaded, and the hub cannot be reached.
+    """
+    if name.startswith(PREFIX):
+        where = name.removeprefix(PREFIX)
+        if Path(where).is_dir():
+            return _in_folder(Path(where))
+        return hub.look_up(hub.parse(where), TEXT_FILES)
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / "open_clip_config.json").is_file():
+            raise InputError(f"{folder} has no open_clip_config.json: name the encoder's folder.")
+        return _in_folder(folder)
+    from models.retriever.encoder_files import repositories
+
+    found = [hub.look_up(*asked) for asked in repositories(name, pretrained)]
+    if not found:  # the weights are a file
+        return hub.Lookup(Path(str(pretrained)), Path(str(pretrained)).stat().st_size, 0)
+    download = sum(one.download for one in found)
+    here = found[0].folder if not download else None
+    return hub.Lookup(here, sum(one.bytes for one in found), download)
+
+
+def _in_folder(folder: Path) -> hub.Lookup:
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin")]
+    return hub.Lookup(folder, sum(path.stat().st_size for path in files), 0)
+
+
+def where_it_was(built_with: EncoderFingerprint) -> tuple[str, str | None]:
+    """Name and tag of the encoder of an index, at the revision that built it."""
+    name, tag = where_it_is_now(built_with.name), built_with.pretrained
+    if not (revision := built_with.revision):
+        return name, tag
+    return (name, f"{tag}@{revision}") if tag else (f"{name}@{revision}", None)
 
 
 def where_it_is_now(encoder: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.common.errors import InputError
-from models.rewriter.tasks import SERVED_TASKS, Task
+from models.rewriter.chat import ChatTemplate, PromptStyle
+from models.rewriter.tasks import SERVED_TASKS, Task, in_style
 
 GRAPE_JSON = "grape.json"
 CONFIG = "adapter_config.json"
@@ -29,7 +30,9 @@ class AdapterManifest(BaseModel, frozen=True):
 
     base_model: str
     base_revision: str  # hash of the checkpoint's weights
+    base_commit: str | None = None  # on the hub, if the model came from there
     tasks: dict[str, str] = Field(min_length=1)  # name to hash of prompt and parser
+    chat_template: str | None = None  # hash of the template of its prompts; None: plain completion
     encoder: str
     encoder_weights_sha256: str
     corpus_sha256: str
@@ -62,10 +65,38 @@ class Adapter(BaseModel, frozen=True):
         """Contains a hash of the content, so different contents never share an engine's caches."""
         return f"{'-'.join(sorted(self.manifest.tasks))}-{self.content_sha256[:12]}"
 
+    def prompt_style(self, asked: PromptStyle) -> PromptStyle:
+        """How the model is asked beside the adapter: as that was trained, unless it is said.
+
+        An adapter that was trained by chat needs the template in any case.
+        """
+        if self.manifest.chat_template is not None:
+            return "chat"
+        return "plain" if asked == "auto" else asked
+
     @property
     def tasks(self) -> dict[str, Task]:
-        """Each task with the prompt that the adapter was trained on: the full or the short one."""
-        return {name: _task(name, digest) for name, digest in self.manifest.tasks.items()}
+        """Each task with the prompt that the adapter was trained on: the full or the short one.
+
+        A prompt in the chat style still needs the template: see :meth:`tasks_with`.
+        """
+        return _trained_tasks(self.manifest)
+
+    def tasks_with(self, chat: ChatTemplate | None) -> dict[str, Task]:
+        """The same, with the template of the model that the adapter is applied to.
+
+        Raises:
+            InputError: it was trained with another template.
+        """
+        trained = self.manifest.chat_template
+        if trained is None:
+            return self.tasks
+        if chat is None or chat.digest not in ("", trained):
+            raise InputError(
+                f"The adapter {self.folder} cannot be served: it was trained with another chat "
+                "template than that of the base model here; train it again."
+            )
+        return in_style(self.tasks, chat)
 
 
 def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) -> Adapter:
@@ -94,12 +125,14 @@ def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) ->
         raise refuse(f"it replaces whole modules ({config['modules_to_save']}), which LoRA serving "
                      "does not support; train without modules_to_save")  # fmt: skip
     if base_revision is not None and manifest.base_revision != base_revision:
+        commit = manifest.base_commit
+        pinned = f"; name it as --llm {manifest.base_model}@{commit}" if commit else ""
         raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
-                     f"but the base model here is {base_revision[:12]}")  # fmt: skip
+                     f"but the base model here is {base_revision[:12]}{pinned}")  # fmt: skip
     for name, task_hash in manifest.tasks.items():
         if name not in SERVED_TASKS:
             raise refuse(f"its task {name!r} is not one of {', '.join(sorted(SERVED_TASKS))}")
-        if task_hash not in (SERVED_TASKS[name].hash, SERVED_TASKS[name].short.hash):
+        if task_hash not in {task.hash for task in _forms(name, manifest)}:
             raise refuse(
                 f"it was trained with another prompt or parser of {name!r}; train it again"
             )
@@ -116,9 +149,20 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _task(name: str, task_hash: str) -> Task:
+def _trained_tasks(manifest: AdapterManifest) -> dict[str, Task]:
+    """The tasks of an adapter with the prompts that it was trained on."""
+    return {
+        name: next(task for task in _forms(name, manifest) if task.hash == digest)
+        for name, digest in manifest.tasks.items()
+    }
+
+
+def _forms(name: str, manifest: AdapterManifest) -> list[Task]:
+    """The prompts that an adapter may have been trained on."""
     task = SERVED_TASKS[name]
-    return task if task.hash == task_hash else task.short
+    if manifest.chat_template is not None:
+        task = in_style({name: task}, ChatTemplate(manifest.chat_template))[name]
+    return [task, task.short]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], AdapterManifest]:

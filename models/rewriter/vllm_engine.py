@@ -1,6 +1,7 @@
 """Starting vLLM's engine: options, environment, and the process that it runs in."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -12,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from models.common.errors import InputError
+from models.common.hub import shown
 from models.rewriter.protocol import RewriterDown
 from models.rewriter.vision import IMAGE_PIXELS
 from models.rewriter.vllm_tokenizers import share_tokenizers
@@ -97,10 +101,19 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
     try:
         return AsyncLLM.from_engine_args(_arguments(options, attach))
     except (ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"vLLM cannot serve {options.model}: {reason}") from error
+        reason = _reason(error)
+        raise InputError(f"vLLM cannot serve {shown(options.model)}: {reason}") from error
     except RuntimeError as error:
         raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of a validation, what it found."""
+    told = str(error)
+    if isinstance(error, ValidationError):
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+    first = next(iter(told.strip().splitlines()), type(error).__name__)
+    return first.split(" Supported architectures:")[0]  # hundreds
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -199,6 +212,9 @@ def _installed(package: str) -> bool:
 
 def _set_environment(options: VLLMOptions) -> None:
     """vLLM reads these variables at import time. Values that the user has set stay."""
+    # The hub's library reads its own at import time, too: the engine's processes need no hub, but
+    # this one may still have to fetch an encoder.
+    importlib.import_module("huggingface_hub.constants")
     defaults = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         # On a CPU the engine and its worker then share one process, which saves an import of torch.

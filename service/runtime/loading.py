@@ -8,6 +8,8 @@ import psutil
 
 from models.common import paths
 from models.common.errors import GrapeError, InputError
+from models.common.hub import shown
+from models.common.hub_progress import size
 from models.retriever import picture_worker
 from models.retriever.address import IndexPlace, folder_of
 from models.retriever.open import EncoderOptions, open_index
@@ -16,10 +18,11 @@ from models.rewriter.base_model import (
     adapter_folder,
     checkpoint_revision,
     find_checkpoint,
-    local_checkpoint,
+    present_checkpoint,
 )
+from models.rewriter.chat import SERVERS_TEMPLATE, template_for
 from models.rewriter.protocol import Rewriter
-from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS
+from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS, Task, in_style
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
@@ -38,6 +41,8 @@ _GIB = 2**30
 
 # Reading a checkpoint of about 1 GB takes seconds, and it does not change while it is served.
 _revision = functools.cache(checkpoint_revision)
+# The hub is asked once, so that all parts of a server mean the same commit.
+_checkpoint = functools.cache(find_checkpoint)
 
 
 def index_path(settings: Settings) -> IndexPlace:
@@ -132,13 +137,15 @@ def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
     """
     if settings.llm_endpoint:  # the server there applies it, under the name in --llm
         return open_adapter(folder, None, settings.max_lora_rank)
-    return open_adapter(folder, _revision(find_checkpoint(settings.llm)), settings.max_lora_rank)
+    return open_adapter(folder, _revision(_checkpoint(settings.llm)), settings.max_lora_rank)
 
 
 def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
     """Starts the rewriter. With vLLM on a CPU this takes half a minute."""
     if not settings.llm_endpoint:
-        return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
+        options = vllm_options(settings)
+        require_memory(options)
+        return VLLMRewriter(options, adapter, paths.merged_dir())
     from models.rewriter.endpoint import EndpointRewriter
 
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
@@ -148,6 +155,7 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
         key,
         sees_pictures=settings.llm_sees_pictures,
         image_pixels=settings.llm_image_pixels,
+        may_chat=settings.prompt_style == "auto",
     )
 
 
@@ -171,14 +179,29 @@ def vllm_options(settings: Settings) -> VLLMOptions:
 
 
 def model_path(settings: Settings) -> str:
-    """What the engine loads: a folder, or a hub name, which it downloads by itself.
+    """The folder that the engine loads; a model on the hub is downloaded first.
 
-    An adapter must be compared with the weights, so with one the model is downloaded here.
+    Raises:
+        InputError: a demo model that is not prepared, or an unknown hub name.
+        GrapeError: the download failed.
     """
-    named = settings.adapter not in ("auto", "none")
-    if named or settings.adapter_registry or settings.rerank_adapter:
-        return str(find_checkpoint(settings.llm))
-    return str(local_checkpoint(settings.llm) or settings.llm)
+    return str(_checkpoint(settings.llm))
+
+
+def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]:
+    """The prompts that are put to the model: an adapter's as it was trained, others in the style.
+
+    Raises:
+        InputError: the model has no chat template, or not the one of the adapter.
+    """
+    style = settings.prompt_style
+    if adapter:
+        style = adapter.prompt_style(style)
+    if settings.llm_endpoint:
+        chat = SERVERS_TEMPLATE if style == "chat" else None
+    else:
+        chat = template_for(style, _checkpoint(settings.llm))
+    return {**in_style(SERVED_TASKS, chat), **(adapter.tasks_with(chat) if adapter else {})}
 
 
 def open_registry(settings: Settings) -> Registry | None:
@@ -204,6 +227,24 @@ def shared_engine(options: VLLMOptions) -> SharedEngine | None:
     # One for each task, and one that is being proved.
     options = options._replace(attachable=len(SERVED_TASKS) + 1)
     return SharedEngine(lambda: VLLMRewriter(options))
+
+
+def require_memory(options: VLLMOptions) -> None:
+    """Checks that a model can fit at all, before minutes are spent on loading it.
+
+    Raises:
+        InputError: its weights and the cache are more than the free memory; says what would fit.
+    """
+    if attaches_adapters():  # the memory is the GPU's
+        return
+    weights = sum(path.stat().st_size for path in Path(options.model).glob("*.safetensors"))
+    cache, free = options.kv_cache_gib * _GIB, psutil.virtual_memory().available
+    if weights + cache > free:
+        raise InputError(
+            f"{shown(options.model)} needs {size(weights)} for its weights and {size(cache)} for "
+            f"its cache, and {size(free)} are free: a model with weights of at most "
+            f"{size(max(free - cache, 0))} would fit, or lower --llm-kv-cache-gib."
+        )
 
 
 def require_room(options: VLLMOptions) -> None:
@@ -241,8 +282,8 @@ def _model_key(settings: Settings, adapter: Adapter | None) -> str:
         return f"{settings.llm_endpoint} {settings.llm}"
     if adapter:
         return adapter.manifest.base_revision
-    path = Path(model_path(settings))
-    return _revision(path) if path.is_dir() else str(path)
+    folder = present_checkpoint(settings.llm)  # it has been downloaded before
+    return _revision(folder) if folder else settings.llm
 
 
 def _adapter_folder(settings: Settings) -> Path | None:

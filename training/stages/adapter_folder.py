@@ -41,7 +41,8 @@ _RERANKS = (
     "`grape train`; serve it with `grape serve --rerank-adapter FOLDER`.",
 )
 _NOT_ON_THE_CARD = {
-    "config", "debug", "start_from", "out", "work", "index", "dry_run", "resume", "vllm_server",
+    "config", "debug", "plan", "start_from", "out", "work", "index", "dry_run", "resume",
+    "vllm_server",
 }  # fmt: skip
 _OF_RERANKERS = RerankSettings.model_fields.keys() - RetrieverSettings.model_fields.keys()
 # Training by likelihood has one stage, and these are all that it reads.
@@ -124,7 +125,9 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
     return AdapterManifest(
         base_model=run.base.name,
         base_revision=run.base.revision,
+        base_commit=run.base.commit,
         tasks={name: task.hash for name, task in run.tasks.items()},
+        chat_template=run.chat.digest if run.chat else None,
         encoder=index.encoder.name.rsplit("/", 1)[-1],
         encoder_weights_sha256=index.encoder.weights_sha256,
         corpus_sha256=index.ids_sha256,

@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from models.common.errors import InputError
-from models.rewriter.base_model import checkpoint_revision, find_checkpoint
+from models.rewriter.adapter import Adapter
+from models.rewriter.base_model import checkpoint_revision, find_base_model
+from models.rewriter.chat import ChatTemplate, PromptStyle, template_for
 from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 
@@ -34,6 +36,7 @@ class LanguageModel:
     name: str
     path: str
     on_gpu: bool
+    commit: str | None = None  # on the hub
 
     @classmethod
     def named(cls, name: str) -> "LanguageModel":
@@ -42,15 +45,26 @@ class LanguageModel:
         Raises:
             InputError: a demo model that is not prepared, or a name that the hub does not know.
         """
-        path = find_checkpoint(name)
-        if path == Path(name):
-            name = path.name  # an adapter must not reveal the folders of whoever trained it
-        return cls(name, str(path), torch.cuda.is_available())
+        found = find_base_model(name)
+        return cls(found.name, str(found.folder), torch.cuda.is_available(), found.commit)
 
     @cached_property
     def revision(self) -> str:
         """The hash of the checkpoint's weights."""
         return checkpoint_revision(Path(self.path))
+
+    def chat(self, style: PromptStyle, adapter: Adapter | None = None) -> ChatTemplate | None:
+        """The template that a style asks with; None for plain completion.
+
+        Args:
+            adapter: is asked as it was trained, and with 'auto' the model without it likewise.
+
+        Raises:
+            InputError: the model has none.
+        """
+        if adapter:
+            style = adapter.prompt_style(style)
+        return template_for(style, Path(self.path))
 
     def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The weights; by default float32 on a CPU, bfloat16 on a GPU.
@@ -97,6 +111,14 @@ def newline_id(tokenizer: Tokenizer) -> int:
     return int(ids[-1])
 
 
+def answer_ends(model: Any, tokenizer: Tokenizer) -> list[int]:
+    """The ids of the tokens that end a rewrite: a newline, the end of a text and of a turn."""
+    told = model.generation_config.eos_token_id
+    ends = [newline_id(tokenizer), *(told if isinstance(told, list) else [told])]
+    ends.append(tokenizer.eos_token_id)
+    return [end for end in dict.fromkeys(ends) if end is not None]
+
+
 def lora(settings: TrainSettings) -> LoraConfig:
     """The configuration of a new adapter."""
     targets = settings.lora_targets
@@ -118,12 +140,10 @@ def peft_model(model: Any) -> PeftModel:
 def greedy_answers(
     model: torch.nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int
 ) -> list[str]:
-    """One greedy answer to each prompt, up to the first newline, in the order of the prompts."""
+    """One greedy answer to each prompt, up to its end, in the order of the prompts."""
     was_training = model.training
     model.eval()
-    stops = [newline_id(tokenizer)]
-    if tokenizer.eos_token_id is not None:
-        stops.append(int(tokenizer.eos_token_id))
+    stops = answer_ends(model, tokenizer)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(prompts), _GREEDY_BATCH):
