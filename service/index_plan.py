@@ -20,13 +20,13 @@ from models.common.findings import (
 
 if TYPE_CHECKING:
     from models.retriever.address import IndexPlace
-from models.retriever.open import EncoderOptions
+    from models.retriever.open import EncoderOptions
 
 _PROCESS_GIB = 2.0  # of the process besides the encoder, measured of the demo's server
 _ITEM = 8192  # bytes of a picture at most: a vector of 1,024 numbers, and its metadata
 
 
-def plan_of_build(source: Path, out: IndexPlace, options: "EncoderOptions") -> Iterator[Finding]:
+def plan_of_build(source: Path, out: "IndexPlace", options: "EncoderOptions") -> Iterator[Finding]:
     """Looks at source, encoder, memory and disk. Loads and fetches nothing."""
     from models.retriever.open import look_up_encoder
 
