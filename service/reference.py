@@ -3,17 +3,19 @@
 import asyncio
 import base64
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from models.client.wire import ErrorType
 from models.retriever import picture_worker
 from models.retriever.pictures import MAX_PIXELS, PictureError, TooManyPixels
-from models.retriever.shard_pictures import InShard
 from models.retriever.types import Vectors
 from models.search.composed import caption_of, nearest_caption
 from models.search.query import Reference
 from service.errors import ApiError
 from service.retrieval import BatchedRetriever
+
+if TYPE_CHECKING:  # heavy
+    from models.retriever.image_index import ImageIndex
 
 # Above this similarity, a picture is the one in the index, perhaps in another file format.
 _SAME = 0.999
@@ -46,7 +48,7 @@ async def from_index(retriever: BatchedRetriever, picture_id: str, with_file: bo
         caption = (await _neighbours(retriever, vector))[1]
     file = None
     if with_file:
-        file = await asyncio.to_thread(lambda: _read(index.picture(position)))
+        file = await asyncio.to_thread(file_of, index, position)
     return Reference(vector, position, caption, file)
 
 
@@ -91,8 +93,9 @@ async def _neighbours(
     return itself, nearest_caption(records)
 
 
-def _read(picture: Path | InShard | None) -> bytes | None:
-    """The picture's file, or None if the index has none or it is missing."""
+def file_of(index: "ImageIndex", position: int) -> bytes | None:
+    """A picture's file, or None if the index has none or it is missing."""
+    picture = index.picture(position)
     try:
         if isinstance(picture, Path):
             return picture.read_bytes()

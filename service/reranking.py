@@ -1,19 +1,25 @@
 """Hits and documents in a new order, as the language model compares them."""
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from models.client.wire import Reranking
+from models.retriever import picture_worker
+from models.retriever.pictures import PictureError
+from models.rewriter.tasks import RERANK
 from models.search.fusion import FusedHit
 from models.search.normalise import has_words
-from models.search.options import CANDIDATES, RerankBy
+from models.search.options import CANDIDATES, ComparedBy, RerankBy
 from models.search.plan import Plan
 from models.search.query import Query
 from models.search.rerank import (
+    Comparison,
     chosen,
     comparison,
+    comparison_of_pictures,
     priors,
     relevance,
     reranked,
@@ -23,6 +29,7 @@ from models.search.rerank import (
     why_not,
 )
 from service.monitoring.metrics import Cause, Metrics
+from service.reference import file_of
 from service.retrieval import BatchedRetriever
 from service.rewriting.routing import Rewriters
 
@@ -43,6 +50,7 @@ class Asked(NamedTuple):
     texts: Sequence[str | None]
     by: RerankBy
     passes: int = 1
+    pictures: Sequence[bytes | None] | None = None  # the candidates' files, for a model that sees
 
 
 class Wish(NamedTuple):
@@ -108,7 +116,8 @@ class Reranker:
         first = [hit for hit in hits[: wished.candidates] if hit.position in items]
         texts = [text_of(items[hit.position].record, self._settings.field) for hit in first]
         reason = why_not(query, plan) or _no_model(self._rewriters)
-        asked = Asked(query.text or "", texts, wished.by, self._settings.passes)
+        pictures = await self._pictures(first, wished.by) if reason is None else None
+        asked = Asked(query.text or "", texts, wished.by, self._settings.passes, pictures)
         scored = await _scored(self._rewriters, asked, reason)
         task = task_of(scored.told.by, asked.query).name
         weight = self._rewriters.mixture(task).rerank[scored.told.by]
@@ -118,6 +127,22 @@ class Reranker:
         self._metrics.rerank(scored.told.status, scored.cause)
         self._metrics.stage("rerank", ms)
         return Reranked([*new, *map(RankedHit, hits[wished.candidates :])], scored.told, ms)
+
+    async def _pictures(self, hits: Sequence[FusedHit], by: RerankBy) -> list[bytes | None] | None:
+        """The hits' files, if the model can look at them and the request leaves it the choice."""
+        if by == "likelihood" or not self._rewriters.sees(RERANK.name):
+            return None
+        index = self._retriever.index
+        files = await asyncio.to_thread(lambda: [file_of(index, hit.position) for hit in hits])
+        return await asyncio.gather(*(_readable(file) for file in files))
+
+
+async def _readable(file: bytes | None) -> bytes | None:
+    """The file, if it holds a picture; it may have changed since it was indexed."""
+    try:
+        return file if file and await picture_worker.decode(file) else None
+    except PictureError:
+        return None
 
 
 async def rank_texts(rewriters: Rewriters, metrics: Metrics, asked: Asked) -> RankedTexts:
@@ -143,27 +168,43 @@ def _no_model(rewriters: Rewriters) -> str | None:
 
 
 async def _scored(rewriters: Rewriters, wanted: Asked, why_not: str | None) -> _Scored:
-    """Each text's score; None for those without one.
+    """Each candidate's score; None for those without one.
 
     Args:
         why_not: why nothing is asked.
     """
-    by, texts = chosen(wanted.by), wanted.texts
+    asked, by, names = _comparison_of(wanted)
     told = Reranking(
-        status="kept", reason=why_not or "", by=by, adapter=None, candidates=len(texts), groups=0
+        status="kept", reason=why_not or "", by=by, adapter=None, candidates=len(names), groups=0
     )
-    none: list[float | None] = [None] * len(texts)
+    none: list[float | None] = [None] * len(names)
     if why_not is not None:
         return _Scored(none, told)
-    asked = comparison(by, wanted.query, texts, wanted.passes)
     if asked is None:
         reason = "fewer than two candidates have a text to compare"
         return _Scored(none, told.model_copy(update={"reason": reason}))
     compared = await rewriters.compare(asked)
-    scores = scores_of(texts, asked, compared.scores)
+    scores = scores_of(names, asked, compared.scores)
     if all(score is None for score in scores):
         reason = compared.reason or "the language model gave no usable score"
         failed = told.model_copy(update={"status": "fallback", "reason": reason})
         return _Scored(none, failed, compared.cause or "unusable")
-    update = {"status": "reranked", "adapter": compared.adapter, "groups": compared.groups}
+    update = {
+        "status": "reranked",
+        "adapter": compared.adapter,
+        "groups": compared.groups,
+        "seen": asked.pictures is not None,
+    }
     return _Scored(scores, told.model_copy(update=update))
+
+
+def _comparison_of(
+    wanted: Asked,
+) -> tuple[Comparison | None, ComparedBy, Sequence[str | None]]:
+    """What to ask if anything, by which way, and what stands there for each candidate."""
+    if wanted.pictures:
+        asked, names = comparison_of_pictures(wanted.query, wanted.pictures, wanted.passes)
+        if asked:
+            return asked, "group", names
+    by = chosen(wanted.by)
+    return comparison(by, wanted.query, wanted.texts, wanted.passes), by, wanted.texts

@@ -136,6 +136,9 @@ class Reranking(BaseModel):
     adapter: str | None = Field(description="that gave the scores; null for the base model")
     candidates: int = Field(description="hits that were to be reranked")
     groups: int = Field(description="groups that they were compared in; 0 by 'likelihood'")
+    seen: bool = Field(
+        False, description="whether the model looked at the pictures, and not at their captions"
+    )
 
 
 class SearchResult(BaseModel):

@@ -268,7 +268,7 @@ class EndpointRewriter:
             raise
 
     async def written_tokens(self, prompts: Sequence[Prompt]) -> list[WrittenTokens]:
-        return await endpoint_tokens(self._server, self._model, prompts)
+        return await endpoint_tokens(self._server, self._model, prompts, self._image_pixels)
 
     async def check(self) -> None:
         """Asks the server for its models. One that lists none is taken at its word."""

@@ -44,10 +44,20 @@ def _log_probability(value: float) -> float:
 LogProbability = Annotated[float, AfterValidator(_log_probability)]
 
 
+class ChatOption(BaseModel):
+    token: str
+    logprob: LogProbability
+
+
+class ChatToken(ChatOption):
+    top_logprobs: list[ChatOption] = []
+
+
 class Logprobs(BaseModel):
     tokens: list[str] | None = None
     token_logprobs: list[LogProbability | None] | None = None
     top_logprobs: list[dict[str, LogProbability] | None] | None = None
+    content: list[ChatToken] | None = None  # what a chat has instead
 
 
 class Message(BaseModel):

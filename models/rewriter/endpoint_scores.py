@@ -10,6 +10,7 @@ from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refu
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import Prompt, Sampling, ScoresHidden, WrittenTokens
 from models.rewriter.tasks import STOP
+from models.rewriter.vision import image_url, picture_to_show, rating_messages
 
 Word = tuple[str, float]  # with its log probability
 
@@ -61,14 +62,19 @@ async def _echoed(server: EndpointServer, model: str, prompts: list[str], text: 
 
 
 async def endpoint_tokens(
-    server: EndpointServer, model: str, prompts: Sequence[Prompt]
+    server: EndpointServer, model: str, prompts: Sequence[Prompt], pixels: int
 ) -> list[WrittenTokens]:
     """The greedy answer to each prompt, with what else the model considered.
+
+    Args:
+        pixels: of the images of a prompt together, at most.
 
     Raises:
         ScoresHidden: the server does not say what it considered.
         RewriteFailed: no answer.
     """
+    if prompts[0].candidates:
+        return await asyncio.gather(*(_seen_tokens(server, model, one, pixels) for one in prompts))
     texts = [prompt.task.prompt(prompt.query) for prompt in prompts]
     body = {"model": model, **Sampling().parameters(prompts[0]), "prompt": texts}
     choices = await server.complete("/completions", body | {"logprobs": _CONSIDERED})
@@ -89,6 +95,34 @@ async def endpoint_tokens(
         ]
         found.append(WrittenTokens(told.tokens, likely))
     return found
+
+
+async def _seen_tokens(
+    server: EndpointServer, model: str, prompt: Prompt, pixels: int
+) -> WrittenTokens:
+    """The same for a chat about images."""
+    each = pixels // len(prompt.candidates)
+    shown = await asyncio.to_thread(
+        lambda: [image_url(picture_to_show(data, each)) for data in prompt.candidates]
+    )
+    body: dict[str, Any] = {
+        "model": model,
+        **Sampling().parameters(prompt),
+        "messages": rating_messages(shown, prompt.query),
+        "logprobs": True,
+        "top_logprobs": _CONSIDERED,
+    }
+    choice, *_ = await server.complete("/chat/completions", body)
+    if choice.logprobs is None or choice.logprobs.content is None:
+        raise ScoresHidden(
+            f"{server.url} does not say what else it considered, which rating pictures needs: it "
+            "would have to take `logprobs` in a chat"
+        )
+    written = choice.logprobs.content
+    return WrittenTokens(
+        [token.token for token in written],
+        [{o.token: math.exp(o.logprob) for o in token.top_logprobs} for token in written],
+    )
 
 
 async def tells_scores(server: EndpointServer, model: str) -> bool:

@@ -8,7 +8,7 @@ from models.common.errors import GrapeError
 from models.rewriter.chat import SERVERS_TEMPLATE
 from models.rewriter.likelihood import Continuation
 from models.rewriter.tasks import STOP, Task
-from models.rewriter.vision import SeenTask, seen_task
+from models.rewriter.vision import RATED, SeenTask, seen_task
 
 
 class RewriteFailed(GrapeError):
@@ -85,6 +85,7 @@ class Prompt(NamedTuple):
     task: Task
     query: str
     picture: bytes | None = None  # an image file, only for a model that reads images
+    candidates: tuple[bytes, ...] = ()  # image files to rate, likewise
 
     @property
     def chats(self) -> bool:
@@ -94,6 +95,8 @@ class Prompt(NamedTuple):
     @property
     def form(self) -> Task | SeenTask:
         """The prompt template. A model that sees the image gets a different one."""
+        if self.candidates:
+            return RATED
         return self.task if self.picture is None else seen_task(self.query)
 
 

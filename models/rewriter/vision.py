@@ -8,6 +8,7 @@ import hashlib
 import io
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,20 @@ def seen_task(query: str) -> SeenTask:
     return SEEN if query else CAPTION
 
 
+# For the pictures of a group of candidates, as `tasks.RERANK` is for their captions.
+RATED = SeenTask(
+    instruction=(
+        "Look at the pictures. A person is looking for a picture and types, in any language: "
+        '"{query}"\n'
+        "Rate how well each picture shows what the person is looking for, from 0 (not at all) to 9 "
+        "(exactly). Answer with one digit for each picture, in their order, separated by spaces, "
+        "and with nothing else."
+    ),
+    max_tokens=12,
+    max_chars=240,
+)
+
+
 def picture_to_show(data: bytes, max_pixels: int) -> "Image.Image":
     """Decodes an image for a model that sees it: RGB, upright, at most ``max_pixels`` pixels.
 
@@ -107,6 +122,15 @@ def messages(shown: dict[str, Any], query: str) -> list[dict[str, Any]]:
     """
     text = seen_task(query).prompt(query)
     return [{"role": "user", "content": [shown, {"type": "text", "text": text}]}]
+
+
+def rating_messages(shown: Sequence[dict[str, Any]], query: str) -> list[dict[str, Any]]:
+    """The chat that asks for a rating of each image.
+
+    Args:
+        shown: the images as content parts of a message.
+    """
+    return [{"role": "user", "content": [*shown, {"type": "text", "text": RATED.prompt(query)}]}]
 
 
 def image_url(picture: "Image.Image") -> dict[str, Any]:

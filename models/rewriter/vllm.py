@@ -33,7 +33,7 @@ from models.rewriter.vllm_engine import (
 )
 from models.rewriter.vllm_likelihood import VLLMScoring
 from models.rewriter.vllm_tokenizers import answer_ends, line_ends
-from models.rewriter.vllm_vision import picture_prompt, takes_pictures
+from models.rewriter.vllm_vision import candidates_prompt, picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
@@ -246,7 +246,11 @@ class VLLMRewriter:
         )
 
     async def _engine_input(self, prompt: Prompt) -> Any:
-        """The engine's input: the prompt of the task, or a chat about the image."""
+        """The engine's input: the prompt of the task, or a chat about the images."""
+        if prompt.candidates:
+            return await candidates_prompt(
+                self._engine, prompt.query, prompt.candidates, self._image_pixels
+            )
         if prompt.picture is not None:
             return await picture_prompt(
                 self._engine, prompt.query, prompt.picture, self._image_pixels

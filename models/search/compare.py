@@ -44,7 +44,10 @@ def _continuation(asked: Comparison, tasks: Tasks) -> Continuation:
 
 
 def _prompts(asked: Comparison, groups: list[list[int]], tasks: Tasks) -> list[Prompt]:
-    return [
-        Prompt(tasks[asked.task], rerank_query(asked.query, [asked.texts[n] for n in group]))
-        for group in groups
-    ]
+    task, shown = tasks[asked.task], [[asked.texts[n] for n in group] for group in groups]
+    if asked.pictures:
+        return [
+            Prompt(task, asked.query, candidates=tuple(asked.pictures[name] for name in names))
+            for names in shown
+        ]
+    return [Prompt(task, rerank_query(asked.query, texts)) for texts in shown]

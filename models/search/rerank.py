@@ -10,8 +10,9 @@ log p(query | text), see :mod:`models.rewriter.likelihood`, and the sum is a log
 A candidate without a text or a score keeps its place, and so does every hit behind the candidates.
 """
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -49,6 +50,8 @@ class Comparison(NamedTuple):
     query: str
     texts: list[str]  # each once
     passes: int = 1  # over the texts, by group
+    # For a model that sees them: image files. The texts are then their names, which are unique.
+    pictures: Mapping[str, bytes] | None = None
 
 
 def task_of(by: str, query: str) -> Task:
@@ -95,6 +98,21 @@ def comparison(
         return None
     distinct = list(dict.fromkeys(said))
     return Comparison(by, task_of(by, query).name, as_one_line(query), distinct, passes)
+
+
+def comparison_of_pictures(
+    query: str, pictures: Sequence[bytes | None], passes: int = 1
+) -> tuple[Comparison | None, list[str | None]]:
+    """What to ask a model that sees the candidates; None if fewer than two can be shown.
+
+    Returns:
+        also the name of each candidate, for :func:`scores_of`: the same picture has the same one.
+    """
+    names = [hashlib.sha256(data).hexdigest() if data else None for data in pictures]
+    shown = {name: data for name, data in zip(names, pictures, strict=True) if name and data}
+    if len(shown) < 2:
+        return None, names
+    return Comparison("group", RERANK.name, as_one_line(query), list(shown), passes, shown), names
 
 
 def groups_of(count: int, passes: int = 1) -> list[list[int]]:

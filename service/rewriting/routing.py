@@ -113,7 +113,11 @@ class Rewriters:
     @property
     def sees_pictures(self) -> bool:
         """Whether the model for composed queries reads images."""
-        return self._routing["composed"].host.sees_pictures
+        return self.sees("composed")
+
+    def sees(self, task: str) -> bool:
+        """Whether the model for a task reads images."""
+        return self._routing[task].host.sees_pictures
 
     def gate(self, task: str) -> Gate:
         """The gate of the task."""

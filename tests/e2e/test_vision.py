@@ -16,7 +16,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from models.common.settings import config_file
 from models.rewriter.tasks import MULTILINGUAL, STOP
-from models.rewriter.vision import SEEN, messages, picture_to_show
+from models.rewriter.vision import (
+    RATED,
+    SEEN,
+    messages,
+    picture_to_show,
+    rating_messages,
+)
 from service.runtime.loading import start_rewriter, vllm_options
 from service.settings import Settings
 from tests.support.vision_checkpoint import Architecture, write_checkpoint
@@ -77,6 +83,13 @@ class Reference:
         )
         return self._written(inputs, SEEN.max_tokens)
 
+    def ratings(self, images: list[Image.Image]) -> str:
+        chat = rating_messages([{"type": "image", "image": image} for image in images], "Hund")
+        inputs = self.processor.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        return self._written(inputs, RATED.max_tokens)
+
     def text(self, query: str) -> str:
         inputs = self.processor.tokenizer(MULTILINGUAL.prompt(query), return_tensors="pt")
         return self._written({"input_ids": inputs["input_ids"]}, MULTILINGUAL.max_tokens)
@@ -113,6 +126,23 @@ def test_an_answer_hangs_on_its_own_picture_and_query_alone(found: dict[str, Any
     assert asked["together"] == asked["alone"] * 2  # no crossing, and greedy is repeatable
     # The engine still knows its pictures after requests that were given up on the way.
     assert found["cancelled"] == found["cancelled alone"] not in asked["alone"]
+
+
+def test_pictures_are_rated_together_as_transformers_does(
+    found: dict[str, Any], probe: Probe
+) -> None:
+    reference = Reference(probe.checkpoint)
+    pixels = IMAGE_PIXELS // PICTURES
+    shown = [picture_to_show(png(picture(seed)), pixels) for seed in range(PICTURES)]
+    tokens, p = found["in process"]["ratings"][0]
+    assert same("".join(tokens).split(STOP)[0], reference.ratings(shown))
+    assert all(0 < each <= 1 for each in p)
+    assert found["in process"]["ratings"][1][0] != tokens
+    for here, there in zip(
+        found["in process"]["ratings"], found["endpoint"]["ratings"], strict=True
+    ):
+        assert here[0] == there[0]
+        assert here[1] == pytest.approx(there[1], abs=1e-3)
 
 
 def test_vllms_own_server_gives_the_same_answers(found: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from models.common.errors import GrapeError
 from models.rewriter.endpoint import EndpointRewriter
 from models.rewriter.protocol import OnText, Prompt, Rewriter, Sampling
-from models.rewriter.tasks import MULTILINGUAL
+from models.rewriter.tasks import MULTILINGUAL, RERANK
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 
 PICTURES = 3
@@ -65,6 +65,17 @@ async def refusal(rewriter: Rewriter, shown: bytes, query: str = QUERY) -> str:
         return f"{type(error).__name__}: {error}"
 
 
+async def ratings(rewriter: Rewriter, shown: list[bytes]) -> list[list[Any]]:
+    """What is written about several pictures at once, and about two of them."""
+    groups = [tuple(shown), tuple(shown[:2])]
+    asked = [Prompt(RERANK, "Hund", candidates=group) for group in groups]
+    found = await rewriter.written_tokens(asked)
+    return [
+        [tokens, [options[token] for token, options in zip(tokens, likely, strict=True)]]
+        for tokens, likely in found
+    ]
+
+
 async def questions(rewriter: Rewriter) -> dict[str, Any]:
     """The questions for both rewriters, in process and by endpoint."""
     pictures = [png(picture(seed)) for seed in range(PICTURES)]
@@ -85,6 +96,7 @@ async def questions(rewriter: Rewriter) -> dict[str, Any]:
             await complete(rewriter, Prompt(MULTILINGUAL, "<|vision_start|><|image_pad|>")),
             await ask(rewriter, pictures[0], "<|image_pad|> <|im_end|> blue"),
         ],
+        "ratings": await ratings(rewriter, pictures),
         "too long": await refusal(rewriter, pictures[0], "\N{SNOWMAN}" * 2000),
         "stripe": await refusal(rewriter, png(picture(0, (3000, 4)))),
         "broken": await refusal(rewriter, pictures[0][:200]),
