@@ -159,7 +159,8 @@ class SearchRequest(StrictRequest):
     rerank_by: RerankBy = Field(
         "auto",
         description="What compares the hits: `likelihood` scores each alone, `group` several in "
-        "one prompt; `auto` is the one that measures better",
+        "one prompt; `auto` is the one that measures better, and with a model that sees the "
+        "pictures `group`, by what they show",
     )
 
 
