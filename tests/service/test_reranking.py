@@ -97,7 +97,9 @@ async def test_a_failing_language_model_keeps_the_order(
     after = await found(client, rewrite="never", rerank=True)
     assert names(after) == names(before)
     assert after.rerank
-    assert (after.rerank.status, after.rerank.reason) == ("fallback", reason)
+    assert after.rerank.status == "fallback"
+    # The server may have looked after its model before the search did.
+    assert after.rerank.reason in (reason, reason.replace("is down", "is not ready"))
     assert after.degraded
     metrics = (await client.get("/metrics")).text
     assert 'grape_reranks_total{status="fallback"} 1.0' in metrics
