@@ -141,11 +141,12 @@ def test_pictures_are_rated_together_as_transformers_does(
     for here, there in zip(
         found["in process"]["ratings"], found["endpoint"]["ratings"], strict=True
     ):
-        assert here[1] == pytest.approx(there[1], abs=1e-3)
-        # A server leaves out a token that is half a letter.
-        written = [pair for pair in zip(here[0], there[0], strict=True) if pair[1]]
-        assert len(written) > len(here[0]) / 2
-        assert all(ours == theirs for ours, theirs in written)
+        # Many tokens are half a letter, and look the same; a server leaves them out.
+        whole = [n for n, token in enumerate(here[0]) if HALF_A_LETTER not in token]
+        assert len(whole) > len(here[0]) / 2
+        assert [here[0][n] for n in whole] == [there[0][n] for n in whole]
+        p = [here[1][n] for n in whole]
+        assert p == pytest.approx([there[1][n] for n in whole], abs=1e-3)
 
 
 def test_vllms_own_server_gives_the_same_answers(found: dict[str, Any]) -> None:

@@ -70,7 +70,10 @@ async def ratings(rewriter: Rewriter, shown: list[bytes]) -> list[list[Any]]:
     groups = [tuple(shown), tuple(shown[:2])]
     asked = [Prompt(RERANK, "Hund", candidates=group) for group in groups]
     found = await rewriter.written_tokens(asked)
-    return [[tokens, [max(options.values()) for options in likely]] for tokens, likely in found]
+    return [
+        [tokens, [options.get(token, 0.0) for token, options in zip(tokens, likely, strict=True)]]
+        for tokens, likely in found
+    ]
 
 
 async def questions(rewriter: Rewriter) -> dict[str, Any]:
