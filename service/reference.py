@@ -15,7 +15,7 @@ from service.errors import ApiError
 from service.retrieval import BatchedRetriever
 
 if TYPE_CHECKING:  # heavy
-    from models.retriever.image_index import ImageIndex
+    from models.retriever.index import Index
 
 # Above this similarity, a picture is the one in the index, perhaps in another file format.
 _SAME = 0.999
@@ -93,7 +93,7 @@ async def _neighbours(
     return itself, nearest_caption(records)
 
 
-def file_of(index: "ImageIndex", position: int) -> bytes | None:
+def file_of(index: "Index", position: int) -> bytes | None:
     """A picture's file, or None if the index has none or it is missing."""
     picture = index.picture(position)
     try:
