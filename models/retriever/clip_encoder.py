@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +14,13 @@ import open_clip
 import regex
 import torch
 from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import QuickGELU, TextTransformer
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from models.common.errors import InputError
+from models.retriever.encoder_files import LOCAL, create, find_encoder
 from models.retriever.manifest import EncoderFingerprint
 from models.retriever.types import TextLength, Vectors
 
@@ -37,7 +39,8 @@ class ClipEncoder:
 
     Args:
         name: an open_clip model (``ViT-B-32``), ``hf-hub:org/repo`` or ``local-dir:/folder``.
-        pretrained: open_clip's tag of the weights, for a plain model name.
+        pretrained: open_clip's tag of the weights, for a plain model name. A tag and a repository
+            may end in ``@REVISION``.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: dtype of the matrix products. Vectors are always float32.
 
@@ -57,7 +60,8 @@ class ClipEncoder:
                 f"The encoder {name!r} needs --pretrained, the tag of its weights: without them it "
                 "is random and finds nothing. open_clip.list_pretrained() lists the tags."
             )
-        self._model, self._preprocess, self._tokenizer = _load(name, pretrained)
+        loaded, revision = _load(name, pretrained)
+        self._model, self._preprocess, self._tokenizer = loaded
         if isinstance(self._tokenizer, SimpleTokenizer):
             self._tokenizer.encode = _remembering(self._tokenizer.encode)
         else:  # truncation is a setting of the tokenizer, and counting needs another one
@@ -73,12 +77,14 @@ class ClipEncoder:
         self.dim = self._encode_text_batch(["a"]).shape[1]
         self.temperature = 1 / float(self._model.logit_scale.exp())
         self.fingerprint = EncoderFingerprint(
-            name=name,
-            pretrained=pretrained,
+            name=_without_revision(name),
+            pretrained=_without_revision(pretrained),
             weights_sha256=weights_sha256,
             preprocess_sha256=_sha256(str(self._preprocess)),
             tokenizer_sha256=_sha256(f"{self._tokenizer(_TOKENIZER_PROBE).tolist()}"),
             dim=self.dim,
+            revision=revision,
+            quick_gelu=any(isinstance(part, QuickGELU) for part in self._model.modules()),
         )
 
     def text_length(self, text: str) -> TextLength:
@@ -172,14 +178,15 @@ class ClipEncoder:
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
 
-def _load(name: str, pretrained: str | None) -> tuple[Any, Any, Any]:
-    """Model, preprocessing and tokenizer, on the CPU."""
+def _load(name: str, pretrained: str | None) -> tuple[tuple[Any, Any, Any], str | None]:
+    """Model, preprocessing and tokenizer, on the CPU; and the commit on the hub."""
+    files = find_encoder(name, pretrained)
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(name, pretrained, device="cpu")
-        return model, preprocess, open_clip.get_tokenizer(name)
-    except (RuntimeError, ValueError, OSError) as error:
+        return create(files), files.commit
+    except (RuntimeError, ValueError, OSError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {error}"
+            f"The encoder {name!r} ({pretrained or 'own weights'}) cannot be loaded: {reason}"
         ) from error
 
 
@@ -228,6 +235,12 @@ def _batches(items: Iterable[Image.Image], size: int) -> Iterator[list[Image.Ima
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _without_revision(name: Any) -> Any:
+    """The name of a repository or a tag; a folder's and a file's stay as they are."""
+    is_path = not name or name.startswith(LOCAL) or Path(name).exists()
+    return name if is_path else name.partition("@")[0]
 
 
 def _sha256(text: str) -> str:

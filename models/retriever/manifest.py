@@ -23,14 +23,21 @@ class EncoderFingerprint(BaseModel, frozen=True):
     preprocess_sha256: str
     tokenizer_sha256: str
     dim: int
+    revision: str | None = None  # its commit on the hub, if it came from there
+    quick_gelu: bool | None = None  # whether it computes with QuickGELU; None: not recorded
 
     def same_vectors(self, other: "EncoderFingerprint") -> bool:
         """Whether both encoders give the same vectors, whatever their names and folders."""
-        return self.model_copy(update={"name": other.name, "pretrained": other.pretrained}) == other
+        named = {"name": other.name, "pretrained": other.pretrained, "revision": other.revision}
+        if None in (self.quick_gelu, other.quick_gelu):
+            named["quick_gelu"] = other.quick_gelu
+        return self.model_copy(update=named) == other
 
     def __str__(self) -> str:
         tag = f" ({self.pretrained})" if self.pretrained else ""
-        return f"{self.name}{tag}, weights {self.weights_sha256[:12]}"
+        at = f"@{self.revision[:12]}" if self.revision else ""
+        how = ", QuickGELU" if self.quick_gelu else ""
+        return f"{self.name}{tag}{at}, weights {self.weights_sha256[:12]}{how}"
 
 
 class DataFile(BaseModel, frozen=True):

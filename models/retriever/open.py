@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from models.common import paths
 from models.retriever.address import IndexPlace, MilvusAddress
-from models.retriever.manifest import IndexManifest, read_manifest, require_same
+from models.retriever.manifest import (
+    EncoderFingerprint,
+    IndexManifest,
+    read_manifest,
+    require_same,
+)
 from models.retriever.text_encoder import PREFIX, TextEncoder
 from models.retriever.types import Encoder
 
@@ -26,7 +31,8 @@ class EncoderOptions(NamedTuple):
         name: an open_clip model, ``hf-hub:org/repo``, ``local-dir:/folder``, or
             ``sentence-transformers:`` followed by a folder or a hub name. None means the encoder
             that built the index, or the demo's own if there is no index.
-        pretrained: open_clip's tag of the weights, for a plain model name.
+        pretrained: open_clip's tag of the weights, for a plain model name. The names on the hub and
+            the tag may end in ``@REVISION``.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: dtype of an open_clip model's matrix products.
     """
@@ -147,9 +153,17 @@ def _load_encoder(place: IndexPlace, options: EncoderOptions) -> Encoder:
     built_with = manifest_of(place).encoder  # fails before anything heavy is imported
     if options.name is None:
         is_gallery = place == paths.index_dir()
-        name = paths.ENCODER if is_gallery else where_it_is_now(built_with.name)
-        options = options._replace(name=name, pretrained=built_with.pretrained)
+        name, tag = where_it_was(built_with)
+        options = options._replace(name=paths.ENCODER if is_gallery else name, pretrained=tag)
     return open_encoder(options)
+
+
+def where_it_was(built_with: EncoderFingerprint) -> tuple[str, str | None]:
+    """Name and tag of the encoder of an index, at the revision that built it."""
+    name, tag = where_it_is_now(built_with.name), built_with.pretrained
+    if not (revision := built_with.revision):
+        return name, tag
+    return (name, f"{tag}@{revision}") if tag else (f"{name}@{revision}", None)
 
 
 def where_it_is_now(encoder: str) -> str:

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.common import hub
 from models.common.errors import InputError
 from models.retriever.manifest import EncoderFingerprint
 from models.retriever.pictures import PictureError
@@ -15,6 +17,7 @@ PREFIX = "sentence-transformers:"
 # A model does not record it; this is the default of sentence-transformers' contrastive loss
 # (MultipleNegativesRankingLoss, scale 20).
 _TEMPERATURE = 0.05
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 _BATCH = 32  # texts; more gain nothing and take memory for the padding of long ones
 
 
@@ -24,7 +27,8 @@ class TextEncoder:
     Documents and queries are encoded alike.
 
     Args:
-        name: ``sentence-transformers:`` followed by a folder or a name on the hub.
+        name: ``sentence-transformers:`` followed by a folder or a name on the hub, which may end in
+            ``@REVISION``.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
@@ -40,8 +44,9 @@ class TextEncoder:
             raise InputError(
                 "A corpus of texts needs sentence-transformers: install the extra 'text'."
             ) from error
+        name, folder, revision = _found(name)
         try:
-            self._model: Any = SentenceTransformer(name.removeprefix(PREFIX), device=device)
+            self._model: Any = SentenceTransformer(str(folder), device=device)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"The encoder {name!r} cannot be loaded: {str(error).splitlines()[0]}"
@@ -59,6 +64,7 @@ class TextEncoder:
                 self._model.tokenizer.backend_tokenizer.to_str().encode()
             ).hexdigest(),
             dim=self.dim,
+            revision=revision,
         )
 
     def text_length(self, text: str) -> TextLength:
@@ -84,6 +90,16 @@ class TextEncoder:
         raise PictureError(
             "The encoder of this index reads texts only: search with a query and without an image."
         )
+
+
+def _found(name: str) -> tuple[str, Path, str | None]:
+    """The name without a revision, the folder, and the commit on the hub."""
+    where = name.removeprefix(PREFIX)
+    if Path(where).is_dir():
+        return name, Path(where), None
+    repository = hub.parse(where)
+    folder = hub.fetch(repository, _FILES)
+    return f"{PREFIX}{repository.name}", folder, hub.commit_of(folder)
 
 
 def _token_counter(tokenizer: Any) -> Any:

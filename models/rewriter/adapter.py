@@ -29,6 +29,7 @@ class AdapterManifest(BaseModel, frozen=True):
 
     base_model: str
     base_revision: str  # hash of the checkpoint's weights
+    base_commit: str | None = None  # on the hub, if the model came from there
     tasks: dict[str, str] = Field(min_length=1)  # name to hash of prompt and parser
     encoder: str
     encoder_weights_sha256: str
@@ -94,8 +95,10 @@ def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) ->
         raise refuse(f"it replaces whole modules ({config['modules_to_save']}), which LoRA serving "
                      "does not support; train without modules_to_save")  # fmt: skip
     if base_revision is not None and manifest.base_revision != base_revision:
+        commit = manifest.base_commit
+        pinned = f"; name it as --llm {manifest.base_model}@{commit}" if commit else ""
         raise refuse(f"it was trained on {manifest.base_model} {manifest.base_revision[:12]}, "
-                     f"but the base model here is {base_revision[:12]}")  # fmt: skip
+                     f"but the base model here is {base_revision[:12]}{pinned}")  # fmt: skip
     for name, task_hash in manifest.tasks.items():
         if name not in SERVED_TASKS:
             raise refuse(f"its task {name!r} is not one of {', '.join(sorted(SERVED_TASKS))}")

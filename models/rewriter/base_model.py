@@ -2,24 +2,45 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
-from models.common import paths
+from models.common import hub, paths
 from models.common.errors import InputError
 from models.retriever.address import IndexPlace
 
-_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # of a model on the hub
+
+
+class BaseModel(NamedTuple):
+    """A base model that is on this machine."""
+
+    name: str  # the user's name for it, without a revision
+    folder: Path
+    commit: str | None = None  # on the hub
 
 
 def find_checkpoint(name: str) -> Path:
     """The folder of a base model, downloaded from the hub if it is not on this machine.
 
     Args:
-        name: a demo model's name, a folder, or a name on the hub.
+        name: a demo model's name, a folder, or ``OWNER/NAME`` or ``OWNER/NAME@REVISION`` on the
+            hub.
 
     Raises:
         InputError: a demo model that is not prepared, or a name that the hub does not have.
+        GrapeError: the hub cannot be reached, or the download failed.
     """
-    return local_checkpoint(name) or _hub_checkpoint(name)
+    return find_base_model(name).folder
+
+
+def find_base_model(name: str) -> BaseModel:
+    """The same, with what an adapter records of it."""
+    if folder := local_checkpoint(name):
+        # An adapter must not reveal the folders of whoever trained it.
+        return BaseModel(folder.name if folder == Path(name) else name, folder)
+    repository = hub.parse(name)
+    folder = hub.fetch(repository, FILES)
+    return BaseModel(repository.name, folder, hub.commit_of(folder))
 
 
 def local_checkpoint(name: str) -> Path | None:
@@ -41,7 +62,10 @@ def checkpoint_revision(checkpoint: Path) -> str:
     digest = hashlib.sha256()
     files = sorted(checkpoint.glob("*.safetensors"))
     if not files:
-        raise InputError(f"There are no safetensors weights in {checkpoint}.")
+        raise InputError(
+            f"There are no safetensors weights in {hub.shown(str(checkpoint))}: name a model that "
+            "has them."
+        )
     for path in files:
         digest.update(path.name.encode())
         with open(path, "rb") as file:
@@ -62,14 +86,3 @@ def adapter_folder(adapter: str, llm: str, index: IndexPlace | None) -> Path | N
         return Path(adapter)
     is_demo = llm == paths.DEFAULT_LLM and index in (None, paths.index_dir())
     return paths.ADAPTER if adapter == "auto" and is_demo else None
-
-
-def _hub_checkpoint(name: str) -> Path:
-    """An adapter must be compared with the weights themselves, so they are needed as files."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"The base model {name} cannot be found: {reason}") from error

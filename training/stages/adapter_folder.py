@@ -124,6 +124,7 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
     return AdapterManifest(
         base_model=run.base.name,
         base_revision=run.base.revision,
+        base_commit=run.base.commit,
         tasks={name: task.hash for name, task in run.tasks.items()},
         encoder=index.encoder.name.rsplit("/", 1)[-1],
         encoder_weights_sha256=index.encoder.weights_sha256,

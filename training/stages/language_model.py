@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from models.common.errors import InputError
-from models.rewriter.base_model import checkpoint_revision, find_checkpoint
+from models.rewriter.base_model import checkpoint_revision, find_base_model
 from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 
@@ -34,6 +34,7 @@ class LanguageModel:
     name: str
     path: str
     on_gpu: bool
+    commit: str | None = None  # on the hub
 
     @classmethod
     def named(cls, name: str) -> "LanguageModel":
@@ -42,10 +43,8 @@ class LanguageModel:
         Raises:
             InputError: a demo model that is not prepared, or a name that the hub does not know.
         """
-        path = find_checkpoint(name)
-        if path == Path(name):
-            name = path.name  # an adapter must not reveal the folders of whoever trained it
-        return cls(name, str(path), torch.cuda.is_available())
+        found = find_base_model(name)
+        return cls(found.name, str(found.folder), torch.cuda.is_available(), found.commit)
 
     @cached_property
     def revision(self) -> str:
