@@ -34,10 +34,12 @@ class Encodes(CommandSettings):
 
     encoder: str | None = Field(
         None,
-        description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to that of the index, "
-        "and for a new index to the demo's own",
+        description="open_clip model ('ViT-B-32', 'hf-hub:...' or with @REVISION); defaults to "
+        "that of the index, and for a new index to the demo's own",
     )
-    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
+    pretrained: str | None = Field(
+        None, description="open_clip's tag of the encoder's weights (or with @REVISION)"
+    )
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="the encoder's floating-point type"

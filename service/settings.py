@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from models.common.settings import CommandSettings
 from models.retriever.address import Place
+from models.rewriter.chat import PromptStyle
 from models.rewriter.vision import IMAGE_PIXELS
 from models.search.options import Fusion, RewriteCount, RewriteMode
 from service.api_keys import ApiKeys
@@ -60,9 +61,13 @@ class Settings(CommandSettings):
         None, description="folder of the pictures, if it has moved since the index was built"
     )
     encoder: str | None = Field(
-        None, description="open_clip model ('ViT-B-32', 'hf-hub:...'); defaults to the index's own"
+        None,
+        description="open_clip model ('ViT-B-32', 'hf-hub:...' or with @REVISION); defaults to the "
+        "index's own",
     )
-    pretrained: str | None = Field(None, description="open_clip's tag of the encoder's weights")
+    pretrained: str | None = Field(
+        None, description="open_clip's tag of the encoder's weights (or with @REVISION)"
+    )
     encoder_device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
     encoder_precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="the encoder's floating-point type"
@@ -70,8 +75,14 @@ class Settings(CommandSettings):
 
     llm: str = Field(
         "gemma3-270m",
-        description="language model: 'gemma3-270m', 'smollm2-135m-instruct', a folder, a hub name, "
-        "the model's name at --llm-endpoint, or 'none'",
+        description="language model: 'gemma3-270m', 'smollm2-135m-instruct', a folder, a name on "
+        "the hub (or with @REVISION), the model's name at --llm-endpoint, or 'none'",
+    )
+    prompt_style: PromptStyle = Field(
+        "auto",
+        description="how the model is asked: 'plain' text that it continues, or a 'chat' in its "
+        "own template; 'auto' is plain, and chat at an endpoint that takes nothing else. An "
+        "adapter is asked as it was trained",
     )
     llm_endpoint: str | None = Field(
         None,

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from models.retriever.clip_encoder import ClipEncoder
     from models.retriever.image_index import ImageIndex
 
-pytest_plugins = ["tests.support.app", "tests.support.milvus_server"]
+pytest_plugins = [
+    "tests.support.app",
+    "tests.support.at_hub",
+    "tests.support.milvus_server",
+]
 
 # A test that uses one of these, directly or through another fixture, loads a model or the gallery.
 HEAVY_FIXTURES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from models.common.errors import InputError
 from models.common.progress import say
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import LIKELIHOOD, LIKELIHOOD_LONG, RERANK, TASKS, Task
+from models.rewriter.tasks import LIKELIHOOD, LIKELIHOOD_LONG, RERANK, TASKS, Task, in_style
 from models.search.gate import Gate
 from models.search.mixture import Mixture
 from training.data.rows import Row
@@ -69,7 +69,9 @@ def open_run(settings: TrainSettings) -> TrainingRun:
     retriever = load_retriever(settings)
     base = LanguageModel.named(settings.llm)
     scorer = Scorer(retriever)
-    run = TrainingRun(settings, base, tasks_of(settings), rows, scorer, grpo_data, rerank_data)
+    chat = base.chat(settings.prompt_style) if settings.task == "rewrite" else None
+    tasks = in_style(tasks_of(settings), chat)
+    run = TrainingRun(settings, base, tasks, rows, scorer, grpo_data, rerank_data, chat)
     check_targets(run.all_rows(), retriever.index)
     check_leakage(run.all_rows())
     return run
@@ -93,11 +95,12 @@ def possible_gain(run: TrainingRun) -> str:
     It also says what a step of GRPO will cost on this machine.
     """
     rows = dry_run.dry_run_rows(run)
-    settings, file = run.settings, run.samples_file("samples", run.base)
-    request = SamplingRequest(TASKS, rows, settings.samples, settings.sample_temperature, file)
+    count, temperature = run.settings.samples, run.settings.sample_temperature
+    file = run.samples_file("samples", run.base)
+    request = SamplingRequest(run.with_examples, rows, count, temperature, file)
     with Engine() as engine:
         samples = engine.samples(run.base.path, request)
-    gain = dry_run.report(run.scorer, samples, settings.rewards)
+    gain = dry_run.report(run.scorer, samples, run.settings.rewards)
     return "\n".join(filter(None, [gain, expected_cost(run, samples)]))
 
 
@@ -178,7 +181,8 @@ def keep_settings(settings: TrainSettings) -> None:
     now = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
     if path.is_file():
         before = json.loads(path.read_text())
-        changed = sorted(k for k in now if before.get(k) != now[k])
+        # A setting that is newer than the folder had its default.
+        changed = sorted(k for k in now if before.get(k, _default(k)) != now[k])
         if changed:
             raise InputError(
                 f"{settings.work_folder} was begun with another {', '.join(changed)}: "
@@ -187,3 +191,7 @@ def keep_settings(settings: TrainSettings) -> None:
     if is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(now, indent=2) + "\n")
+
+
+def _default(name: str) -> object:
+    return TrainSettings.model_fields[name].default

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.common.settings import CommandSettings
 from models.retriever.address import Place
+from models.rewriter.chat import PromptStyle
 
 
 class RetrieverSettings(CommandSettings):
@@ -21,7 +22,14 @@ class RetrieverSettings(CommandSettings):
         "fp32", description="precision of the encoder"
     )
     llm: str = Field(
-        "gemma3-270m", description="base model: a demo model's name, a folder, or a name on the hub"
+        "gemma3-270m",
+        description="base model: a demo model's name, a folder, or a name on the hub (or with "
+        "@REVISION)",
+    )
+    prompt_style: PromptStyle = Field(
+        "auto",
+        description="how the base model is asked: 'plain' text that it continues, or a 'chat' in "
+        "its own template; 'auto' is plain. An adapter is served as it was trained",
     )
     seed: int = Field(0, ge=0, description="random seed of data order, sampling and weights")
     exact_up_to: int = Field(

@@ -4,18 +4,16 @@ Nothing is fetched that the user has not named. What was fetched is used from th
 hash needs no hub at all, and without a hub a branch is what it was when it was last asked for.
 """
 
-import hashlib
-import os
 import re
 import shutil
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.common.errors import GrapeError, InputError
+from models.common.hub_progress import byte_bar, quiet, silent_bar, size
+from models.common.hub_transfer import LARGE, DamagedFile, checksum, continue_file
 from models.common.progress import say
 
 _NAME = re.compile(
@@ -23,9 +21,7 @@ _NAME = re.compile(
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]{40})")
-_GIB = 2**30
 _SPARE = 2**28  # bytes of disk that stay free
-_PLAIN_EVERY_S = 5.0
 # Copies of the weights in other formats.
 _OTHER_FORMATS = ("original/*", "onnx/*", "openvino/*", "consolidated*.safetensors", "*/*/*")
 
@@ -43,13 +39,6 @@ class Repository(NamedTuple):
     def is_pinned(self) -> bool:
         """Whether the revision is a commit, which never changes."""
         return bool(self.revision and _COMMIT.fullmatch(self.revision))
-
-
-class Missing(NamedTuple):
-    """What a download would bring."""
-
-    bytes: int
-    files: int
 
 
 def parse(spec: str) -> Repository:
@@ -90,20 +79,21 @@ def cached(repository: Repository, patterns: Sequence[str]) -> Path | None:
         return None
 
 
-def missing(repository: Repository, patterns: Sequence[str]) -> Missing:
-    """What would be downloaded. Asks the hub, and fetches nothing.
+def missing(repository: Repository, patterns: Sequence[str]) -> list[Any]:
+    """The files that would be downloaded, each with its ``file_size``.
+
+    Asks the hub, and fetches nothing.
 
     Raises:
         InputError, GrapeError: as :func:`fetch`.
     """
     from huggingface_hub import snapshot_download
 
-    with _told(repository), _quiet():
+    with _told(repository), quiet():
         listed = snapshot_download(
-            **_asked(repository, patterns), dry_run=True, tqdm_class=_silent_bar()
+            **_asked(repository, patterns), dry_run=True, tqdm_class=silent_bar()
         )
-    left = [file.file_size for file in listed if file.will_download]
-    return Missing(sum(left), len(left))
+    return [file for file in listed if file.will_download]
 
 
 def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
@@ -132,19 +122,18 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
             raise
         say(f"{error} What was fetched of {repository} before is used.")
         return folder
-    if left.files:
-        _require_disk(repository, left.bytes)
-        say(f"Fetching {repository} from {constants.ENDPOINT}, {size(left.bytes)}")
-    before = _blobs(repository)
-    with _told(repository), _quiet():
-        folder = Path(snapshot_download(**_asked(repository, patterns), tqdm_class=_bar(left)))
+    total = sum(file.file_size for file in left)
+    if left:
+        _require_disk(repository, total)
+        say(f"Fetching {repository} from {constants.ENDPOINT}, {size(total)}")
+    before, bar = _blobs(repository), byte_bar(total)
+    with _told(repository), quiet():
+        for file in left:
+            if file.file_size >= LARGE:
+                continue_file(repository.name, file, _blob_folder(repository), bar)
+        folder = Path(snapshot_download(**_asked(repository, patterns), tqdm_class=bar))
     _verify(repository, _blobs(repository) - before)
     return folder
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / _GIB:.1f} GiB" if count >= _GIB / 10 else f"{count / 2**20:.1f} MiB"
 
 
 class _Unreachable(GrapeError):
@@ -181,6 +170,8 @@ def _told(repository: Repository) -> Iterator[None]:
 
     try:
         yield
+    except DamagedFile as error:
+        raise _damaged(repository) from error
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise _translated(repository, error) from error
 
@@ -243,82 +234,27 @@ def _require_disk(repository: Repository, needed: int) -> None:
         )
 
 
-def _repository_folder(repository: Repository) -> Path:
+def _blob_folder(repository: Repository) -> Path:
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.name.replace('/', '--')}"
+    folder = f"models--{repository.name.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE) / folder / "blobs"
 
 
 def _blobs(repository: Repository) -> set[Path]:
     """The whole files of a repository, each named by its checksum."""
-    folder = _repository_folder(repository) / "blobs"
-    return {path for path in folder.glob("*") if path.suffix != ".incomplete"}
+    return {path for path in _blob_folder(repository).glob("*") if not path.suffix}
 
 
 def _verify(repository: Repository, new: set[Path]) -> None:
-    """Compares new files with their names: sha256 of large ones, git's hash of others."""
+    """Compares new files with their names; large ones were compared before they had them."""
     for path in sorted(new):
-        if _checksum(path) != path.name:
+        if path.stat().st_size < LARGE and checksum(path, path.name) != path.name:
             path.unlink()
-            raise GrapeError(
-                f"A file of {repository} arrived damaged and was deleted: run the command again."
-            )
+            raise _damaged(repository)
 
 
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        if len(path.name) == len(hashlib.sha256().hexdigest()):
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha1(b"blob %d\0" % os.path.getsize(path))
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-        return digest.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's own warnings, such as that there is no token."""
-    from huggingface_hub.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
-def _silent_bar() -> Any:
-    """The library's bar without anything drawn."""
-    from tqdm.auto import tqdm
-
-    class Silent(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-    return Silent
-
-
-def _bar(left: Missing) -> Any:
-    """The library's bar on a terminal; elsewhere a plain line from time to time."""
-    if sys.stderr.isatty():
-        return None
-
-    class PlainLines(_silent_bar()):  # type: ignore[misc]
-        received = 0
-        said = time.monotonic()
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._transfers = kwargs.get("desc") == "Downloading bytes"
-            super().__init__(*args, **kwargs)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            cls = type(self)
-            if self._transfers:
-                cls.received += int(n or 0)
-                if time.monotonic() - cls.said > _PLAIN_EVERY_S:
-                    cls.said = time.monotonic()
-                    say(f"Fetching: {size(cls.received)} of {size(left.bytes)}")
-            return None
-
-    return PlainLines
+def _damaged(repository: Repository) -> GrapeError:
+    return GrapeError(
+        f"A file of {repository} arrived damaged and was deleted: run the command again."
+    )

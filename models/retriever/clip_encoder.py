@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import regex
 import torch
 from open_clip.tokenizer import SimpleTokenizer

@@ -207,5 +207,3 @@ def _other_repositories(config: dict[str, Any]) -> Iterator[tuple[hub.Repository
         yield hub.parse(name), ["config.json"]
     if name := text.get("hf_tokenizer_name"):
         yield hub.parse(name), list(_TOKENIZER)
-
-

@@ -28,10 +28,10 @@ class EncoderFingerprint(BaseModel, frozen=True):
 
     def same_vectors(self, other: "EncoderFingerprint") -> bool:
         """Whether both encoders give the same vectors, whatever their names and folders."""
-        named = {"name": other.name, "pretrained": other.pretrained, "revision": other.revision}
+        free = {"name", "pretrained", "revision"}
         if None in (self.quick_gelu, other.quick_gelu):
-            named["quick_gelu"] = other.quick_gelu
-        return self.model_copy(update=named) == other
+            free.add("quick_gelu")
+        return self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
     def __str__(self) -> str:
         tag = f" ({self.pretrained})" if self.pretrained else ""

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.common.errors import InputError
-from models.rewriter.tasks import SERVED_TASKS, Task
+from models.rewriter.chat import ChatTemplate
+from models.rewriter.tasks import SERVED_TASKS, Task, in_style
 
 GRAPE_JSON = "grape.json"
 CONFIG = "adapter_config.json"
@@ -31,6 +32,7 @@ class AdapterManifest(BaseModel, frozen=True):
     base_revision: str  # hash of the checkpoint's weights
     base_commit: str | None = None  # on the hub, if the model came from there
     tasks: dict[str, str] = Field(min_length=1)  # name to hash of prompt and parser
+    chat_template: str | None = None  # hash of the template of its prompts; None: plain completion
     encoder: str
     encoder_weights_sha256: str
     corpus_sha256: str
@@ -65,8 +67,27 @@ class Adapter(BaseModel, frozen=True):
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """Each task with the prompt that the adapter was trained on: the full or the short one."""
-        return {name: _task(name, digest) for name, digest in self.manifest.tasks.items()}
+        """Each task with the prompt that the adapter was trained on: the full or the short one.
+
+        A prompt in the chat style still needs the template: see :meth:`tasks_with`.
+        """
+        return _trained_tasks(self.manifest)
+
+    def tasks_with(self, chat: ChatTemplate | None) -> dict[str, Task]:
+        """The same, with the template of the model that the adapter is applied to.
+
+        Raises:
+            InputError: it was trained with another template.
+        """
+        trained = self.manifest.chat_template
+        if trained is None:
+            return self.tasks
+        if chat is None or chat.digest not in ("", trained):
+            raise InputError(
+                f"The adapter {self.folder} cannot be served: it was trained with another chat "
+                "template than that of the base model here; train it again."
+            )
+        return in_style(self.tasks, chat)
 
 
 def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) -> Adapter:
@@ -102,7 +123,7 @@ def open_adapter(folder: Path, base_revision: str | None, max_rank: int = 64) ->
     for name, task_hash in manifest.tasks.items():
         if name not in SERVED_TASKS:
             raise refuse(f"its task {name!r} is not one of {', '.join(sorted(SERVED_TASKS))}")
-        if task_hash not in (SERVED_TASKS[name].hash, SERVED_TASKS[name].short.hash):
+        if task_hash not in {task.hash for task in _forms(name, manifest)}:
             raise refuse(
                 f"it was trained with another prompt or parser of {name!r}; train it again"
             )
@@ -119,9 +140,20 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _task(name: str, task_hash: str) -> Task:
+def _trained_tasks(manifest: AdapterManifest) -> dict[str, Task]:
+    """The tasks of an adapter with the prompts that it was trained on."""
+    return {
+        name: next(task for task in _forms(name, manifest) if task.hash == digest)
+        for name, digest in manifest.tasks.items()
+    }
+
+
+def _forms(name: str, manifest: AdapterManifest) -> list[Task]:
+    """The prompts that an adapter may have been trained on."""
     task = SERVED_TASKS[name]
-    return task if task.hash == task_hash else task.short
+    if manifest.chat_template is not None:
+        task = in_style({name: task}, ChatTemplate(manifest.chat_template))[name]
+    return [task, task.short]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], AdapterManifest]:

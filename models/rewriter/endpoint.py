@@ -3,12 +3,20 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
-from models.rewriter.endpoint_scores import echoed_log_likelihoods, endpoint_tokens, tells_scores
+from models.rewriter.chat import SERVERS_TEMPLATE
+from models.rewriter.endpoint_http import Choice, EndpointServer, Refused
+from models.rewriter.endpoint_scores import (
+    Word,
+    echoed_log_likelihoods,
+    endpoint_tokens,
+    likely_words,
+    tells_scores,
+)
 from models.rewriter.endpoint_stream import Heard, stream_until
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import (
@@ -22,15 +30,13 @@ from models.rewriter.protocol import (
     ScoresHidden,
     WrittenTokens,
 )
-from models.rewriter.tasks import STOP
 from models.rewriter.vision import IMAGE_PIXELS, image_url, messages, picture_to_show
-
-Word = tuple[str, float]  # with its log probability
 
 _FEWER_WORDS = 5  # OpenAI's own API gives no more
 _TOP_K = 64
+_CHAT_TOKENS = 4  # times as many tokens: a chat may greet, and explain
+_NO_SUCH_ROUTE = (404, 405, 501)
 _CHECK_S = 3.0
-_LISTS_NO_MODELS = (404, 405, 501)
 _BUSY = 429  # but up
 _NAMED = 5  # of the models that a server offers
 
@@ -46,6 +52,7 @@ class EndpointRewriter:
         api_key: sent as a bearer token.
         sees_pictures: whether the model reads images. No server reports this.
         image_pixels: largest size of an image to send, in pixels.
+        may_chat: whether a server without plain completions is asked by chat.
         transport: an httpx transport, for tests.
 
     Raises:
@@ -62,6 +69,7 @@ class EndpointRewriter:
         *,
         sees_pictures: bool = False,
         image_pixels: int = IMAGE_PIXELS,
+        may_chat: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._server = EndpointServer(url, api_key, transport)
@@ -71,7 +79,9 @@ class EndpointRewriter:
         self._hides_words = False
         self._hides_scores: ScoresHidden | None = None
         self._few_words = False
-        self._knows_top_k = True
+        self._knows_extras = True
+        self._may_chat = may_chat
+        self._only_chats = False
         self._streams_several = True
 
     @property
@@ -85,7 +95,24 @@ class EndpointRewriter:
         on_text: OnText | None = None,
         within_s: float | None = None,
     ) -> Completions:
-        if sampling.finds_several and prompt.picture is None:
+        if self._only_chats:
+            prompt = _as_chat(prompt)
+        try:
+            return await self._completed(prompt, sampling, on_text, within_s)
+        except Refused as error:
+            asked_plainly = prompt.picture is None and not prompt.chats
+            if not (self._may_chat and asked_plainly and error.status in _NO_SUCH_ROUTE):
+                raise
+        found = await self._completed(_as_chat(prompt), sampling, on_text, within_s)
+        self._only_chats = True
+        return found
+
+    async def _completed(
+        self, prompt: Prompt, sampling: Sampling, on_text: OnText | None, within_s: float | None
+    ) -> Completions:
+        if sampling.finds_several and prompt.chats:  # words cannot be put behind a chat's end
+            sampling = sampling._replace(temperature=1.0)
+        elif sampling.finds_several and prompt.picture is None:
             return await self._most_probable(prompt, sampling, within_s)
         return await self._drawn(prompt, sampling, on_text, within_s)
 
@@ -141,7 +168,7 @@ class EndpointRewriter:
                 continue
             self._few_words = most < sampling.n
             self._hides_words = not (first.logprobs and first.logprobs.top_logprobs)
-            return _likely(first.logprobs, sampling.coverage)
+            return likely_words(first.logprobs, sampling.coverage)
         return None
 
     async def _drawn(
@@ -149,19 +176,33 @@ class EndpointRewriter:
     ) -> Completions:
         """Drawn answers, or the greedy one."""
         route, parameters = await self._request(prompt, sampling)
-        if parameters["n"] == 1 and on_text:
-            return Completions([Completion(await self._streamed(route, parameters, on_text))])
-        # Most servers know top_k. It keeps words out that no good rewrite has.
-        if sampling.temperature > 0 and self._knows_top_k:
-            try:
-                return await self._answers(route, parameters | {"top_k": _TOP_K}, within_s)
-            except Refused as error:
-                if not error.blames_parameters:
-                    raise
-            answers = await self._answers(route, parameters, within_s)
-            self._knows_top_k = False
-            return answers
-        return await self._answers(route, parameters, within_s)
+
+        async def ask(body: dict[str, Any]) -> Completions:
+            if parameters["n"] == 1 and on_text:
+                return Completions([Completion(await self._streamed(route, body, on_text))])
+            return await self._answers(route, body, within_s)
+
+        extras = self._extras(prompt, sampling)
+        if not extras:
+            return await ask(parameters)
+        try:
+            return await ask(parameters | extras)
+        except Refused as error:
+            if not error.blames_parameters:
+                raise
+        answers = await ask(parameters)
+        self._knows_extras = False
+        return answers
+
+    def _extras(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """Parameters that most servers know, and some refuse."""
+        if not self._knows_extras:
+            return {}
+        # top_k keeps words out that no good rewrite has.
+        extras: dict[str, Any] = {"top_k": _TOP_K} if sampling.temperature > 0 else {}
+        if prompt.chats:
+            extras["chat_template_kwargs"] = {"enable_thinking": False}
+        return extras
 
     async def _answers(
         self, route: str, body: dict[str, Any], within_s: float | None
@@ -191,6 +232,11 @@ class EndpointRewriter:
         """The route to ask, with its parameters. Only the chat API takes an image."""
         parameters = {"model": self._model, **sampling.parameters(prompt)}
         picture = prompt.picture
+        if picture is None and prompt.chats:
+            del parameters["stop"]  # an answer may begin with a line that is none
+            parameters["max_tokens"] *= _CHAT_TOKENS
+            messages_ = prompt.task.messages(prompt.query)
+            return "/chat/completions", {"messages": messages_, **parameters}
         if picture is None:
             return "/completions", {"prompt": prompt.task.prompt(prompt.query), **parameters}
         shown = await asyncio.to_thread(
@@ -231,7 +277,7 @@ class EndpointRewriter:
             async with asyncio.timeout(_CHECK_S):
                 offered = await self._server.models()
         except Refused as error:
-            if error.status in (*_LISTS_NO_MODELS, _BUSY):
+            if error.status in (*_NO_SUCH_ROUTE, _BUSY):
                 return
             raise RewriterDown(str(error)) from error
         except TimeoutError as error:
@@ -247,16 +293,5 @@ class EndpointRewriter:
         await self._server.close()
 
 
-def _likely(logprobs: Logprobs | None, coverage: float) -> list[Word]:
-    """The most probable first words, until they have the coverage.
-
-    A word that ends the answer begins no rewrite.
-    """
-    tops = (logprobs and logprobs.top_logprobs) or [None]
-    words: list[Word] = []
-    for word, logprob in sorted((tops[0] or {}).items(), key=lambda item: -item[1]):
-        if sum(math.exp(before) for _, before in words) >= coverage:
-            break
-        if word.strip() and STOP not in word:
-            words.append((word, logprob))
-    return words
+def _as_chat(prompt: Prompt) -> Prompt:
+    return prompt._replace(task=replace(prompt.task, chat=SERVERS_TEMPLATE))

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from models.rewriter.endpoint_http import Choice, EndpointServer, Refused
+from models.rewriter.endpoint_http import Choice, EndpointServer, Logprobs, Refused
 from models.rewriter.likelihood import Continuation
 from models.rewriter.protocol import Prompt, Sampling, ScoresHidden, WrittenTokens
 from models.rewriter.tasks import STOP
+
+Word = tuple[str, float]  # with its log probability
 
 _CONSIDERED = 5  # tokens at each place; OpenAI's own API gives no more
 _AT_ONCE = 25  # prompts in a request: its answer names every token of every prompt
@@ -126,3 +128,18 @@ def _hidden(server: EndpointServer) -> ScoresHidden:
         f"{server.url} gives no log-probabilities of a prompt, which reranking by likelihood "
         "needs: it would have to take `echo` together with `logprobs`"
     )
+
+
+def likely_words(logprobs: Logprobs | None, coverage: float) -> list[Word]:
+    """The most probable first words, until they have the coverage.
+
+    A word that ends the answer begins no rewrite.
+    """
+    tops = (logprobs and logprobs.top_logprobs) or [None]
+    words: list[Word] = []
+    for word, logprob in sorted((tops[0] or {}).items(), key=lambda item: -item[1]):
+        if sum(math.exp(before) for _, before in words) >= coverage:
+            break
+        if word.strip() and STOP not in word:
+            words.append((word, logprob))
+    return words

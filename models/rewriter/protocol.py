@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from models.common.errors import GrapeError
+from models.rewriter.chat import SERVERS_TEMPLATE
 from models.rewriter.likelihood import Continuation
 from models.rewriter.tasks import STOP, Task
 from models.rewriter.vision import SeenTask, seen_task
@@ -84,6 +85,11 @@ class Prompt(NamedTuple):
     task: Task
     query: str
     picture: bytes | None = None  # an image file, only for a model that reads images
+
+    @property
+    def chats(self) -> bool:
+        """Whether it is a conversation that the server's own template presents."""
+        return self.task.chat == SERVERS_TEMPLATE
 
     @property
     def form(self) -> Task | SeenTask:

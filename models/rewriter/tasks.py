@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from models.rewriter.chat import ChatTemplate, Message, conversation
+from models.rewriter.ratings import parse_ratings
+
 TaskName = Literal["multilingual", "long", "composed"]  # of rewriting
 # Of comparing what was found: in groups, or by the likelihood of a name or of a description.
 RerankTaskName = Literal["rerank", "likelihood", "likelihood-long"]
@@ -21,9 +24,10 @@ STOP = "\n"
 
 @dataclass(frozen=True)
 class Task:
-    """A completion prompt: instruction, examples as pairs of lines, then the query.
+    """A prompt: instruction, examples as pairs of lines, then the query.
 
-    Plain completion works for base and instruct models, and every server gets the same text.
+    Plain completion works for base and instruct models, and every server gets the same text. With a
+    chat template it is a conversation, in which each example is a turn.
     """
 
     name: TaskName | RerankTaskName
@@ -32,15 +36,28 @@ class Task:
     examples: tuple[tuple[str, str], ...]
     max_tokens: int  # of the rewrite
     max_chars: int  # of the query; the model does not see the rest of a longer one
+    chat: ChatTemplate | None = None  # of the model; plain completion without one
 
     def prompt(self, query: str) -> str:
         """The text that the model continues. Line breaks in a query cannot fake an example."""
+        if self.chat:
+            return self.chat.prompt(self.messages(query))
         asked, answered = self.labels
         lines = [self.instruction] if self.instruction else []
         for example, rewrite in self.examples:
             lines += [f"{asked}: {example}", f"{answered}: {rewrite}"]
-        shown = " ".join(unicodedata.normalize("NFC", query).split())[: self.max_chars]
-        return "\n".join([*lines, f"{asked}: {shown}", f"{answered}:"])
+        return "\n".join([*lines, f"{asked}: {self._shown(query)}", f"{answered}:"])
+
+    def messages(self, query: str) -> list[Message]:
+        """The conversation that the model continues. A query cannot hold a template's marks."""
+        return conversation(self.instruction, self.labels[0], self.examples, self._shown(query))
+
+    def written(self, rewrite: str) -> str:
+        """A rewrite as the model is taught to write it behind the prompt, with its end."""
+        return f"{rewrite}{self.chat.end}" if self.chat else f" {rewrite}{STOP}"
+
+    def _shown(self, query: str) -> str:
+        return " ".join(unicodedata.normalize("NFC", query).split())[: self.max_chars]
 
     @property
     def short(self) -> "Task":
@@ -49,8 +66,9 @@ class Task:
 
     @property
     def hash(self) -> str:
-        """Changes with the prompt and with the parser."""
-        parts = repr((self.name, self.prompt("{query}"), self.max_tokens, self.max_chars))
+        """Changes with the prompt, its style and template, and with the parser."""
+        form = (self.messages("{query}"), self.chat.digest) if self.chat else self.prompt("{query}")
+        parts = repr((self.name, form, self.max_tokens, self.max_chars))
         parser = _RATINGS_PARSER if self.name == "rerank" else _PARSER
         return hashlib.sha256((parts + parser).encode()).hexdigest()
 
@@ -70,27 +88,6 @@ def parse_rewrite(answer: str) -> str | None:
     return text
 
 
-def parse_ratings(
-    tokens: Sequence[str], likely: Sequence[Mapping[str, float]], count: int
-) -> list[float | None]:
-    """Reads the ratings of ``count`` candidates from what the model wrote for a group.
-
-    A rating is the mean of the digits 0 to 9 by their probability where the model wrote one of
-    them, and not that digit: it tells apart what the model rates alike. None where none is written.
-
-    Args:
-        tokens: that the model wrote.
-        likely: the likeliest tokens at each place, with their probabilities.
-    """
-    ratings: list[float | None] = []
-    for token, options in zip(tokens, likely, strict=False):
-        digits = [(int(text), p) for text, p in options.items() if text.strip() in _DIGITS]
-        if token.strip() in _DIGITS and (total := sum(p for _, p in digits)) > 0:
-            ratings.append(sum(digit * p for digit, p in digits) / total)
-    return [*ratings, *[None] * count][:count]
-
-
-_DIGITS = frozenset("0123456789")
 _PARSER = inspect.getsource(parse_rewrite)  # read now, because the file may change later
 _RATINGS_PARSER = inspect.getsource(parse_ratings)
 
@@ -261,6 +258,13 @@ LIKELIHOOD_LONG = _turned(
 
 RERANK_TASKS: dict[str, Task] = {task.name: task for task in (RERANK, LIKELIHOOD, LIKELIHOOD_LONG)}
 SERVED_TASKS: dict[str, Task] = {**TASKS, **RERANK_TASKS}
+
+
+def in_style(tasks: Mapping[str, Task], chat: ChatTemplate | None) -> dict[str, Task]:
+    """The tasks with their prompts in a style. Comparing is always plain completion."""
+    return {
+        name: replace(task, chat=chat) if name in TASKS else task for name, task in tasks.items()
+    }
 
 
 def rerank_query(query: str, texts: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ from models.rewriter.vllm_engine import (
     start_engine,
 )
 from models.rewriter.vllm_likelihood import VLLMScoring
-from models.rewriter.vllm_tokenizers import line_ends
+from models.rewriter.vllm_tokenizers import answer_ends, line_ends
 from models.rewriter.vllm_vision import picture_prompt, takes_pictures
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class VLLMRewriter:
         self._engine = start_engine(options, attach)
         self._sees_pictures = takes_pictures(self._engine)
         self._line_ends = line_ends(self._engine.get_tokenizer())
+        told = self._engine.model_config.try_get_generation_config()
+        self._ends = answer_ends(self._engine.get_tokenizer(), told)
 
     async def attached(self, adapter: Adapter) -> "VLLMRewriter":
         """The same engine with another adapter. Both answer, each with its own adapter.
@@ -214,7 +216,7 @@ class VLLMRewriter:
         return BranchSearch(
             stream,
             lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
-            frozenset([*tokenizer.all_special_ids, *self._line_ends]),
+            self._ends,
             # Branches that are given up later cost no other request its time.
             eager=not self._engine.output_processor.has_unfinished_requests(),
         )

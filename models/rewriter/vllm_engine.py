@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from models.common.errors import InputError
+from models.common.hub import shown
 from models.rewriter.protocol import RewriterDown
 from models.rewriter.vision import IMAGE_PIXELS
 from models.rewriter.vllm_tokenizers import share_tokenizers
@@ -98,7 +99,7 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
         return AsyncLLM.from_engine_args(_arguments(options, attach))
     except (ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"vLLM cannot serve {options.model}: {reason}") from error
+        raise InputError(f"vLLM cannot serve {shown(options.model)}: {reason}") from error
     except RuntimeError as error:
         raise RewriterDown(f"vLLM's engine did not start: {error}") from error
 

@@ -5,7 +5,7 @@ seconds, and Python's lock is held meanwhile: no request is answered.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.rewriter.tasks import STOP
@@ -51,3 +51,14 @@ def line_ends(tokenizer: Any) -> list[int]:
         if STOP in text or "\u010a" in text or text == "<0x0A>"
     )
     return [token for token in maybe if STOP in tokenizer.decode([token])]
+
+
+def answer_ends(tokenizer: Any, generation: Mapping[str, Any]) -> frozenset[int]:
+    """The ids of all tokens that end an answer.
+
+    Args:
+        generation: the model's generation_config, which names the end of a turn of a chat.
+    """
+    told = generation.get("eos_token_id") or []
+    turn_ends = [told] if isinstance(told, int) else told
+    return frozenset([*tokenizer.all_special_ids, *line_ends(tokenizer), *turn_ends])

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from models.rewriter.likelihood import Continuation, continuation
 from models.rewriter.protocol import Prompt, Rewriter
-from models.rewriter.tasks import RERANK_TASKS, Task, parse_ratings, rerank_query
+from models.rewriter.ratings import parse_ratings
+from models.rewriter.tasks import RERANK_TASKS, Task, rerank_query
 from models.search.rerank import Comparison, groups_of, ratings_of
 
 Tasks = Mapping[str, Task]  # by name, with the prompts that the model was trained on

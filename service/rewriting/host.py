@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from models.common.errors import GrapeError
@@ -19,7 +19,7 @@ from models.rewriter.protocol import (
     ScoresHidden,
 )
 from models.rewriter.rewrites import Rewrite, usable_rewrites
-from models.rewriter.tasks import RERANK_TASKS
+from models.rewriter.tasks import RERANK_TASKS, Task
 from models.search import normalise
 from models.search.rerank import Comparison, groups_of
 from service.garbage_collector import give_back_memory, keep_what_is_loaded
@@ -58,20 +58,27 @@ class RewriterHost:
     go on without it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         start: StartRewriter | None,
         adapter: Adapter | None,
         timeout_s: float,
         cache: RewriteCache,
         at_once: int = 64,
+        tasks: Callable[[], Mapping[str, Task]] | None = None,
     ) -> None:
-        """``at_once``: rewrites that the engine writes at the same time."""
+        """Starts nothing.
+
+        Args:
+            at_once: rewrites that the engine writes at the same time.
+            tasks: gives the prompts, once the model is there; by default those of the adapter.
+        """
         self._start = start
         self._cache = cache
         self._at_once = at_once
         self._adapter = adapter
-        self._tasks = adapter.tasks if adapter else {}
+        self._read_tasks = tasks
+        self._tasks: Mapping[str, Task] = adapter.tasks if adapter else {}
         self._scorer = Scorer(cache.size, {**RERANK_TASKS, **self._tasks})
         self._timeout_s = timeout_s
         self._rewriter: Rewriter | None = None
@@ -108,6 +115,8 @@ class RewriterHost:
         except asyncio.CancelledError:
             starting.add_done_callback(self._close_late)
             raise
+        if self._read_tasks:
+            self._tasks = await asyncio.to_thread(self._read_tasks)
         await prove(self._rewriter, self._adapter, self._tasks)
         _warn_of_other_queries(self._adapter)
         self.ready, self.reason = True, ""

@@ -16,7 +16,8 @@ async def prove(rewriter: Rewriter, adapter: Adapter | None, tasks: Mapping[str,
     """Asks the canaries. With an adapter, the answers must differ from the base model's.
 
     Args:
-        tasks: the adapter's tasks by name, with the prompts that it was trained on.
+        tasks: by name, with the prompts that are served: the adapter's are those that it was
+            trained on.
 
     Raises:
         RewriterDown: there is no usable answer, or the adapter is not applied.
@@ -25,7 +26,8 @@ async def prove(rewriter: Rewriter, adapter: Adapter | None, tasks: Mapping[str,
     async with asyncio.timeout(CANARY_TIMEOUT_S):
         await rewriter.check()
         if adapter is None:
-            written = await rewriter.complete(Prompt(MULTILINGUAL, CANARY), Sampling())
+            task = tasks.get(MULTILINGUAL.name, MULTILINGUAL)
+            written = await rewriter.complete(Prompt(task, CANARY), Sampling())
             if not usable_rewrites(written.answers):
                 raise RewriterDown(f"the language model wrote nothing usable for {CANARY!r}")
             return

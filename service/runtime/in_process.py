@@ -25,6 +25,7 @@ from service.runtime.loading import (
     load_gate,
     load_mixture,
     load_retriever,
+    served_tasks,
     start_rewriter,
 )
 from service.search import Searcher, SearchOptions
@@ -124,7 +125,13 @@ async def _searcher(
         async def start() -> Any:
             return started
 
-        host = RewriterHost(start, adapter, settings.rewrite_timeout_s, cache)
+        host = RewriterHost(
+            start,
+            adapter,
+            settings.rewrite_timeout_s,
+            cache,
+            tasks=lambda: served_tasks(settings, adapter),
+        )
     else:
         host = RewriterHost(None, None, settings.rewrite_timeout_s, cache)
     rewriters = Rewriters(

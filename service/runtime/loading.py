@@ -16,10 +16,10 @@ from models.rewriter.base_model import (
     adapter_folder,
     checkpoint_revision,
     find_checkpoint,
-    local_checkpoint,
 )
+from models.rewriter.chat import SERVERS_TEMPLATE, require_template
 from models.rewriter.protocol import Rewriter
-from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS
+from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS, Task, in_style
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from models.rewriter.vllm_engine import attaches_adapters
 from models.rewriter.vllm_multi_adapter import SharedEngine
@@ -148,6 +148,7 @@ def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
         key,
         sees_pictures=settings.llm_sees_pictures,
         image_pixels=settings.llm_image_pixels,
+        may_chat=settings.prompt_style == "auto",
     )
 
 
@@ -171,14 +172,27 @@ def vllm_options(settings: Settings) -> VLLMOptions:
 
 
 def model_path(settings: Settings) -> str:
-    """What the engine loads: a folder, or a hub name, which it downloads by itself.
+    """The folder that the engine loads; a model on the hub is downloaded first.
 
-    An adapter must be compared with the weights, so with one the model is downloaded here.
+    Raises:
+        InputError: a demo model that is not prepared, or an unknown hub name.
+        GrapeError: the download failed.
     """
-    named = settings.adapter not in ("auto", "none")
-    if named or settings.adapter_registry or settings.rerank_adapter:
-        return str(find_checkpoint(settings.llm))
-    return str(local_checkpoint(settings.llm) or settings.llm)
+    return str(find_checkpoint(settings.llm))
+
+
+def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]:
+    """The prompts that are put to the model: an adapter's as it was trained, others in the style.
+
+    Raises:
+        InputError: the model has no chat template, or not the one of the adapter.
+    """
+    trained = adapter is not None and adapter.manifest.chat_template is not None
+    chat = None
+    if trained or settings.prompt_style == "chat":
+        folder = None if settings.llm_endpoint else find_checkpoint(settings.llm)
+        chat = require_template(folder) if folder else SERVERS_TEMPLATE
+    return {**in_style(SERVED_TASKS, chat), **(adapter.tasks_with(chat) if adapter else {})}
 
 
 def open_registry(settings: Settings) -> Registry | None:
@@ -241,8 +255,7 @@ def _model_key(settings: Settings, adapter: Adapter | None) -> str:
         return f"{settings.llm_endpoint} {settings.llm}"
     if adapter:
         return adapter.manifest.base_revision
-    path = Path(model_path(settings))
-    return _revision(path) if path.is_dir() else str(path)
+    return _revision(Path(model_path(settings)))
 
 
 def _adapter_folder(settings: Settings) -> Path | None:

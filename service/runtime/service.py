@@ -33,6 +33,7 @@ from service.runtime.loading import (
     open_registry,
     redis_store,
     require_room,
+    served_tasks,
     shared_engine,
     start_rewriter,
     vllm_options,
@@ -69,7 +70,9 @@ class Service:
         """
         try:
             if self.settings.llm != "none" and not self.settings.llm_endpoint:
-                import_engine_ahead(vllm_options(self.settings))
+                # A thread, because a model named on the hub may have to be downloaded.
+                options = await asyncio.to_thread(vllm_options, self.settings)
+                import_engine_ahead(options)
             self._retriever = await asyncio.to_thread(load_retriever, self.settings)
             adapter = await asyncio.to_thread(load_adapter, self.settings)
             reranker = await asyncio.to_thread(load_reranker, self.settings)
@@ -77,7 +80,8 @@ class Service:
             mixture = load_mixture(self.settings, self._retriever)
             self._registry = open_registry(self.settings)
             if self._registry or reranker:
-                self._engine = shared_engine(vllm_options(self.settings))
+                options = await asyncio.to_thread(vllm_options, self.settings)
+                self._engine = shared_engine(options)
             shared = await asyncio.to_thread(redis_store, self.settings, adapter)
             self._cache = RewriteCache(self.settings.rewrite_cache, self.metrics, shared)
             self._rewriters = Rewriters(
@@ -230,6 +234,7 @@ class Service:
             self.settings.rewrite_timeout_s,
             self._cache,
             self.settings.llm_max_seqs,
+            lambda: served_tasks(self.settings, adapter),
         )
 
     def _make_room(self) -> None:

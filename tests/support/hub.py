@@ -6,20 +6,20 @@ a transfer off. Every request is noted.
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.hub_repository import Repository, Stored
+
 TOKEN = "hf_stub_that_has_accepted_the_terms"
-_LARGE = (".safetensors", ".bin", ".parquet", ".pt")  # kept beside git, as the hub keeps them
 _CHUNK = 16 * 1024
 
 _INFO = re.compile(r"/api/(models|datasets)/(.+?)(?:/revision/(.+))?")
@@ -27,54 +27,6 @@ _TREE = re.compile(r"/api/(models|datasets)/(.+?)/tree/([^/]+)(?:/(.*))?")
 _PATHS = re.compile(r"/api/(models|datasets)/(.+?)/paths-info/([^/]+)")
 _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _BLOB = re.compile(r"/blobs/([0-9a-f]{64})")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A file of a commit."""
-
-    content: bytes
-    is_large: bool
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def git_id(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.is_large else self.git_id
-
-
-@dataclass
-class Repository:
-    """Commits by their hash; branches and tags by their name."""
-
-    name: str
-    gated: bool = False
-    commits: dict[str, dict[str, Stored]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-
-    def commit(self, folder: Path | Mapping[str, bytes], branch: str = "main") -> str:
-        """Adds a commit with exactly these files; returns its hash."""
-        if isinstance(folder, Path):
-            paths = sorted(path for path in folder.rglob("*") if path.is_file())
-            folder = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-        files = {
-            name: Stored(content, name.endswith(_LARGE)) for name, content in folder.items()
-        }
-        told = repr([len(self.commits), sorted((k, v.sha256) for k, v in files.items())])
-        commit = hashlib.sha1(told.encode()).hexdigest()
-        self.commits[commit] = files
-        self.names[branch] = commit
-        return commit
-
-    def found(self, revision: str) -> str | None:
-        """The commit that a revision means."""
-        return self.names.get(revision) or (revision if revision in self.commits else None)
 
 
 @dataclass
@@ -156,6 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
     @property
     def hub(self) -> Hub:
         return self.hubs[self.server.server_address[1]]  # type: ignore[index]
+
+    @property
+    def _other_host(self) -> str:
+        return self.hub.url.replace("127.0.0.1", "localhost")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -272,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "X-Linked-Etag": f'"{stored.sha256}"',
                 "X-Linked-Size": str(len(stored.content)),
                 # Another host, as that of the hub's large files: clients do not follow at once.
-                "Location": f"{self.hub.url.replace('127.0.0.1', 'localhost')}/blobs/{stored.sha256}",
+                "Location": f"{self._other_host}/blobs/{stored.sha256}",
             }
             self._send(302, b"", headers)
 

@@ -55,14 +55,17 @@ _QWEN3_CHAT = (
     "{% endif %}{% endif %}"
 )
 _LLAMA_CHAT = (
-    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}"
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ date_string }}"
+    "<|eot_id|>{% for message in messages %}<|start_header_id|>{{ message.role }}"
     "<|end_header_id|>\n\n{{ message.content | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 # Knows no system line: it belongs to the first turn. Turns must alternate.
 _GEMMA_CHAT = (
-    "{{ bos_token }}{% if messages[0].role == 'system' %}{% set first = messages[0].content + '\n\n'"
-    " %}{% set turns = messages[1:] %}{% else %}{% set first = '' %}{% set turns = messages %}"
+    "{{ bos_token }}{% if messages[0].role == 'system' %}"
+    "{% set first = messages[0].content + '\n\n' %}"
+    "{% set turns = messages[1:] %}{% else %}{% set first = '' %}{% set turns = messages %}"
     "{% endif %}{% for message in turns %}"
     "{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
@@ -95,7 +98,8 @@ def write_model(folder: Path, family: Family) -> Path:
     config = family.config(vocab_size=len(tokenizer), **_SHAPE, **ids)
     model = AutoModelForCausalLM.from_config(config)
     end = tokenizer.convert_tokens_to_ids(family.end_of_turn)
-    model.generation_config = GenerationConfig(**{**ids, "eos_token_id": [ids["eos_token_id"], end]})
+    ends = [*{ids["eos_token_id"], end}]
+    model.generation_config = GenerationConfig(**{**ids, "eos_token_id": ends})
     model.save_pretrained(folder)
     return folder
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from models.common.files import write_file
 from models.common.paths import merged_dir
 from models.rewriter.adapter import Adapter
+from models.rewriter.chat import ChatTemplate
 from models.rewriter.merge import merge_adapter
 from models.rewriter.protocol import AUTO, Prompt, Sampling
 from models.rewriter.rewrites import Rewrite, usable_rewrites
@@ -199,7 +200,7 @@ class Bench:
         how = self._sampling(spec)
         name = f"rewrites-{name}-{self._base_revision[:12]}-{_named(how)}.jsonl"
         file = self.settings.work / name
-        tasks = tasks_of(spec.prompt, self.adapter)
+        tasks = tasks_of(spec.prompt, self.adapter, self._chat)
         count = 0 if how == Sampling() else how.n
         request = SamplingRequest(tasks, rows, count, how.temperature, file, coverage=how.coverage)
         return self.engine.samples(model, request)
@@ -241,18 +242,23 @@ class Bench:
         assert self.base
         return str(merge_adapter(Path(self.base.path), adapter, merged_dir())), adapter.name
 
+    @cached_property
+    def _chat(self) -> ChatTemplate | None:
+        """The template that the model is asked with; None for plain completion."""
+        assert self.base
+        trained = self.adapter and self.adapter.manifest.chat_template
+        return self.base.chat("chat" if trained else self.settings.prompt_style)
+
     def _sampling(self, spec: SystemSpec) -> Sampling:
         """How a system's rewrites are found."""
-        n = self.settings.n
         if spec.finds == "one":
             return Sampling()
-        if spec.finds == "drawn":
-            return Sampling(AUTO.n if n == "auto" else n, self.settings.temperature)
-        return AUTO if n == "auto" else Sampling(n)
+        found = AUTO if self.settings.n == "auto" else Sampling(self.settings.n)
+        return Sampling(found.n, self.settings.temperature) if spec.finds == "drawn" else found
 
     def _paid(self, spec: SystemSpec, samples: dict[Row, Samples]) -> Paid:
         """For all rewrites."""
-        tasks = tasks_of(spec.prompt, self.adapter)
+        tasks = tasks_of(spec.prompt, self.adapter, self._chat)
         prompts = [tasks[row.task].prompt(row.asked) for row in samples]
         written = [text for sample in samples.values() for text, _ in sample.answers(spec.fusion)]
         seconds = sum(sample.seconds for sample in samples.values())
@@ -272,7 +278,7 @@ class Bench:
         parts += [self.fitted.mixture.model_dump()]
         parts += [row.model_dump_json() for row in self.rows]
         if spec.model in ("frozen", "tuned"):
-            tasks = tasks_of(spec.prompt, self.adapter)
+            tasks = tasks_of(spec.prompt, self.adapter, self._chat)
             parts += [self._base_revision, sorted(task.hash for task in tasks.values())]
             parts += [self.adapter.content_sha256] if self.adapter else []
             parts += [self._sampling(spec)]

@@ -155,7 +155,8 @@ def _other_gallery(
     """The index in a folder, or an index of the same pictures by the encoder of that name."""
     folder = Path(where)
     if not folder.is_dir():
-        model, _, tag = where.partition("@")
+        # Behind a repository's name it is a revision.
+        model, _, tag = (where, "", "") if ":" in where else where.partition("@")
         named = settings.model_copy(update={"encoder": model, "pretrained": tag or None})
         folder = benchmark_index(named, *pictures_of(gallery.index))
     other = load_retriever(settings.model_copy(update={"index": folder}))

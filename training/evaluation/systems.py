@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from models.rewriter.adapter import Adapter
-from models.rewriter.tasks import LONG, MULTILINGUAL, TASKS, Task
+from models.rewriter.chat import ChatTemplate
+from models.rewriter.tasks import LONG, MULTILINGUAL, TASKS, Task, in_style
 from models.search.options import ComparedBy, Fusion, RewriteMode
 
 Model = Literal["none", "frozen", "tuned", "oracle"]
@@ -149,23 +150,30 @@ _DESCRIBE = (
 )
 
 
-def tasks_of(prompt: PromptStyle, adapter: Adapter | None) -> Mapping[str, Task]:
-    """The prompts that a system puts to its model, by the query's task."""
+def tasks_of(
+    prompt: PromptStyle, adapter: Adapter | None, chat: ChatTemplate | None = None
+) -> Mapping[str, Task]:
+    """The prompts that a system puts to its model, by the query's task.
+
+    Args:
+        chat: template of the model, if it is asked by chat, or if the adapter was trained so.
+    """
+    tasks = in_style(TASKS, chat)
     if prompt == "adapter":
         assert adapter, "a tuned system without an adapter is refused before"
-        return {**TASKS, **adapter.tasks}
+        return {**tasks, **adapter.tasks_with(chat)}
     if prompt == "zero-shot":
-        return {name: replace(task, examples=()) for name, task in TASKS.items()}
+        return {name: replace(task, examples=()) for name, task in tasks.items()}
     if prompt == "describe":
         instruction = "Describe the picture that is looked for in an English sentence."
-        return TASKS | {
-            task.name: replace(
-                task,
+        return tasks | {
+            name: replace(
+                tasks[name],
                 instruction=instruction,
                 labels=("Wanted", "Picture"),
                 examples=_DESCRIBE,
                 max_tokens=40,
             )
-            for task in (MULTILINGUAL, LONG)
+            for name in (MULTILINGUAL.name, LONG.name)
         }
-    return TASKS
+    return tasks

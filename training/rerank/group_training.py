@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.rewriter.tasks import GROUP, STOP, Task
+from models.rewriter.tasks import GROUP, RERANK, STOP, Task
 from training.rerank.group_validation import GroupValidator
 from training.rerank.groups import Grouped, answer, read_answer
 from training.rewards.ranking import Floats
@@ -35,7 +35,7 @@ def imitate(
         The folder of the PEFT adapter.
     """
     texts = [
-        (group.prompt, answer([query.teacher[place] for place in group.places]))
+        (group.prompt, RERANK.written(answer([query.teacher[place] for place in group.places])))
         for query in queries
         for group in query.groups
     ]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax, logsumexp
 
-from models.rewriter.tasks import parse_ratings
+from models.rewriter.ratings import parse_ratings
 from models.search.rerank import ratings_of
 from training.rerank.candidates import best_rank
 from training.rerank.groups import Grouped

@@ -126,6 +126,7 @@ def _manifest(run: TrainingRun, canaries: list[Canary]) -> AdapterManifest:
         base_revision=run.base.revision,
         base_commit=run.base.commit,
         tasks={name: task.hash for name, task in run.tasks.items()},
+        chat_template=run.chat.digest if run.chat else None,
         encoder=index.encoder.name.rsplit("/", 1)[-1],
         encoder_weights_sha256=index.encoder.weights_sha256,
         corpus_sha256=index.ids_sha256,

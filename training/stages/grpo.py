@@ -22,7 +22,7 @@ from training.stages.decoding import Decoding
 from training.stages.difficulty import DifficultyFilter
 from training.stages.entropy_floor import EntropyFloor
 from training.stages.grpo_queries import Plan, steps_of_queries
-from training.stages.language_model import Tokenizer, lora, newline_id, quick_dtype
+from training.stages.language_model import Tokenizer, answer_ends, lora, quick_dtype
 from training.stages.memory import keep_freed_memory
 from training.stages.merged_policy import MergedPolicy
 from training.stages.monitor import Monitor
@@ -110,7 +110,7 @@ def load_policy(run: TrainingRun, tokenizer: Tokenizer, adapter: str | Path | No
     grouped = _engine(run) == "grouped"
     base = run.base.load(quick_dtype() if grouped else None)
     # A rewrite ends at the first newline; otherwise every rollout would use its full length.
-    stops = [newline_id(tokenizer), *_as_list(base.generation_config.eos_token_id)]
+    stops = answer_ends(base, tokenizer)
     base.generation_config.eos_token_id = stops
     if adapter is None:
         model: Any = get_peft_model(base, lora(run.settings))
@@ -283,9 +283,3 @@ def _vllm_arguments(run: TrainingRun, policy: Policy) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": settings.vllm_gpu_memory,
         "generation_kwargs": {"stop_token_ids": policy.stops},
     }
-
-
-def _as_list(ids: int | list[int] | None) -> list[int]:
-    if ids is None:
-        return []
-    return ids if isinstance(ids, list) else [ids]

@@ -19,6 +19,7 @@ from transformers import (
 
 from models.common.errors import InputError
 from models.rewriter.base_model import checkpoint_revision, find_base_model
+from models.rewriter.chat import ChatTemplate, PromptStyle, require_template
 from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 
@@ -50,6 +51,14 @@ class LanguageModel:
     def revision(self) -> str:
         """The hash of the checkpoint's weights."""
         return checkpoint_revision(Path(self.path))
+
+    def chat(self, style: PromptStyle) -> ChatTemplate | None:
+        """The template that a style asks with; None for plain completion.
+
+        Raises:
+            InputError: the model has none.
+        """
+        return require_template(Path(self.path)) if style == "chat" else None
 
     def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The weights; by default float32 on a CPU, bfloat16 on a GPU.
@@ -96,6 +105,14 @@ def newline_id(tokenizer: Tokenizer) -> int:
     return int(ids[-1])
 
 
+def answer_ends(model: Any, tokenizer: Tokenizer) -> list[int]:
+    """The ids of the tokens that end a rewrite: a newline, the end of a text and of a turn."""
+    told = model.generation_config.eos_token_id
+    ends = [newline_id(tokenizer), *(told if isinstance(told, list) else [told])]
+    ends.append(tokenizer.eos_token_id)
+    return [end for end in dict.fromkeys(ends) if end is not None]
+
+
 def lora(settings: TrainSettings) -> LoraConfig:
     """The configuration of a new adapter."""
     targets = settings.lora_targets
@@ -117,12 +134,10 @@ def peft_model(model: Any) -> PeftModel:
 def greedy_answers(
     model: torch.nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int
 ) -> list[str]:
-    """One greedy answer to each prompt, up to the first newline, in the order of the prompts."""
+    """One greedy answer to each prompt, up to its end, in the order of the prompts."""
     was_training = model.training
     model.eval()
-    stops = [newline_id(tokenizer)]
-    if tokenizer.eos_token_id is not None:
-        stops.append(int(tokenizer.eos_token_id))
+    stops = answer_ends(model, tokenizer)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(prompts), _GREEDY_BATCH):

@@ -9,7 +9,6 @@ from peft import PeftModel
 
 from models.common.files import new_folder
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 from training.stages.checkpoints import last_checkpoint
 from training.stages.language_model import LanguageModel, Tokenizer, lora, peft_model
@@ -27,6 +26,7 @@ def fine_tune(
     """Trains an adapter on prompts and their answers; continues an interrupted run.
 
     Args:
+        texts: each prompt with its answer as :meth:`Task.written` gives it.
         folder: for checkpoints, losses and the adapter.
 
     Returns:
@@ -111,9 +111,9 @@ def _config(settings: TrainSettings, base: LanguageModel, folder: Path) -> Any:
 
 
 def _tokenised(tokenizer: Tokenizer, prompt: str, answer: str) -> dict[str, list[int]]:
-    """Prompt and answer, joined as in serving; the final newline is learnt too."""
+    """Prompt and answer, joined as in serving; what ends the answer is learnt too."""
     asked = tokenizer.encode(prompt)
-    written = tokenizer.encode(f" {answer}{STOP}", add_special_tokens=False)
+    written = tokenizer.encode(answer, add_special_tokens=False)
     return {
         "input_ids": asked + written,
         "completion_mask": [0] * len(asked) + [1] * len(written),

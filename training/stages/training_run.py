@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.rewriter.tasks import Task
+from models.rewriter.chat import ChatTemplate
+from models.rewriter.tasks import TASKS, Task, in_style
 from training.data.rows import Row
 from training.data.splits import choose
 from training.rewards.scorer import Scorer
@@ -23,6 +24,12 @@ class TrainingRun:
     scorer: Scorer
     grpo_data: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # rows by data set
     rerank_data: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    chat: ChatTemplate | None = None  # of the prompts; plain completion without one
+
+    @property
+    def with_examples(self) -> dict[str, Task]:
+        """The prompts that the frozen model is asked with."""
+        return in_style(TASKS, self.chat)
 
     def all_rows(self) -> list[Row]:
         """Rows of all data sets and splits."""

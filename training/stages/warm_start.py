@@ -15,7 +15,7 @@ import numpy as np
 from models.common.errors import GrapeError, InputError
 from models.common.progress import say
 from models.rewriter.merge import merge_weights
-from models.rewriter.tasks import TASKS, Task
+from models.rewriter.tasks import Task
 from training.data.rows import Row
 from training.data.splits import choose
 from training.rewards.rewards import is_well_formed
@@ -56,7 +56,7 @@ def warm_start(run: TrainingRun) -> WarmStart:
     settings, base = run.settings, run.base
     _check_one_process(settings)
     sampler: LanguageModel = base
-    prompts: Mapping[str, Task] = TASKS
+    prompts: Mapping[str, Task] = run.with_examples
     samples: dict[Row, Samples] = {}
     for number in range(1, settings.warm_start_rounds + 1):
         samples = merged(samples, _round_samples(run, number, sampler, prompts))
@@ -69,13 +69,17 @@ def warm_start(run: TrainingRun) -> WarmStart:
                 "No sampled rewrite ranks well enough to learn from: raise --warm-start-rank or "
                 "--samples, or look at `grape train --dry-run`."
             )
-        texts = [(run.tasks[e.row.task].prompt(e.row.asked), e.rewrite) for e in examples]
+        texts = [_taught(run.tasks[example.row.task], example) for example in examples]
         adapter = fine_tune(settings, base, texts, _folder(settings, number))
         if number < settings.warm_start_rounds:
             checkpoint = merge_weights(Path(base.path), adapter, adapter.with_name("merged"))
             sampler = LanguageModel(base.name, str(checkpoint), base.on_gpu)
             prompts = run.tasks
     return WarmStart(adapter, len(examples))
+
+
+def _taught(task: Task, example: SFTExample) -> tuple[str, str]:
+    return task.prompt(example.row.asked), task.written(example.rewrite)
 
 
 def _round_samples(

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 from models.common import paths
-from models.common.errors import InputError
+from models.common.errors import GrapeError, InputError
 from models.demo.llm import DEMO_LLMS
 from models.rewriter.base_model import (
     adapter_folder,
@@ -44,16 +44,17 @@ def test_training_and_serving_compare_the_same_weights(snapshot: Path) -> None:
     assert trained.revision == checkpoint_revision(Path(served)) == checkpoint_revision(snapshot)
 
 
-def test_without_an_adapter_the_engine_fetches_by_itself() -> None:
+def test_the_engine_is_given_a_folder(snapshot: Path) -> None:
+    """So that nothing but GRAPE asks the hub."""
     for adapter in ("auto", "none"):
-        assert model_path(Settings(llm=NAME, adapter=adapter)) == NAME
+        assert model_path(Settings(llm=NAME, adapter=adapter)) == str(snapshot)
 
 
 @pytest.mark.usefixtures("snapshot")
 def test_a_model_that_cannot_be_found() -> None:
-    with pytest.raises(InputError, match="someone/other cannot be found: "):
+    with pytest.raises(GrapeError, match=r"someone/other is not in .*HF_HUB_OFFLINE switches"):
         find_checkpoint("someone/other")
-    with pytest.raises(InputError, match="no/such/name cannot be found: "):
+    with pytest.raises(InputError, match="'no/such/name' is neither a folder nor a name"):
         find_checkpoint("no/such/name")
 
 
