@@ -104,8 +104,8 @@ def known_tag(name: str, tag: str) -> dict[str, Any]:
     if not found:
         tags = open_clip.list_pretrained_tags_by_model(name)
         close = get_close_matches(tag, tags, 1)
-        hint = f"did you mean {close[0]}" if close else f"it has {', '.join(tags[:6]) or 'none'}"
-        raise InputError(f"The encoder {name} has no weights {tag!r}: {hint}?")
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(tags[:6]) or 'none'}."
+        raise InputError(f"The encoder {name} has no weights {tag!r}: {hint}")
     if bool(found.get("quick_gelu")) is not bool(config.get("quick_gelu")):
         other = name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{name}-quickgelu"
         raise InputError(

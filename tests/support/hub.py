@@ -25,7 +25,7 @@ _CHUNK = 16 * 1024
 _INFO = re.compile(r"/api/(models|datasets)/(.+?)(?:/revision/(.+))?")
 _TREE = re.compile(r"/api/(models|datasets)/(.+?)/tree/([^/]+)(?:/(.*))?")
 _PATHS = re.compile(r"/api/(models|datasets)/(.+?)/paths-info/([^/]+)")
-_FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_FILE = re.compile(r"/(?:(datasets)/)?([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)")
 _BLOB = re.compile(r"/blobs/([0-9a-f]{64})")
 
 
