@@ -33,7 +33,7 @@ def test_what_is_cut_is_told(text_encoder: TextEncoder) -> None:
 
 
 def test_no_such_model_is_one_sentence() -> None:
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="neither a folder nor a name on the hub"):
         TextEncoder(f"{PREFIX}/no/such/folder")
 
 

@@ -1,0 +1,115 @@
+"""Models by name, from the hub to a served adapter: real libraries, engines, tokenizers, commands."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.rewriter.adapter import open_adapter
+from models.rewriter.tasks import TASKS
+from tests.support.grape_server import Server
+from tests.support.hub import Hub, running_hub
+from tests.support.hub_chain import grape, write_pictures, write_settings
+from tests.support.hub_encoders import ENCODERS, write_encoder, write_xlm_roberta
+from tests.support.hub_models import FAMILIES, write_model
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with everything."""
+    folder = tmp_path_factory.mktemp("models")
+    tower = write_xlm_roberta(folder / "tower")
+    with running_hub() as hub:
+        hub.repository("xlm-roberta-base").commit(tower)
+        for key, family in FAMILIES.items():
+            gated = key in ("llama3.2", "gemma3")
+            made = write_model(folder / key, family)
+            hub.repository(family.name, gated=gated).commit(made)
+        for key, encoder in ENCODERS.items():
+            made = write_encoder(folder / key, encoder, tower if key == "xlm-roberta" else None)
+            hub.repository(encoder.name).commit(made)
+        yield hub
+
+
+@pytest.mark.parametrize(
+    ("llm", "style", "encoder"),
+    [
+        ("qwen3", "chat", "siglip2"),
+        pytest.param("qwen2.5", "plain", "vit-b-32", marks=pytest.mark.slow),
+        pytest.param("llama3.2", "chat", "vit-l-14-quickgelu", marks=pytest.mark.slow),
+        pytest.param("gemma3", "chat", "mobileclip2", marks=pytest.mark.slow),
+        pytest.param("smollm2", "chat", "xlm-roberta", marks=pytest.mark.slow),
+    ],
+)
+def test_from_two_names_to_a_served_adapter(
+    filled: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: str, style: str, encoder: str
+) -> None:
+    """The canaries of the adapter prove that it is applied, or the server would not be ready."""
+    from tests.support.hub import TOKEN
+
+    for name, value in {**filled.environment(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "grape"))
+    index, name = tmp_path / "index", FAMILIES[llm].name
+    pictures = write_pictures(tmp_path / "pictures")
+    grape(
+        "index", "build", pictures, "--out", index, "--encoder", f"hf-hub:{ENCODERS[encoder].name}"
+    )
+    commit = filled.repository(ENCODERS[encoder].name).names["main"]
+    assert json.loads((index / "manifest.json").read_text())["encoder"]["revision"] == commit
+
+    settings = write_settings(tmp_path / "train.yaml", index, name, prompt_style=style)
+    done = grape("train", "--config", settings)
+    assert f"Fetching {name} from {filled.url}" in done.stderr
+    adapter = open_adapter(tmp_path / "adapter", None)
+    commit = filled.repository(name).names["main"]
+    assert (adapter.manifest.base_model, adapter.manifest.base_commit) == (name, commit)
+    assert (adapter.manifest.chat_template is not None) is (style == "chat")
+
+    filled.asked.clear()
+    flags = ("--index", str(index), "--llm", f"{name}@{commit}", "--adapter", str(adapter.folder))
+    server = Server(tmp_path / "log", *flags, "--llm-kv-cache-gib", "0.1")
+    try:
+        server.wait_until_ready()
+        assert filled.asked == []  # everything is here, at the commits that are recorded
+        told = server.client.post("/rewrite", json={"query": "Kreis in rot"}).json()
+        (result,) = told["results"]
+        assert result["adapter"] == adapter.name
+        found = server.search("Kreis in rot", rewrite="always", k=3)
+        assert len(found["hits"]) == 3  # type: ignore[arg-type]
+        assert (
+            server.client.get("/info")
+            .json()["index"]["encoder"]["name"]
+            .endswith(ENCODERS[encoder].name)
+        )
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("llm", FAMILIES)
+def test_a_model_of_a_family_is_served_and_measured_both_ways(
+    filled: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: str
+) -> None:
+    """Its answers make no sense, so that what is compared is that there are any."""
+    from tests.support.hub import TOKEN
+
+    for name, value in {**filled.environment(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    index = tmp_path / "index"
+    grape("index", "build", write_pictures(tmp_path / "pictures"), "--out", index)
+    settings = write_settings(tmp_path / "train.yaml", index, FAMILIES[llm].name)
+    del settings
+    for style in ("plain", "chat"):
+        done = grape(
+            "eval", "--index", index, "--data", tmp_path / "rows.jsonl", "--llm",
+            FAMILIES[llm].name, "--systems", "direct,frozen", "--prompt-style", style,
+            "--work", tmp_path / style,
+        )  # fmt: skip
+        assert "frozen" in done.stdout
+    plain, chat = (
+        next((tmp_path / style).glob("rewrites-*")).read_text() for style in ("plain", "chat")
+    )
+    assert plain != chat
+    assert set(TASKS) >= {"multilingual"}
