@@ -43,6 +43,17 @@ def find_base_model(name: str) -> BaseModel:
     return BaseModel(repository.name, folder, hub.commit_of(folder))
 
 
+def present_checkpoint(name: str) -> Path | None:
+    """The folder of a base model that is on this machine; None for one that must be downloaded.
+
+    Asks nobody.
+
+    Raises:
+        InputError: a demo model that is not prepared, or what cannot be a name.
+    """
+    return local_checkpoint(name) or hub.cached(hub.parse(name), FILES)
+
+
 def local_checkpoint(name: str) -> Path | None:
     """The folder of a demo model or of a model given as a folder. None for a name on the hub.
 

@@ -16,6 +16,7 @@ from models.rewriter.base_model import (
     adapter_folder,
     checkpoint_revision,
     find_checkpoint,
+    present_checkpoint,
 )
 from models.rewriter.chat import SERVERS_TEMPLATE, require_template
 from models.rewriter.protocol import Rewriter
@@ -38,6 +39,8 @@ _GIB = 2**30
 
 # Reading a checkpoint of about 1 GB takes seconds, and it does not change while it is served.
 _revision = functools.cache(checkpoint_revision)
+# The hub is asked once, so that all parts of a server mean the same commit.
+_checkpoint = functools.cache(find_checkpoint)
 
 
 def index_path(settings: Settings) -> IndexPlace:
@@ -132,7 +135,7 @@ def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
     """
     if settings.llm_endpoint:  # the server there applies it, under the name in --llm
         return open_adapter(folder, None, settings.max_lora_rank)
-    return open_adapter(folder, _revision(find_checkpoint(settings.llm)), settings.max_lora_rank)
+    return open_adapter(folder, _revision(_checkpoint(settings.llm)), settings.max_lora_rank)
 
 
 def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
@@ -178,7 +181,7 @@ def model_path(settings: Settings) -> str:
         InputError: a demo model that is not prepared, or an unknown hub name.
         GrapeError: the download failed.
     """
-    return str(find_checkpoint(settings.llm))
+    return str(_checkpoint(settings.llm))
 
 
 def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]:
@@ -190,7 +193,7 @@ def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]
     trained = adapter is not None and adapter.manifest.chat_template is not None
     chat = None
     if trained or settings.prompt_style == "chat":
-        folder = None if settings.llm_endpoint else find_checkpoint(settings.llm)
+        folder = None if settings.llm_endpoint else _checkpoint(settings.llm)
         chat = require_template(folder) if folder else SERVERS_TEMPLATE
     return {**in_style(SERVED_TASKS, chat), **(adapter.tasks_with(chat) if adapter else {})}
 
@@ -255,7 +258,8 @@ def _model_key(settings: Settings, adapter: Adapter | None) -> str:
         return f"{settings.llm_endpoint} {settings.llm}"
     if adapter:
         return adapter.manifest.base_revision
-    return _revision(Path(model_path(settings)))
+    folder = present_checkpoint(settings.llm)  # it has been downloaded before
+    return _revision(folder) if folder else settings.llm
 
 
 def _adapter_folder(settings: Settings) -> Path | None:

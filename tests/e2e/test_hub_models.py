@@ -1,4 +1,4 @@
-"""Models by name, from the hub to a served adapter: real libraries, engines, tokenizers, commands."""
+"""Models by name, from the hub to a served adapter: real libraries, engines and tokenizers."""
 
 import json
 from collections.abc import Iterator

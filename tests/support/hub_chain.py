@@ -1,4 +1,4 @@
-"""From two names on the hub to a served adapter: the commands in the order in which people run them."""
+"""From two names on the hub to a served adapter: the commands in the order of their use."""
 
 import json
 import subprocess

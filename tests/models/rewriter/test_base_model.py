@@ -14,6 +14,7 @@ from models.rewriter.base_model import (
     find_checkpoint,
     local_checkpoint,
 )
+from service.runtime import loading
 from service.runtime.loading import model_path
 from service.settings import Settings
 from training.stages.language_model import LanguageModel
@@ -33,6 +34,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (cache / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    loading._checkpoint.cache_clear()
     return folder
 
 
@@ -69,6 +71,7 @@ def test_the_demos_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             find(name)
     assert find_checkpoint(f"./{name}") == Path(name)
     paths.checkpoint_dir(name).mkdir(parents=True)
+    loading._checkpoint.cache_clear()
     assert find_checkpoint(name) == paths.checkpoint_dir(name)
     assert LanguageModel.named(name).name == name
     assert model_path(Settings(llm=name)) == str(paths.checkpoint_dir(name))
