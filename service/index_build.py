@@ -10,11 +10,13 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import InputError
+from models.common.findings import PLAN, tell
 from models.common.progress import say
 from models.common.settings import CommandSettings
 from models.retriever.address import IndexPlace, Place, folder_of
 from models.retriever.excluded import EXCLUDED, Patterns
 from models.retriever.manifest import Scanned
+from service.index_plan import plan_of_build
 
 if TYPE_CHECKING:  # heavy
     from models.retriever.build import BuildReport
@@ -111,9 +113,14 @@ class IndexBuild(Scans):
         "the one that this machine is part of; the nodes share the folders of shards and index",
     )
 
+    plan: bool = Field(False, description=PLAN)
+
     def cli_cmd(self) -> None:
         from models.retriever.change import save, writing
 
+        if self.plan:
+            tell(plan_of_build(self.source, self.out, self._options()), json=False)
+            return
         known = _read_lines(self.known_queries) if self.known_queries else None
         if self.ray is not None:
             self._with_ray(self.ray, known)

@@ -28,11 +28,11 @@ def compose() -> dict[str, Any]:
 
 
 def variables() -> set[str]:
-    """Of every setting of the server, and uvicorn's own for proxies; inside the container the port
-    and the folder of pictures are always the same.
+    """Of every setting of the server, uvicorn's own for proxies and the hub's token; inside the
+    container the port and the folder of pictures are always the same.
     """
     names = {*Settings.model_fields} - {*CommandSettings.model_fields} - {"port", "pictures"}
-    others = {"GRAPE_CONFIG", "GRAPE_MILVUS_TOKEN", "FORWARDED_ALLOW_IPS"}
+    others = {"GRAPE_CONFIG", "GRAPE_MILVUS_TOKEN", "FORWARDED_ALLOW_IPS", "HF_TOKEN"}
     return {f"GRAPE_{name.upper()}" for name in names} | others
 
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from training.data.captions.settings import CaptionSettings
+from models.common.findings import PLAN, tell
 from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
@@ -11,7 +12,14 @@ from training.settings import TrainSettings
 class Train(TrainSettings):
     """Trains a rewriter by the rank of the right picture, and writes an adapter folder."""
 
+    plan: bool = Field(False, description=PLAN)
+
     def cli_cmd(self) -> None:
+        if self.plan:
+            from training.plan import plan_of_training
+
+            tell(plan_of_training(self), json=False)
+            return
         from training.pipeline import train
 
         train(self)

@@ -41,6 +41,19 @@ class Repository(NamedTuple):
         return bool(self.revision and _COMMIT.fullmatch(self.revision))
 
 
+class Lookup(NamedTuple):
+    """A repository before a download."""
+
+    folder: Path | None  # if everything is here
+    bytes: int  # of all files
+    download: int  # of those that are not here
+
+    def __str__(self) -> str:
+        if self.folder:
+            return f"{size(self.bytes)} in {self.folder}"
+        return f"{size(self.download)} to download"
+
+
 def parse(spec: str) -> Repository:
     """Reads ``NAME`` or ``OWNER/NAME``, either with ``@REVISION``.
 
@@ -87,13 +100,23 @@ def missing(repository: Repository, patterns: Sequence[str]) -> list[Any]:
     Raises:
         InputError, GrapeError: as :func:`fetch`.
     """
-    from huggingface_hub import snapshot_download
+    return [file for file in _listed(repository, patterns) if file.will_download]
 
-    with _told(repository), quiet():
-        listed = snapshot_download(
-            **_asked(repository, patterns), dry_run=True, tqdm_class=silent_bar()
-        )
-    return [file for file in listed if file.will_download]
+
+def look_up(repository: Repository, patterns: Sequence[str]) -> Lookup:
+    """What is here of a repository, and what would be downloaded. Fetches nothing.
+
+    Raises:
+        InputError, GrapeError: as :func:`fetch`.
+    """
+    from huggingface_hub import constants
+
+    if folder := cached(repository, patterns):
+        return Lookup(folder, sum(path.stat().st_size for path in folder.rglob("*.*")), 0)
+    if constants.HF_HUB_OFFLINE:
+        _offline(repository, patterns)
+    sizes = [(file.file_size or 0, file.will_download) for file in _listed(repository, patterns)]
+    return Lookup(None, sum(count for count, _ in sizes), sum(count for count, new in sizes if new))
 
 
 def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
@@ -134,6 +157,16 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
         folder = Path(snapshot_download(**_asked(repository, patterns), tqdm_class=bar))
     _verify(repository, _blobs(repository) - before)
     return folder
+
+
+def _listed(repository: Repository, patterns: Sequence[str]) -> list[Any]:
+    """The files at the hub, as its library describes them."""
+    from huggingface_hub import snapshot_download
+
+    with _told(repository), quiet():
+        return list(
+            snapshot_download(**_asked(repository, patterns), dry_run=True, tqdm_class=silent_bar())
+        )
 
 
 class _Unreachable(GrapeError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from models.common import paths
+from models.common import hub, paths
+from models.common.errors import InputError
 from models.retriever.address import IndexPlace, MilvusAddress
 from models.retriever.manifest import (
     EncoderFingerprint,
@@ -13,6 +14,7 @@ from models.retriever.manifest import (
     read_manifest,
     require_same,
 )
+from models.retriever.text_encoder import FILES as TEXT_FILES
 from models.retriever.text_encoder import PREFIX, TextEncoder
 from models.retriever.types import Encoder
 
@@ -156,6 +158,38 @@ def _load_encoder(place: IndexPlace, options: EncoderOptions) -> Encoder:
         name, tag = where_it_was(built_with)
         options = options._replace(name=paths.ENCODER if is_gallery else name, pretrained=tag)
     return open_encoder(options)
+
+
+def look_up_encoder(name: str, pretrained: str | None) -> hub.Lookup:
+    """Where an encoder is, its size, and what would be downloaded. Fetches and loads nothing.
+
+    Raises:
+        InputError: no such model, tag or repository.
+        GrapeError: it must be downloaded, and the hub cannot be reached.
+    """
+    if name.startswith(PREFIX):
+        where = name.removeprefix(PREFIX)
+        if Path(where).is_dir():
+            return _in_folder(Path(where))
+        return hub.look_up(hub.parse(where), TEXT_FILES)
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / "open_clip_config.json").is_file():
+            raise InputError(f"{folder} has no open_clip_config.json: name the encoder's folder.")
+        return _in_folder(folder)
+    from models.retriever.encoder_files import repositories
+
+    found = [hub.look_up(*asked) for asked in repositories(name, pretrained)]
+    if not found:  # the weights are a file
+        return hub.Lookup(Path(str(pretrained)), Path(str(pretrained)).stat().st_size, 0)
+    download = sum(one.download for one in found)
+    here = found[0].folder if not download else None
+    return hub.Lookup(here, sum(one.bytes for one in found), download)
+
+
+def _in_folder(folder: Path) -> hub.Lookup:
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin")]
+    return hub.Lookup(folder, sum(path.stat().st_size for path in files), 0)
 
 
 def where_it_was(built_with: EncoderFingerprint) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ PREFIX = "sentence-transformers:"
 # A model does not record it; this is the default of sentence-transformers' contrastive loss
 # (MultipleNegativesRankingLoss, scale 20).
 _TEMPERATURE = 0.05
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 _BATCH = 32  # texts; more gain nothing and take memory for the padding of long ones
 
 
@@ -98,7 +98,7 @@ def _found(name: str) -> tuple[str, Path, str | None]:
     if Path(where).is_dir():
         return name, Path(where), None
     repository = hub.parse(where)
-    folder = hub.fetch(repository, _FILES)
+    folder = hub.fetch(repository, FILES)
     return f"{PREFIX}{repository.name}", folder, hub.commit_of(folder)
 
 

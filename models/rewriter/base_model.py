@@ -43,6 +43,19 @@ def find_base_model(name: str) -> BaseModel:
     return BaseModel(repository.name, folder, hub.commit_of(folder))
 
 
+def look_up(name: str) -> hub.Lookup:
+    """Where a base model is, its size, and what would be downloaded. Fetches nothing.
+
+    Raises:
+        InputError: a demo model that is not prepared, or a name that the hub does not have.
+        GrapeError: it must be downloaded, and the hub cannot be reached.
+    """
+    if folder := local_checkpoint(name):
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        return hub.Lookup(folder, weights, 0)
+    return hub.look_up(hub.parse(name), FILES)
+
+
 def present_checkpoint(name: str) -> Path | None:
     """The folder of a base model that is on this machine; None for one that must be downloaded.
 

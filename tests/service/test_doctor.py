@@ -12,8 +12,10 @@ import pytest
 
 from grape import run
 from models.common import paths
-from service.doctor import Finding, examine
+from models.common.findings import Finding, Gpu
+from service.doctor import examine
 from service.settings import Settings
+from tests.support.hub import Hub
 
 _PARTS = {
     "versions", "machine", "address", "index", "pictures", "language model", "adapter", "memory",
@@ -105,18 +107,76 @@ def test_an_endpoint_is_asked(settings: dict[str, object], monkeypatch: pytest.M
 
 
 def test_a_hub_name_is_looked_up_and_not_fetched(
-    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, object], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub import constants
+    part = "language model"
+    hub.repository("some/model").commit({"model.safetensors": b"w" * 2**20, "config.json": b"{}"})
+    told = found(settings, llm="some/model")
+    assert told[part].sentence == "some/model, asked in plain text, 1.0 MiB to download"
+    assert told["disk of the hub"].state == "ok"
+    assert "vLLM" in told["memory"].sentence
+    assert hub.transfers() == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**10))
+    assert (
+        "or name another folder in HF_HOME"
+        in found(settings, llm="some/model")["disk of the hub"].remedy
+    )
+    monkeypatch.undo()
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "the hub is switched off" in wrong(settings, "language model", llm="nobody/nothing")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in wrong(settings, "language model", llm="nobody/nothing")
-    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(200))
-    told = found(settings, llm="nobody/nothing")["language model"]
-    assert told.sentence == "nobody/nothing would be downloaded from http://127.0.0.1:9"
+
+def test_what_the_hub_says_is_what_doctor_says(settings: dict[str, object], hub: Hub) -> None:
+    part = "language model"
+    hub.repository("some/gated", gated=True).commit({"model.safetensors": b"w", "config.json": b""})
+    assert "has no nobody/nothing" in wrong(settings, part, llm="nobody/nothing")
+    assert "accept its terms at" in wrong(settings, part, llm="some/gated")
+    assert "has no revision 'v2'" in wrong(settings, part, llm="some/gated@v2")
+    hub.faults.status = 502
+    assert "The hub answers 502" in wrong(settings, part, llm="some/gated")
+
+
+def test_an_encoder_that_would_be_downloaded(settings: dict[str, object], hub: Hub) -> None:
+    files = {"open_clip_model.safetensors": b"w" * 2**20, "open_clip_config.json": b"{}"}
+    hub.repository("some/clip").commit(files)
+    told = found(settings, encoder="hf-hub:some/clip@main")["encoder"].sentence
+    assert told == "hf-hub:some/clip@main, 1.0 MiB to download"
+    assert "did you mean ViT-B-32" in wrong(settings, "encoder", encoder="ViT-B-23", pretrained="x")
+
+
+def test_a_gpu_that_is_too_small_for_both(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    monkeypatch.setattr("service.doctor.attaches_adapters", lambda: True)
+    given: dict[str, object] = {"llm": str(tmp_path), "encoder_device": "cuda"}
+    assert "there is no GPU here" in wrong(settings, "GPU memory", **given)
+    gpu = Gpu("A small one, 550.1, 4096 MiB, 4000 MiB", 4 * 2**30, 4 * 2**30)
+    monkeypatch.setattr("service.doctor.gpus", lambda: [gpu])
+    assert found(settings, **given)["GPU memory"].sentence.startswith("an estimate, of 4.0 GiB: vL")
+    assert "with weights of at most 0.0 GiB" in wrong(
+        settings, "GPU memory", **given, llm_gpu_memory=0.2
+    )
+    assert "the encoder needs 1.0 GiB beside vLLM, and 0.2 are left" in wrong(
+        settings, "GPU memory", **given, llm_gpu_memory=0.95
+    )
+
+
+def test_the_plans_of_the_commands(
+    small_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--index", str(small_index), "--llm", "none", "--port", "0", "--plan"]
+    assert run(["serve", *flags]) == 0
+    assert "ok    language model: none" in capsys.readouterr().out
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"")
+    out = tmp_path / "index"
+    assert run(["index", "build", str(pictures), "--out", str(out), "--plan"]) == 0
+    told = capsys.readouterr().out
+    assert f"ok    source: 1 pictures in {pictures}" in told
+    assert "ok    encoder: local-dir:" in told
+    assert not out.exists()
+    assert run(["index", "build", "/no/such", "--out", str(out), "--plan"]) == 1
+    assert "WRONG source: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

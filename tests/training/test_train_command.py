@@ -48,7 +48,7 @@ def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
         ({"sampling_rounds": 3, "learn_from": 2}, "chooses the rewrites itself"),
         ({"entropy_floor": 1.5}, "--entropy-floor: Input should be less than 1"),
         ({"difficulty_draws": 2, "good_rank": 100_000}, "fewer than one query in 50"),
-        ({"llm": "/no/such/model"}, "The base model /no/such/model cannot be found"),
+        ({"llm": "/no/such/model"}, "'/no/such/model' is neither a folder nor a name on the"),
         ({"data": "/no/such.jsonl"}, "There is no data file /no/such.jsonl"),
         ({"index": "/no/such"}, "There is no index in /no/such"),
         ({"steps": 0}, "there is nothing to train"),

@@ -41,7 +41,8 @@ _RERANKS = (
     "`grape train`; serve it with `grape serve --rerank-adapter FOLDER`.",
 )
 _NOT_ON_THE_CARD = {
-    "config", "debug", "start_from", "out", "work", "index", "dry_run", "resume", "vllm_server",
+    "config", "debug", "plan", "start_from", "out", "work", "index", "dry_run", "resume",
+    "vllm_server",
 }  # fmt: skip
 _OF_RERANKERS = RerankSettings.model_fields.keys() - RetrieverSettings.model_fields.keys()
 # Training by likelihood has one stage, and these are all that it reads.
