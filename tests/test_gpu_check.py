@@ -11,12 +11,8 @@ from tools import gpu_check
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tools.gpu_check", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "tools.gpu_check", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(gpu_check.has_gpu(), reason="there is a GPU here")
