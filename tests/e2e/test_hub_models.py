@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from models.rewriter.adapter import open_adapter
-from models.rewriter.tasks import TASKS
 from tests.support.grape_server import Server
-from tests.support.hub import Hub, running_hub
-from tests.support.hub_chain import grape, write_pictures, write_settings
+from tests.support.hub import TOKEN, Hub, running_hub
+from tests.support.hub_chain import grape, write_pictures, write_rows, write_settings
 from tests.support.hub_encoders import ENCODERS, write_encoder, write_xlm_roberta
 from tests.support.hub_models import FAMILIES, write_model
 
@@ -33,33 +32,38 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.mark.parametrize(
-    ("llm", "style", "encoder"),
+    ("llm", "style", "encoder", "warm_start"),
     [
-        ("qwen3", "chat", "siglip2"),
-        pytest.param("qwen2.5", "plain", "vit-b-32", marks=pytest.mark.slow),
-        pytest.param("llama3.2", "chat", "vit-l-14-quickgelu", marks=pytest.mark.slow),
-        pytest.param("gemma3", "chat", "mobileclip2", marks=pytest.mark.slow),
-        pytest.param("smollm2", "chat", "xlm-roberta", marks=pytest.mark.slow),
+        ("qwen3", "chat", "siglip2", False),
+        pytest.param("qwen2.5", "plain", "vit-b-32", True, marks=pytest.mark.slow),
+        pytest.param("llama3.2", "chat", "vit-l-14-quickgelu", True, marks=pytest.mark.slow),
+        pytest.param("gemma3", "chat", "mobileclip2", True, marks=pytest.mark.slow),
+        pytest.param("smollm2", "chat", "xlm-roberta", True, marks=pytest.mark.slow),
     ],
 )
 def test_from_two_names_to_a_served_adapter(
-    filled: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: str, style: str, encoder: str
+    filled: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    llm: str,
+    style: str,
+    encoder: str,
+    warm_start: bool,
 ) -> None:
     """The canaries of the adapter prove that it is applied, or the server would not be ready."""
-    from tests.support.hub import TOKEN
-
     for name, value in {**filled.environment(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GRAPE_CACHE", str(tmp_path / "grape"))
     index, name = tmp_path / "index", FAMILIES[llm].name
     pictures = write_pictures(tmp_path / "pictures")
-    grape(
-        "index", "build", pictures, "--out", index, "--encoder", f"hf-hub:{ENCODERS[encoder].name}"
-    )
+    named = f"hf-hub:{ENCODERS[encoder].name}"
+    grape("index", "build", pictures, "--out", index, "--encoder", named)
     commit = filled.repository(ENCODERS[encoder].name).names["main"]
     assert json.loads((index / "manifest.json").read_text())["encoder"]["revision"] == commit
 
-    settings = write_settings(tmp_path / "train.yaml", index, name, prompt_style=style)
+    settings = write_settings(
+        tmp_path / "train.yaml", index, name, prompt_style=style, warm_start=warm_start
+    )
     done = grape("train", "--config", settings)
     assert f"Fetching {name} from {filled.url}" in done.stderr
     adapter = open_adapter(tmp_path / "adapter", None)
@@ -93,17 +97,14 @@ def test_a_model_of_a_family_is_served_and_measured_both_ways(
     filled: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: str
 ) -> None:
     """Its answers make no sense, so that what is compared is that there are any."""
-    from tests.support.hub import TOKEN
-
     for name, value in {**filled.environment(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
         monkeypatch.setenv(name, value)
     index = tmp_path / "index"
     grape("index", "build", write_pictures(tmp_path / "pictures"), "--out", index)
-    settings = write_settings(tmp_path / "train.yaml", index, FAMILIES[llm].name)
-    del settings
+    data = write_rows(tmp_path / "rows.jsonl")
     for style in ("plain", "chat"):
         done = grape(
-            "eval", "--index", index, "--data", tmp_path / "rows.jsonl", "--llm",
+            "eval", "--index", index, "--data", data, "--llm",
             FAMILIES[llm].name, "--systems", "direct,frozen", "--prompt-style", style,
             "--work", tmp_path / style,
         )  # fmt: skip
@@ -112,4 +113,3 @@ def test_a_model_of_a_family_is_served_and_measured_both_ways(
         next((tmp_path / style).glob("rewrites-*")).read_text() for style in ("plain", "chat")
     )
     assert plain != chat
-    assert set(TASKS) >= {"multilingual"}
