@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from models.common.errors import InputError
 from models.common.hub import shown
 from models.rewriter.protocol import RewriterDown
@@ -98,10 +100,18 @@ def start_engine(options: VLLMOptions, attach: bool) -> "AsyncLLM":
     try:
         return AsyncLLM.from_engine_args(_arguments(options, attach))
     except (ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _reason(error)
         raise InputError(f"vLLM cannot serve {shown(options.model)}: {reason}") from error
     except RuntimeError as error:
         raise RewriterDown(f"vLLM's engine did not start: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of a validation, what it found."""
+    told = str(error)
+    if isinstance(error, ValidationError):
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+    return next(iter(told.strip().splitlines()), type(error).__name__)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -8,6 +8,8 @@ import psutil
 
 from models.common import paths
 from models.common.errors import GrapeError, InputError
+from models.common.hub import shown
+from models.common.hub_progress import size
 from models.retriever import picture_worker
 from models.retriever.address import IndexPlace, folder_of
 from models.retriever.open import EncoderOptions, open_index
@@ -141,7 +143,9 @@ def fitting_adapter(settings: Settings, folder: Path) -> Adapter:
 def start_rewriter(settings: Settings, adapter: Adapter | None) -> Rewriter:
     """Starts the rewriter. With vLLM on a CPU this takes half a minute."""
     if not settings.llm_endpoint:
-        return VLLMRewriter(vllm_options(settings), adapter, paths.merged_dir())
+        options = vllm_options(settings)
+        require_memory(options)
+        return VLLMRewriter(options, adapter, paths.merged_dir())
     from models.rewriter.endpoint import EndpointRewriter
 
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
@@ -221,6 +225,24 @@ def shared_engine(options: VLLMOptions) -> SharedEngine | None:
     # One for each task, and one that is being proved.
     options = options._replace(attachable=len(SERVED_TASKS) + 1)
     return SharedEngine(lambda: VLLMRewriter(options))
+
+
+def require_memory(options: VLLMOptions) -> None:
+    """Checks that a model can fit at all, before minutes are spent on loading it.
+
+    Raises:
+        InputError: its weights and the cache are more than the free memory; says what would fit.
+    """
+    if attaches_adapters():  # the memory is the GPU's
+        return
+    weights = sum(path.stat().st_size for path in Path(options.model).glob("*.safetensors"))
+    cache, free = options.kv_cache_gib * _GIB, psutil.virtual_memory().available
+    if weights + cache > free:
+        raise InputError(
+            f"{shown(options.model)} needs {size(weights)} for its weights and {size(cache)} for "
+            f"its cache, and {size(free)} are free: a model with weights of at most "
+            f"{size(max(free - cache, 0))} would fit, or lower --llm-kv-cache-gib."
+        )
 
 
 def require_room(options: VLLMOptions) -> None:
