@@ -111,7 +111,8 @@ def _reason(error: Exception) -> str:
     told = str(error)
     if isinstance(error, ValidationError):
         told = error.errors()[0]["msg"].removeprefix("Value error, ")
-    return next(iter(told.strip().splitlines()), type(error).__name__)
+    first = next(iter(told.strip().splitlines()), type(error).__name__)
+    return first.split(" Supported architectures:")[0]  # hundreds
 
 
 def _is_news(record: logging.LogRecord) -> bool:
