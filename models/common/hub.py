@@ -131,7 +131,7 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
         InputError: no such repository, revision or file, or its terms are not accepted.
         GrapeError: the hub cannot be reached, the disk is full, or what arrived is damaged.
     """
-    if repository.is_pinned and (folder := cached(repository, patterns)):
+    if _is_listed(repository) and (folder := cached(repository, patterns)):
         return folder
     from huggingface_hub import constants, snapshot_download
 
@@ -149,7 +149,7 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
     if left:
         _require_disk(repository, total)
         say(f"Fetching {repository} from {constants.ENDPOINT}, {size(total)}")
-    before, bar = _blobs(repository), byte_bar(total)
+    before, bar = _blobs(repository), byte_bar(total) if left else silent_bar()
     with _told(repository), quiet():
         for file in left:
             if file.file_size >= LARGE:
@@ -157,6 +157,12 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> Path:
         folder = Path(snapshot_download(**_asked(repository, patterns), tqdm_class=bar))
     _verify(repository, _blobs(repository) - before)
     return folder
+
+
+def _is_listed(repository: Repository) -> bool:
+    """Whether it is known here which files the commit has; without that, some may be missing."""
+    listing = _blob_folder(repository).with_name("trees") / f"{repository.revision}.json"
+    return repository.is_pinned and listing.is_file()
 
 
 def _listed(repository: Repository, patterns: Sequence[str]) -> list[Any]:

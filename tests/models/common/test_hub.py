@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 
 from models.common import hub as product
 from models.common.errors import GrapeError, InputError
@@ -70,6 +70,13 @@ def test_what_is_pinned_and_whole_needs_no_hub(hub: Hub) -> None:
     assert product.commit_of(fetch(f"{NAME}@{commit}")) == commit
     assert hub.asked == []
     assert product.missing(product.parse(NAME), PATTERNS) == []
+
+
+def test_what_another_program_fetched_a_part_of_is_completed(hub: Hub) -> None:
+    commit = hub.repository(NAME).commit(files(b"weights"))
+    hf_hub_download(NAME, "config.json", revision=commit)
+    folder = fetch(f"{NAME}@{commit}")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_offline_with_a_warm_cache_and_without(
