@@ -74,8 +74,9 @@ def test_a_run_leaves_an_adapter_that_peft_loads_and_that_fits(
 def test_sft_continues_from_an_adapter(unbroken: Path, tiny_llm: Path, tmp_path: Path) -> None:
     """Two examples: at a learning rate near zero the weights stay, at a real one they move."""
     before = load_file(unbroken / "adapter" / "adapter_model.safetensors")
-    prompt = TASKS["multilingual"].short.prompt("ギター")
-    texts = [(prompt, "guitar"), (prompt, "a guitar")]
+    task = TASKS["multilingual"].short
+    prompt = task.prompt("ギター")
+    texts = [(prompt, task.written("guitar")), (prompt, task.written("a guitar"))]
     base = LanguageModel.named(str(tiny_llm))
     moved = {}
     for rate in (1e-12, 1e-2):

@@ -244,10 +244,8 @@ class Bench:
 
     @cached_property
     def _chat(self) -> ChatTemplate | None:
-        """The template that the model is asked with; None for plain completion."""
         assert self.base
-        trained = self.adapter and self.adapter.manifest.chat_template
-        return self.base.chat("chat" if trained else self.settings.prompt_style)
+        return self.base.chat(self.settings.prompt_style, self.adapter)
 
     def _sampling(self, spec: SystemSpec) -> Sampling:
         """How a system's rewrites are found."""
@@ -286,8 +284,7 @@ class Bench:
                 parts += depends_on(spec.rerank, self.pair_model)
                 parts += [self.settings.rerank_candidates]
             parts += [self.reranker.content_sha256] if spec.rerank and self.reranker else []
-            known = gallery.index.manifest.known_scores
-            parts += [self.fitted.gate.model_dump(), known]
+            parts += [self.fitted.gate.model_dump(), gallery.index.manifest.known_scores]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
     @property

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from models.common.errors import InputError
+from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision, find_base_model
 from models.rewriter.chat import ChatTemplate, PromptStyle, require_template
 from models.rewriter.tasks import STOP
@@ -52,13 +53,17 @@ class LanguageModel:
         """The hash of the checkpoint's weights."""
         return checkpoint_revision(Path(self.path))
 
-    def chat(self, style: PromptStyle) -> ChatTemplate | None:
+    def chat(self, style: PromptStyle, adapter: Adapter | None = None) -> ChatTemplate | None:
         """The template that a style asks with; None for plain completion.
+
+        Args:
+            adapter: is asked as it was trained, and the model without it likewise.
 
         Raises:
             InputError: the model has none.
         """
-        return require_template(Path(self.path)) if style == "chat" else None
+        trained = adapter is not None and adapter.manifest.chat_template is not None
+        return require_template(Path(self.path)) if trained or style == "chat" else None
 
     def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The weights; by default float32 on a CPU, bfloat16 on a GPU.
