@@ -6,9 +6,10 @@ tokenise it alike. An empty thought is put in front of the answer where a templa
 
 import functools
 import hashlib
+import importlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ _IN_ONE_LINE = "Answer in one line, with nothing else."  # to models that like t
 _MARKS = str.maketrans(dict.fromkeys("<>[]|", " "))
 _MARK = "0what1is2written3"  # stands for an answer
 _DATE = "26 Jul 2024"  # Llama's template would show today's: the same query has the same answer
+_SYSTEM: list[Message] = [{"role": "system", "content": "b"}]
 _ROLES: list[Message] = [{"role": "user", "content": "a"}]
 
 
@@ -35,16 +37,22 @@ class ChatTemplate:
         source: Jinja; '' for the template of a server.
         tokens: the special tokens that it may name.
         begins: the mark that the tokenizer puts in front of a text by itself.
+        system: whether it knows a system line; otherwise the first turn begins with it.
     """
 
     digest: str = ""
     source: str = ""
     tokens: tuple[tuple[str, str], ...] = ()
     begins: str = ""
+    system: bool = True
 
     @classmethod
     def of(cls, tokenizer: Any) -> "ChatTemplate | None":
-        """The template of a tokenizer of transformers; None if it has none."""
+        """The template of a tokenizer of transformers; None if it has none.
+
+        Raises:
+            InputError: it cannot present a question and its answer.
+        """
         if not tokenizer.chat_template:
             return None
         source = tokenizer.get_chat_template()
@@ -53,12 +61,27 @@ class ChatTemplate:
         first = tokenizer("a").input_ids[:1]
         adds = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
         begins = tokenizer.bos_token if adds else ""
-        return cls(hashlib.sha256(source.encode()).hexdigest(), source, tokens, begins)
+        made = cls(hashlib.sha256(source.encode()).hexdigest(), source, tokens, begins)
+        try:
+            made._rendered([*_SYSTEM, *_ROLES], add_generation_prompt=True)
+        except _template_error():  # as Gemma 2's does
+            made = replace(made, system=False)
+        try:
+            made._rendered(_ROLES, add_generation_prompt=True)
+        except _template_error() as error:
+            raise InputError(
+                f"The model's chat template cannot be used ({error}): use --prompt-style plain."
+            ) from error
+        return made
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The text that the model continues with its answer. A server is sent the messages."""
         if not self.source:
             return json.dumps(messages, ensure_ascii=False)
+        if not self.system and messages[0]["role"] == "system":
+            first, second, *others = messages
+            said = f"{first['content']}\n\n{second['content']}"
+            messages = [{**second, "content": said}, *others]
         return self._rendered(messages, add_generation_prompt=True)
 
     @functools.cached_property
@@ -79,6 +102,12 @@ class ChatTemplate:
         )
         (text,) = rendered[0] if isinstance(rendered, tuple) else rendered
         return str(text).removeprefix(self.begins)
+
+
+def _template_error() -> type[Exception]:
+    """What a template raises: Jinja's own error, or one of what is in it."""
+    error: type[Exception] = importlib.import_module("jinja2").TemplateError
+    return error
 
 
 def conversation(

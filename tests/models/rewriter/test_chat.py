@@ -107,6 +107,21 @@ def test_comparing_is_always_plain() -> None:
     assert all(styled[name].chat == SERVERS_TEMPLATE for name in TASKS)
 
 
+def test_a_template_without_a_system_line_has_it_in_the_first_turn(tmp_path: Path) -> None:
+    """As Gemma 2 and the first Mistral."""
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    family = FAMILIES["qwen2.5"]
+    folder = write_model(tmp_path / "old", family._replace(chat=refuses + str(family.chat)))
+    template = require_template(folder)
+    assert not template.system
+    prompt = in_style(TASKS, template)["multilingual"].prompt("Hund")
+    assert prompt.startswith("<|im_start|>user\nDictionary of words")
+    assert "with nothing else.\n\nWord: " in prompt
+    broken = write_model(tmp_path / "broken", family._replace(chat="{{ raise_exception('no') }}"))
+    with pytest.raises(InputError, match=r"cannot be used \(no\): use --prompt-style plain"):
+        require_template(broken)
+
+
 def test_a_base_model_has_no_template(tmp_path: Path) -> None:
     family = FAMILIES["qwen2.5"]._replace(chat=None)
     folder = write_model(tmp_path / "base", family)
