@@ -37,6 +37,7 @@ from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import (
     adapter_folder,
     checkpoint_revision,
+    local_checkpoint,
     look_up,
     present_checkpoint,
 )
@@ -74,7 +75,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from gpu_findings()
     looks = {
         "address": _address, "index": _index, "encoder": _encoder, "pictures": _pictures,
-        "language model": _language_model, "adapter": _adapter,
+        "language model": _language_model, "hub": _hub, "adapter": _adapter,
     }  # fmt: skip
     if settings.feedback:
         looks["feedback"] = _feedback
@@ -162,6 +163,24 @@ def _language_model(settings: Settings) -> str:
         require_template(found.folder)
     style = "in its chat template" if settings.prompt_style == "chat" else "in plain text"
     return f"{settings.llm}, asked {style}, {found}"
+
+
+def _hub(settings: Settings) -> str:
+    """Whether it answers, if something has a name there. Who needs it says that it is wrong."""
+    from huggingface_hub import constants
+
+    named = [_named_encoder(settings)[0]]
+    if settings.llm != "none" and not settings.llm_endpoint and not local_checkpoint(settings.llm):
+        named.append(settings.llm)
+    if named[1:] == [] and named[0].startswith("local-dir:"):
+        return "nothing that is named is there"
+    if constants.HF_HUB_OFFLINE:
+        return "switched off by HF_HUB_OFFLINE"
+    try:
+        httpx.head(constants.ENDPOINT, timeout=_TIMEOUT_S, follow_redirects=True)
+    except httpx.HTTPError as error:
+        return f"{constants.ENDPOINT} cannot be reached ({error}); what is here is used"
+    return f"{constants.ENDPOINT} answers"
 
 
 def _endpoint(settings: Settings) -> str:

@@ -18,9 +18,16 @@ from service.settings import Settings
 from tests.support.hub import Hub
 
 _PARTS = {
-    "versions", "machine", "address", "index", "pictures", "language model", "adapter", "memory",
-    "disk",
+    "versions", "machine", "address", "index", "pictures", "language model", "hub", "adapter",
+    "memory", "disk",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else this machine is doing."""
+    memory = SimpleNamespace(available=16 * 2**30, total=16 * 2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
 
 
 @pytest.fixture
@@ -114,6 +121,8 @@ def test_a_hub_name_is_looked_up_and_not_fetched(
     told = found(settings, llm="some/model")
     assert told[part].sentence == "some/model, asked in plain text, 1.0 MiB to download"
     assert told["disk of the hub"].state == "ok"
+    assert told["hub"].sentence == f"{hub.url} answers"
+    assert found(settings)["hub"].sentence == "nothing that is named is there"
     assert "vLLM" in told["memory"].sentence
     assert hub.transfers() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**10))
