@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from models.demo.prepare import prepare_gallery
 from tools.random_models import LLMS, TINY_LLM, Shape, write_adapter, write_encoder, write_llm
 
 GRAPE = Path(sys.executable).with_name("grape")
@@ -163,6 +164,7 @@ def colocated(sizes: Sizes, folder: Path) -> None:
 
 
 def _trainings(sizes: Sizes, folder: Path, rollouts: str) -> None:
+    prepare_gallery()
     print("| model | rewrites a step | seconds a step | most memory |")
     print("|---|---:|---:|---:|")
     for name, shape in sizes.llms.items():

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from models.demo.prepare import prepare_gallery
 from tools.gpu_checks import GRAPE, WORDS, Sizes
 from tools.random_models import write_llm
 
 
 def serving(sizes: Sizes, folder: Path) -> None:
     """A server, asked by more and more clients at once."""
+    prepare_gallery()
     name = next(iter(sizes.llms))
     base = write_llm(folder / f"served-{name}", sizes.llms[name])
     log = folder / "serve.log"

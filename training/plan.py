@@ -82,7 +82,10 @@ def _base(settings: TrainSettings, found: dict[str, Lookup]) -> str:
 
 def _work(settings: TrainSettings) -> str:
     rollouts = settings.prompts_per_step * settings.group_size
-    start = f"{settings.warm_start_rounds} round(s) of warm start" if settings.warm_start else ""
+    rounds = settings.warm_start_rounds
+    start = (
+        f"{rounds} round{'s' if rounds > 1 else ''} of warm start" if settings.warm_start else ""
+    )
     grpo = f"{settings.steps} steps of GRPO with {rollouts} rewrites each" if settings.steps else ""
     return " and ".join(filter(None, [start, grpo]))
 

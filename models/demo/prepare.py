@@ -33,14 +33,16 @@ def prepare(llm: str) -> None:
     demo_dir().mkdir(parents=True, exist_ok=True)
     with FileLock(demo_dir() / "prepare.lock"):
         prepare_llm(llm)
-        if not (index_dir() / MANIFEST).is_file():
-            _prepare_gallery()
+        prepare_gallery()
         if llm == DEFAULT_LLM:
             _merge_adapter()
     say(f"The demo is ready in {demo_dir()}.")
 
 
-def _prepare_gallery() -> None:
+def prepare_gallery() -> None:
+    """Draws and indexes the gallery, unless that has been done. Needs no network."""
+    if (index_dir() / MANIFEST).is_file():
+        return
     from models.retriever.clip_encoder import ClipEncoder
     from models.retriever.image_index import ImageIndex
     from models.retriever.manifest import IndexOptions
