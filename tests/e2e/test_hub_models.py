@@ -32,7 +32,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.mark.parametrize(
-    ("llm", "style", "encoder", "warm_start"),
+    ("llm", "style", "encoder", "samples"),
     [
         ("qwen3", "chat", "siglip2", False),
         pytest.param("qwen2.5", "plain", "vit-b-32", True, marks=pytest.mark.slow),
@@ -48,7 +48,7 @@ def test_from_two_names_to_a_served_adapter(
     llm: str,
     style: str,
     encoder: str,
-    warm_start: bool,
+    samples: bool,
 ) -> None:
     """The canaries of the adapter prove that it is applied, or the server would not be ready."""
     for name, value in {**filled.environment(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
@@ -61,9 +61,7 @@ def test_from_two_names_to_a_served_adapter(
     commit = filled.repository(ENCODERS[encoder].name).names["main"]
     assert json.loads((index / "manifest.json").read_text())["encoder"]["revision"] == commit
 
-    settings = write_settings(
-        tmp_path / "train.yaml", index, name, prompt_style=style, warm_start=warm_start
-    )
+    settings = write_settings(tmp_path / "train.yaml", index, name, samples, prompt_style=style)
     done = grape("train", "--config", settings)
     assert f"Fetching {name} from {filled.url}" in done.stderr
     adapter = open_adapter(tmp_path / "adapter", None)

@@ -52,15 +52,24 @@ def write_rows(path: Path) -> Path:
     return path
 
 
-def write_settings(path: Path, index: Path, llm: str, **changes: object) -> Path:
-    """A short training: the English names as warm start, and two steps of GRPO."""
+def write_settings(
+    path: Path, index: Path, llm: str, samples: bool = True, **changes: object
+) -> Path:
+    """A short training: the English names as warm start, and two steps of GRPO.
+
+    Args:
+        samples: whether the model is asked too. Without that vLLM is not started: the warm start
+            has begun, so that what was sampled until then is all.
+    """
+    if not samples:
+        path.with_name("adapter.work").joinpath("warm_start").mkdir(parents=True)
     data = write_rows(path.with_name("rows.jsonl"))
     values = {
         "index": str(index), "data": str(data), "llm": llm, "out": str(path.with_name("adapter")),
         "tasks": ["multilingual"], "samples": 1, "warm_start_rank": 1000,
         "warm_start_english": ["multilingual"], "warm_start_epochs": 6, "warm_start_batch": 4,
         "warm_start_learning_rate": 1e-2, "steps": 2, "prompts_per_step": 2, "group_size": 2,
-        "micro_batch": 4, "learning_rate": 3e-2, "lora_rank": 4, "save_every": 2,
+        "micro_batch": 4, "learning_rate": 1e-3, "lora_rank": 4, "save_every": 2,
         "validation_every": 2, "validation_queries": {"multilingual": 4}, "test_queries": {},
         **changes,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Two steps of GRPO on each family of models, by its name on the hub, plainly and by chat."""
+"""SFT and two steps of GRPO on each family, by its name on the hub, plainly and by chat."""
 
 import json
 from collections.abc import Iterator
@@ -43,10 +43,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gemma3", "chat"), ("smollm2", "chat"),
     ],
 )  # fmt: skip
-def test_grpo_on_a_family(filled: Hub, index: Path, tmp_path: Path, key: str, style: str) -> None:
+def test_a_family_is_trained(
+    filled: Hub, index: Path, tmp_path: Path, key: str, style: str
+) -> None:
     name = FAMILIES[key].name
     settings = write_settings(
-        tmp_path / "train.yaml", index, name, prompt_style=style, warm_start=False
+        tmp_path / "train.yaml", index, name, samples=False, prompt_style=style
     )
     assert grape.run(["train", "--config", str(settings)]) == 0
     base = LanguageModel.named(name)
