@@ -41,7 +41,7 @@ from models.rewriter.base_model import (
     look_up,
     present_checkpoint,
 )
-from models.rewriter.chat import require_template
+from models.rewriter.chat import has_template
 from models.rewriter.vllm_engine import attaches_adapters
 from service.listen import listen
 from service.settings import Settings
@@ -159,10 +159,18 @@ def _language_model(settings: Settings) -> str:
     if settings.llm_endpoint:
         return _endpoint(settings)
     found = look_up(settings.llm)
-    if settings.prompt_style == "chat" and found.folder:
-        require_template(found.folder)
-    style = "in its chat template" if settings.prompt_style == "chat" else "in plain text"
-    return f"{settings.llm}, asked {style}, {found}"
+    return f"{settings.llm}, {_asked(settings, found)}{found}"
+
+
+def _asked(settings: Settings, found: Lookup) -> str:
+    """How the model is asked without an adapter; '' before its files are here."""
+    if found.folder is None:
+        return ""
+    has = has_template(found.folder)
+    if settings.prompt_style == "chat" and not has:
+        raise InputError(f"{settings.llm} has no chat template: use --prompt-style plain.")
+    chats = has and settings.prompt_style != "plain"
+    return "asked in its chat template, " if chats else "asked in plain text, "
 
 
 def _hub(settings: Settings) -> str:

@@ -81,8 +81,8 @@ class Settings(CommandSettings):
     prompt_style: PromptStyle = Field(
         "auto",
         description="how the model is asked: 'plain' text that it continues, or a 'chat' in its "
-        "own template; 'auto' is plain, and chat at an endpoint that takes nothing else. An "
-        "adapter is asked as it was trained",
+        "own template; 'auto' is chat if the model has a template, and plain at an endpoint that "
+        "takes it. An adapter is asked as it was trained",
     )
     llm_endpoint: str | None = Field(
         None,

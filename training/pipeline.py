@@ -69,7 +69,10 @@ def open_run(settings: TrainSettings) -> TrainingRun:
     retriever = load_retriever(settings)
     base = LanguageModel.named(settings.llm)
     scorer = Scorer(retriever)
-    chat = base.chat(settings.prompt_style) if settings.task == "rewrite" else None
+    chat = None
+    if settings.task == "rewrite":
+        start = settings.start_from and open_adapter(settings.start_from, base.revision)
+        chat = base.chat(settings.prompt_style, start or None)
     tasks = in_style(tasks_of(settings), chat)
     run = TrainingRun(settings, base, tasks, rows, scorer, grpo_data, rerank_data, chat)
     check_targets(run.all_rows(), retriever.index)

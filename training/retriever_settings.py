@@ -29,7 +29,7 @@ class RetrieverSettings(CommandSettings):
     prompt_style: PromptStyle = Field(
         "auto",
         description="how the base model is asked: 'plain' text that it continues, or a 'chat' in "
-        "its own template; 'auto' is plain. An adapter is served as it was trained",
+        "its own template; 'auto' is chat if it has one. An adapter is served as it was trained",
     )
     seed: int = Field(0, ge=0, description="random seed of data order, sampling and weights")
     exact_up_to: int = Field(

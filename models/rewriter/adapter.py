@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.common.errors import InputError
-from models.rewriter.chat import ChatTemplate
+from models.rewriter.chat import ChatTemplate, PromptStyle
 from models.rewriter.tasks import SERVED_TASKS, Task, in_style
 
 GRAPE_JSON = "grape.json"
@@ -64,6 +64,15 @@ class Adapter(BaseModel, frozen=True):
     def name(self) -> str:
         """Contains a hash of the content, so different contents never share an engine's caches."""
         return f"{'-'.join(sorted(self.manifest.tasks))}-{self.content_sha256[:12]}"
+
+    def prompt_style(self, asked: PromptStyle) -> PromptStyle:
+        """How the model is asked beside the adapter: as that was trained, unless it is said.
+
+        An adapter that was trained by chat needs the template in any case.
+        """
+        if self.manifest.chat_template is not None:
+            return "chat"
+        return "plain" if asked == "auto" else asked
 
     @property
     def tasks(self) -> dict[str, Task]:

@@ -126,11 +126,33 @@ def conversation(
 SERVERS_TEMPLATE = ChatTemplate()
 
 
+def has_template(folder: Path) -> bool:
+    """Whether a checkpoint has a template. Loads no tokenizer, which may take seconds."""
+    own = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+    if any((folder / name).exists() for name in own):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(json.loads(config.read_bytes()).get("chat_template"))
+
+
 def template_in(folder: Path) -> ChatTemplate | None:
     """The template of a checkpoint; None if it has none."""
+    if not has_template(folder):
+        return None
     from transformers import AutoTokenizer
 
     return ChatTemplate.of(AutoTokenizer.from_pretrained(folder))
+
+
+def template_for(style: PromptStyle, folder: Path) -> ChatTemplate | None:
+    """The template that a checkpoint is asked with in a style; None for plain completion.
+
+    Raises:
+        InputError: the style is chat, and it has none.
+    """
+    if style == "plain":
+        return None
+    return require_template(folder) if style == "chat" else template_in(folder)
 
 
 def require_template(folder: Path) -> ChatTemplate:

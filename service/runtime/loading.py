@@ -20,7 +20,7 @@ from models.rewriter.base_model import (
     find_checkpoint,
     present_checkpoint,
 )
-from models.rewriter.chat import SERVERS_TEMPLATE, require_template
+from models.rewriter.chat import SERVERS_TEMPLATE, template_for
 from models.rewriter.protocol import Rewriter
 from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS, Task, in_style
 from models.rewriter.vllm import VLLMOptions, VLLMRewriter
@@ -194,11 +194,13 @@ def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]
     Raises:
         InputError: the model has no chat template, or not the one of the adapter.
     """
-    trained = adapter is not None and adapter.manifest.chat_template is not None
-    chat = None
-    if trained or settings.prompt_style == "chat":
-        folder = None if settings.llm_endpoint else _checkpoint(settings.llm)
-        chat = require_template(folder) if folder else SERVERS_TEMPLATE
+    style = settings.prompt_style
+    if adapter:
+        style = adapter.prompt_style(style)
+    if settings.llm_endpoint:
+        chat = SERVERS_TEMPLATE if style == "chat" else None
+    else:
+        chat = template_for(style, _checkpoint(settings.llm))
     return {**in_style(SERVED_TASKS, chat), **(adapter.tasks_with(chat) if adapter else {})}
 
 

@@ -36,5 +36,5 @@ def test_the_commands_of_the_page_work(tmp_path: Path, monkeypatch: pytest.Monke
                        for method, path, _ in hub.asked if llm.name in path)  # fmt: skip
     assert "to download" in said[0]
     assert f"{tmp_path}/index: 24 pictures indexed, 0 skipped." in said[1]
-    assert f"language model: {llm.name}, asked in plain text, " in said[2]
+    assert f"language model: {llm.name}, 0.4 MiB to download" in said[2]
     assert "/hf/hub/models--timm--ViT-B-32-SigLIP2-256/snapshots/" in said[2]

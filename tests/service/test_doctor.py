@@ -119,7 +119,7 @@ def test_a_hub_name_is_looked_up_and_not_fetched(
     part = "language model"
     hub.repository("some/model").commit({"model.safetensors": b"w" * 2**20, "config.json": b"{}"})
     told = found(settings, llm="some/model")
-    assert told[part].sentence == "some/model, asked in plain text, 1.0 MiB to download"
+    assert told[part].sentence == "some/model, 1.0 MiB to download"
     assert told["disk of the hub"].state == "ok"
     assert told["hub"].sentence == f"{hub.url} answers"
     assert found(settings)["hub"].sentence == "nothing that is named is there"

@@ -20,7 +20,7 @@ from transformers import (
 from models.common.errors import InputError
 from models.rewriter.adapter import Adapter
 from models.rewriter.base_model import checkpoint_revision, find_base_model
-from models.rewriter.chat import ChatTemplate, PromptStyle, require_template
+from models.rewriter.chat import ChatTemplate, PromptStyle, template_for
 from models.rewriter.tasks import STOP
 from training.settings import TrainSettings
 
@@ -57,13 +57,14 @@ class LanguageModel:
         """The template that a style asks with; None for plain completion.
 
         Args:
-            adapter: is asked as it was trained, and the model without it likewise.
+            adapter: is asked as it was trained, and with 'auto' the model without it likewise.
 
         Raises:
             InputError: the model has none.
         """
-        trained = adapter is not None and adapter.manifest.chat_template is not None
-        return require_template(Path(self.path)) if trained or style == "chat" else None
+        if adapter:
+            style = adapter.prompt_style(style)
+        return template_for(style, Path(self.path))
 
     def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The weights; by default float32 on a CPU, bfloat16 on a GPU.

@@ -9,9 +9,17 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from models.common.errors import InputError
 from models.rewriter.adapter import AdapterManifest
-from models.rewriter.chat import SERVERS_TEMPLATE, ChatTemplate, require_template, template_in
+from models.rewriter.chat import (
+    SERVERS_TEMPLATE,
+    ChatTemplate,
+    PromptStyle,
+    require_template,
+    template_in,
+)
 from models.rewriter.tasks import RERANK_TASKS, SERVED_TASKS, TASKS, in_style
 from models.rewriter.vllm_tokenizers import answer_ends, line_ends
+from service.runtime.loading import served_tasks
+from service.settings import Settings
 from tests.support.hub_models import FAMILIES, write_model
 
 # Adapters hang on these: a plain prompt must not change with anything that chat styles need.
@@ -130,6 +138,25 @@ def test_a_base_model_has_no_template(tmp_path: Path) -> None:
         require_template(folder)
 
 
+def test_the_style_of_a_server(tmp_path: Path) -> None:
+    """A model with a template is asked in it; an endpoint is told what it is asked."""
+    chats = write_model(tmp_path / "chats", FAMILIES["qwen2.5"])
+    base = write_model(tmp_path / "base", FAMILIES["qwen2.5"]._replace(chat=None))
+
+    def chat(**settings: Any) -> ChatTemplate | None:
+        tasks = served_tasks(Settings.model_validate(settings), None)
+        assert tasks.keys() == SERVED_TASKS.keys()
+        return tasks["multilingual"].chat
+
+    assert chat(llm=str(chats)) == chat(llm=str(chats), prompt_style="chat") == template_in(chats)
+    assert chat(llm=str(chats), prompt_style="plain") is chat(llm=str(base)) is None
+    there = {"llm": "m", "llm_endpoint": "http://127.0.0.1:9/v1"}
+    assert chat(**there, prompt_style="chat") == SERVERS_TEMPLATE
+    assert chat(**there) is None
+    with pytest.raises(InputError, match="has no chat template"):
+        chat(llm=str(base), prompt_style="chat")
+
+
 def test_an_adapter_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     from models.rewriter.adapter import Adapter
 
@@ -161,6 +188,9 @@ def test_an_adapter_is_asked_as_it_was_trained(tmp_path: Path) -> None:
         }
     )
     assert plain.tasks_with(template) == {"multilingual": TASKS["multilingual"]}
+    styles: tuple[PromptStyle, ...] = ("auto", "plain", "chat")
+    assert [adapter.prompt_style(style) for style in styles] == ["chat", "chat", "chat"]
+    assert [plain.prompt_style(style) for style in styles] == ["plain", "plain", "chat"]
 
 
 def test_every_family_has_the_tokenizer_that_transformers_makes_of_its_files(
