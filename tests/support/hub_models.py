@@ -38,7 +38,7 @@ _SPREAD = 0.4
 _SHAPE = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 4096,
-    "initializer_range": _SPREAD, "tie_word_embeddings": True,
+    "tie_word_embeddings": True,
 }  # fmt: skip
 
 _IM_CHAT = (
@@ -84,6 +84,7 @@ class Family(NamedTuple):
     tokens: dict[str, str]
     chat: str | None
     end_of_turn: str
+    spread: float = _SPREAD
 
 
 def write_model(folder: Path, family: Family) -> Path:
@@ -95,7 +96,8 @@ def write_model(folder: Path, family: Family) -> Path:
     ids = {f"{mark.removesuffix('_token')}_token_id": tokenizer.convert_tokens_to_ids(text)
            for mark, text in family.tokens.items() if mark != "unk_token"}  # fmt: skip
     torch.manual_seed(0)
-    config = family.config(vocab_size=len(tokenizer), **_SHAPE, **ids)
+    spread = family.spread
+    config = family.config(vocab_size=len(tokenizer), initializer_range=spread, **_SHAPE, **ids)
     model = AutoModelForCausalLM.from_config(config)
     end = tokenizer.convert_tokens_to_ids(family.end_of_turn)
     ends = [*{ids["eos_token_id"], end}]
@@ -179,7 +181,7 @@ FAMILIES = {
     "gemma3": Family(
         "google/gemma-3-270m-it", Gemma3TextConfig, _pieces,
         {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
-        _GEMMA_CHAT, "<end_of_turn>",
+        _GEMMA_CHAT, "<end_of_turn>", spread=0.1,  # it multiplies its embeddings
     ),
     "smollm2": Family(
         "HuggingFaceTB/SmolLM2-135M-Instruct", LlamaConfig, lambda: _bytes(_IM, split=False),
