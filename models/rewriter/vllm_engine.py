@@ -1,6 +1,7 @@
 """Starting vLLM's engine: options, environment, and the process that it runs in."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -211,6 +212,9 @@ def _installed(package: str) -> bool:
 
 def _set_environment(options: VLLMOptions) -> None:
     """vLLM reads these variables at import time. Values that the user has set stay."""
+    # The hub's library reads its own at import time, too: the engine's processes need no hub, but
+    # this one may still have to fetch an encoder.
+    importlib.import_module("huggingface_hub.constants")
     defaults = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         # On a CPU the engine and its worker then share one process, which saves an import of torch.
