@@ -67,7 +67,7 @@ def write_settings(
     values = {
         "index": str(index), "data": str(data), "llm": llm, "out": str(path.with_name("adapter")),
         "tasks": ["multilingual"], "samples": 1, "warm_start_rank": 1000,
-        "warm_start_english": ["multilingual"], "warm_start_epochs": 6, "warm_start_batch": 4,
+        "warm_start_english": ["multilingual"], "warm_start_epochs": 30, "warm_start_batch": 4,
         "warm_start_learning_rate": 1e-2, "steps": 2, "prompts_per_step": 2, "group_size": 2,
         "micro_batch": 4, "learning_rate": 1e-3, "lora_rank": 4, "save_every": 2,
         "validation_every": 2, "validation_queries": {"multilingual": 4}, "test_queries": {},
