@@ -19,13 +19,14 @@ from models.common.findings import (
 )
 
 if TYPE_CHECKING:
+    from models.retriever.address import IndexPlace
     from models.retriever.open import EncoderOptions
 
 _PROCESS_GIB = 2.0  # of the process besides the encoder, measured of the demo's server
 _ITEM = 8192  # bytes of a picture at most: a vector of 1,024 numbers, and its metadata
 
 
-def plan_of_build(source: Path, out: Path, options: "EncoderOptions") -> Iterator[Finding]:
+def plan_of_build(source: Path, out: "IndexPlace", options: "EncoderOptions") -> Iterator[Finding]:
     """Looks at source, encoder, memory and disk. Loads and fetches nothing."""
     from models.retriever.open import look_up_encoder
 
@@ -46,7 +47,8 @@ def plan_of_build(source: Path, out: Path, options: "EncoderOptions") -> Iterato
     written = sum(counted) * _ITEM
     parts = {"process and encoder": _PROCESS_GIB + weights, "vectors": written / GIB}
     yield looked_at("memory", lambda: memory(parts, "name a smaller --encoder."))
-    yield disk("disk", out, max(written, SPARE_DISK), "--out")
+    if isinstance(out, Path):  # and no collection of a server
+        yield disk("disk", out, max(written, SPARE_DISK), "--out")
     if download := sum(one.download for one in found):
         from huggingface_hub import constants
 

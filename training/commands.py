@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from training.data.captions.settings import CaptionSettings
 from models.common.findings import PLAN, tell
+from training.data.captions.settings import CaptionSettings
 from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings

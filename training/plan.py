@@ -19,8 +19,7 @@ from models.common.findings import (
     versions,
 )
 from models.common.hub import Lookup
-from models.retriever.manifest import read_manifest
-from models.retriever.open import look_up_encoder, where_it_was
+from models.retriever.open import look_up_encoder, manifest_of, where_it_was
 from models.rewriter.base_model import look_up
 from training.settings import TrainSettings
 
@@ -63,14 +62,14 @@ def _data(settings: TrainSettings) -> str:
 
 def _index(settings: TrainSettings) -> str:
     folder = settings.index or paths.index_dir()
-    manifest = read_manifest(folder)
+    manifest = manifest_of(folder)
     return f"{manifest.count:,} pictures in {folder}, encoder {manifest.encoder}"
 
 
 def _encoder(settings: TrainSettings, found: dict[str, Lookup]) -> str:
     name, tag = paths.ENCODER, None
     if settings.index is not None:
-        name, tag = where_it_was(read_manifest(settings.index).encoder)
+        name, tag = where_it_was(manifest_of(settings.index).encoder)
     found["encoder"] = look_up_encoder(name, tag)
     return f"{name}{f' ({tag})' if tag else ''}, {found['encoder']}"
 
