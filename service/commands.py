@@ -18,7 +18,6 @@ from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service import asking
 from service.asking import ClientSettings
-from service.doctor import examine
 from service.index_build import IndexBuild
 from service.index_commands import (
     IndexAdd,

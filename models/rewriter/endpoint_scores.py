@@ -14,8 +14,6 @@ from models.rewriter.vision import image_url, picture_to_show, rating_messages
 
 Word = tuple[str, float]  # with its log probability
 
-Word = tuple[str, float]  # with its log probability
-
 _CONSIDERED = 5  # tokens at each place; OpenAI's own API gives no more
 _AT_ONCE = 25  # prompts in a request: its answer names every token of every prompt
 

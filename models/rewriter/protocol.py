@@ -93,11 +93,6 @@ class Prompt(NamedTuple):
         return self.task.chat == SERVERS_TEMPLATE
 
     @property
-    def chats(self) -> bool:
-        """Whether it is a conversation that the server's own template presents."""
-        return self.task.chat == SERVERS_TEMPLATE
-
-    @property
     def form(self) -> Task | SeenTask:
         """The prompt template. A model that sees the image gets a different one."""
         if self.candidates:
