@@ -259,7 +259,8 @@ def tell_left_out(
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     folder = folder_of(out)
     named = folder / LEFT_OUT if folder else Path(f"{out.name}-{LEFT_OUT}")
-    write_file(named, lines.encode())
+    if folder or rows:  # no file is left where somebody works if there is nothing to tell
+        write_file(named, lines.encode())
     if left_out:
         counts = Counter(one.kind for one in left_out)
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
