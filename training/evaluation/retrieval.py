@@ -100,8 +100,9 @@ class _ByProbability:
         how = question.how
         weights = torch.tensor(how.weights if how.fusion == "mixture" else (1.0,)).double()
         given = torch.softmax(scores.double() / how.tau, dim=1).cpu()
-        gone = given[:, list(question.targets)].sum(dim=1)
-        of_the_rest = weights / (1 - gone).clamp_min(_LEAST)
+        # Summed, because 1 minus the targets' share is rounded where they have nearly all of it.
+        left = given.index_fill(1, torch.tensor(question.targets), 0.0).sum(dim=1)
+        of_the_rest = weights / left.clamp_min(_LEAST)
         # The second: in a gallery without the right pictures.
         self._p, without = torch.stack([weights, of_the_rest]) @ given
         self._targets = list(question.targets)

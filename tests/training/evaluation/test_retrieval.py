@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.retriever.clip_encoder import ClipEncoder
@@ -116,6 +116,7 @@ def test_behind_the_fused_lists_pictures_are_ranked_by_their_best_cosine(seed: i
 
 
 @settings(deadline=None, max_examples=50)
+@example(0, 4, 3, 0.02)  # the target has nearly all of one component
 @given(
     st.integers(0, 2**31),
     st.integers(2, 150),
