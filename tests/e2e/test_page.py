@@ -77,7 +77,7 @@ def test_keyboard_alone(page: Page) -> None:
     page.goto("/")
     expect(page.get_by_label("What are you looking for?")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Search")).to_be_focused()
+    expect(page.get_by_role("button", name="Search", exact=True)).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("radio", name="when it helps")).to_be_focused()
     page.keyboard.press("Tab")
