@@ -181,7 +181,7 @@ def test_an_open_picture_is_an_address(page: Page) -> None:
     searched = page.evaluate("performance.getEntriesByType('resource').length")
     page.go_back()
     expect(page.get_by_role("dialog")).to_be_hidden()
-    assert "open=" not in page.url
+    expect(page).not_to_have_url(re.compile("open="))
     page.go_forward()
     expect(dialog).to_be_visible()
     hits = page.locator("#rewritten-hits li")
@@ -193,7 +193,7 @@ def test_an_open_picture_is_an_address(page: Page) -> None:
     expect(hits).to_have_count(12, timeout=20_000)
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()
-    assert "open=" not in page.url
+    expect(page).not_to_have_url(re.compile("open="))
     assert "q=horse" in page.url
 
 
