@@ -130,7 +130,7 @@ async def test_facets_are_read_once_and_again_after_a_failure(
             raise OSError("the disk is gone")
         return real(store)
 
-    monkeypatch.setattr(facets, "facets_of", counted)
+    monkeypatch.setattr("models.retriever.image_index.facets_of", counted)
     problem(await client.get("/facets"), 500, ErrorType.INTERNAL)
     answers = await asyncio.gather(*[client.get("/facets") for _ in range(5)])
     assert {answer.status_code for answer in answers} == {200}
