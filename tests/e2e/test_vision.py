@@ -205,7 +205,8 @@ def test_the_recipe_for_a_real_model_is_understood(tmp_path: Path) -> None:
             settings.append(Settings())
         finally:
             config_file.reset(token)
-    assert vllm_options(settings[0]).image_pixels == settings[0].llm_image_pixels == 28 * 28 * 768
+    here = settings[0].model_copy(update={"llm": str(tmp_path)})  # a name would be downloaded
+    assert vllm_options(here).image_pixels == settings[0].llm_image_pixels == 28 * 28 * 768
     remote = start_rewriter(settings[1], None)
     assert remote.sees_pictures
     assert not start_rewriter(
