@@ -199,6 +199,8 @@ def served_tasks(settings: Settings, adapter: Adapter | None) -> dict[str, Task]
         style = adapter.prompt_style(style)
     if settings.llm_endpoint:
         chat = SERVERS_TEMPLATE if style == "chat" else None
+    elif style == "plain":
+        chat = None
     else:
         chat = template_for(style, _checkpoint(settings.llm))
     return {**in_style(SERVED_TASKS, chat), **(adapter.tasks_with(chat) if adapter else {})}

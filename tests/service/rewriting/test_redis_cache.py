@@ -190,7 +190,7 @@ async def test_a_redis_that_hangs_delays_nobody_twice(
 async def test_two_servers_share_what_they_write(
     start: Callable[..., Any], rewriter: FakeRewriter, running: RunningRedis, inspect: Any
 ) -> None:
-    wishes = {"redis_url": running.url, "llm": "somebody/model"}
+    wishes = {"redis_url": running.url, "llm": "somebody/model", "prompt_style": "plain"}
     one, two = await start(**wishes), await start(**wishes)
     rewriter.calls.clear()
     body = {"query": "ein rotes Bild", "rewrite": "always", "k": 1}
@@ -212,7 +212,11 @@ async def test_two_servers_share_what_they_write(
 async def test_a_redis_that_is_not_there_fails_no_search(
     start: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = await start(redis_url=f"redis://:secret@127.0.0.1:{free_port()}", llm="somebody/model")
+    client = await start(
+        redis_url=f"redis://:secret@127.0.0.1:{free_port()}",
+        llm="somebody/model",
+        prompt_style="plain",
+    )
     for query in ("eins", "zwei", "drei"):
         answer = (await client.post("/search", json={"query": query, "rewrite": "always"})).json()
         assert answer["rewrite"]["status"] == "rewritten"
