@@ -57,6 +57,7 @@ def test_the_pictures_of_the_test_are_in_two_splits() -> None:
     assert {"train", "validation"} <= {split_of(f"{name}.svg") for name in NAMES}
 
 
+@pytest.mark.slow  # minutes; the parts of the recipe have tests of their own
 @pytest.mark.timeout(900)
 def test_from_pictures_with_captions_to_a_server(folder: Path) -> None:
     build, data, train, serve = LINES

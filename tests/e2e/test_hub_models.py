@@ -31,14 +31,15 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.slow  # tests/training/test_hub_families.py trains each family in make test
 @pytest.mark.parametrize(
     ("llm", "style", "encoder", "samples"),
     [
         ("qwen3", "chat", "siglip2", False),
-        pytest.param("qwen2.5", "plain", "vit-b-32", True, marks=pytest.mark.slow),
-        pytest.param("llama3.2", "chat", "vit-l-14-quickgelu", True, marks=pytest.mark.slow),
-        pytest.param("gemma3", "chat", "mobileclip2", True, marks=pytest.mark.slow),
-        pytest.param("smollm2", "chat", "xlm-roberta", True, marks=pytest.mark.slow),
+        ("qwen2.5", "plain", "vit-b-32", True),
+        ("llama3.2", "chat", "vit-l-14-quickgelu", True),
+        ("gemma3", "chat", "mobileclip2", True),
+        ("smollm2", "chat", "xlm-roberta", True),
     ],
 )
 def test_from_two_names_to_a_served_adapter(

@@ -120,6 +120,7 @@ def test_whoever_wants_no_motion_gets_one_set_of_examples(page: Page) -> None:
     expect(page.locator("#examples-pause")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_every_example_finds_its_picture(server: Server) -> None:
     script = server.client.get("/static/examples.js").text
     sets = re.findall(r"\{\s*(de: .*?),?\s*\}", script, re.DOTALL)
