@@ -153,7 +153,7 @@ def test_the_fit_is_saved_beside_the_adapter_or_else_the_index(
     def evaluation_of(asked: EvalSettings) -> Evaluation:
         assert (asked.split, asked.systems) == ("validation", [system])
         corpus = Corpus.of(demo_index.vectors())
-        base = SimpleNamespace(revision="r")
+        base = SimpleNamespace(revision="r", chat=lambda *_: None)
         adapter = SimpleNamespace(tasks={}, content_sha256="a")
         retriever = Retriever(encoder, demo_index, corpus)
         fitted = Fitted(Gate(), Mixture())
