@@ -154,7 +154,7 @@ def test_the_fit_is_saved_beside_the_adapter_or_else_the_index(
         assert (asked.split, asked.systems) == ("validation", [system])
         corpus = Corpus.of(demo_index.vectors())
         base = SimpleNamespace(revision="r", chat=lambda *_: None)
-        adapter = SimpleNamespace(tasks={}, content_sha256="a")
+        adapter = SimpleNamespace(tasks_with=lambda _: {}, content_sha256="a")
         retriever = Retriever(encoder, demo_index, corpus)
         fitted = Fitted(Gate(), Mixture())
         return Evaluation(asked, rows, retriever, base, adapter, fitted)  # type: ignore[arg-type]
