@@ -17,6 +17,7 @@ from training.stages.validation import Validator
 RECIPES = Path(__file__).parent.parent.parent / "training"
 
 
+@pytest.mark.slow  # stages/test_grouped_trainer.py has two processes too
 def test_two_processes_share_a_step(tiny_llm: Path, tmp_path: Path) -> None:
     """The same steps, one adapter, one that writes."""
     # At this rate a step of a random model makes it better.

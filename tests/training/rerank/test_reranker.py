@@ -32,6 +32,7 @@ def test_the_adapter_is_one_of_the_likelihood(trained: Path, tiny_vllm_llm: Path
     assert adapter.manifest.reward == {"listwise": 1.0, "own_likelihood": 0.1}
 
 
+@pytest.mark.slow  # a minute: two engines start
 def test_it_is_served_beside_the_model_that_rewrites(
     trained: Path, tiny_vllm_llm: Path, tmp_path: Path
 ) -> None:
