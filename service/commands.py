@@ -11,9 +11,9 @@ from pydantic import AliasChoices, Field, PrivateAttr, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import GrapeError, InputError
-from models.common.findings import PLAN, tell
+from models.common.findings import tell
 from models.common.progress import say
-from models.common.settings import CommandSettings
+from models.common.settings import CommandSettings, PlanSettings
 from models.common.text_output import as_json, one_line, tab_separated
 from models.search.options import CANDIDATES, MOST_CANDIDATES, RewriteCount
 from service import asking
@@ -55,16 +55,14 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Serve(Settings):
+class Serve(Settings, PlanSettings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
-
-    plan: bool = Field(False, description=PLAN)
 
     def cli_cmd(self) -> None:
         if self.plan:
             from service.doctor import examine
 
-            tell(examine(self), json=False)
+            tell(examine(self), self.plan_as_json)
             return
         from service.listen import listen_and_serve
 

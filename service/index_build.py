@@ -10,9 +10,9 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from models.common.errors import InputError
-from models.common.findings import PLAN, tell
+from models.common.findings import tell
 from models.common.progress import say
-from models.common.settings import CommandSettings
+from models.common.settings import CommandSettings, PlanSettings
 from models.retriever.address import IndexPlace, Place, folder_of
 from models.retriever.excluded import EXCLUDED, Patterns
 from models.retriever.manifest import Scanned
@@ -78,7 +78,7 @@ class Scans(Encodes):
         return Scanned(exclude=exclude, metadata=metadata)
 
 
-class IndexBuild(Scans):
+class IndexBuild(Scans, PlanSettings):
     """Indexes pictures, and reports what is left out and why.
 
     The source is a folder of pictures; or Parquet files or tar shards, or a folder of them; or
@@ -113,13 +113,11 @@ class IndexBuild(Scans):
         "the one that this machine is part of; the nodes share the folders of shards and index",
     )
 
-    plan: bool = Field(False, description=PLAN)
-
     def cli_cmd(self) -> None:
         from models.retriever.change import save, writing
 
         if self.plan:
-            tell(plan_of_build(self.source, self.out, self._options()), json=False)
+            tell(plan_of_build(self.source, self.out, self._options()), self.plan_as_json)
             return
         known = _read_lines(self.known_queries) if self.known_queries else None
         if self.ray is not None:

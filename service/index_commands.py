@@ -1,6 +1,7 @@
 """`grape index`: keeps an index up to date, and proves it."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from functools import cache, partial
@@ -13,7 +14,7 @@ from pydantic_settings import CliPositionalArg
 from models.common.errors import GrapeError
 from models.common.progress import say
 from models.common.settings import CommandSettings
-from models.retriever.address import IndexPlace, Place
+from models.retriever.address import IndexPlace, MilvusAddress, Place
 from service.index_build import Encodes, Scans, tell_left_out
 
 if TYPE_CHECKING:  # heavy
@@ -194,7 +195,7 @@ class IndexCheck(Encodes):
 
 
 class IndexInfo(CommandSettings):
-    """Prints the manifest of an index."""
+    """Prints the manifest of an index, and of a collection its level of consistency."""
 
     index: CliPositionalArg[Place | None] = Field(
         None, description=f"{_INDEX}; defaults to the demo gallery"
@@ -204,4 +205,10 @@ class IndexInfo(CommandSettings):
         from models.common.paths import index_dir
         from models.retriever.open import manifest_of
 
-        print(manifest_of(self.index or index_dir()).model_dump_json(indent=2))
+        place = self.index or index_dir()
+        told = manifest_of(place).model_dump(mode="json")
+        if isinstance(place, MilvusAddress):
+            from models.retriever.milvus_index import consistency_of
+
+            told["consistency"] = consistency_of(place)
+        print(json.dumps(told, indent=2, ensure_ascii=False))

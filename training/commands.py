@@ -2,23 +2,22 @@
 
 from pydantic import Field
 
-from models.common.findings import PLAN, tell
+from models.common.findings import tell
+from models.common.settings import PlanSettings
 from training.data.captions.settings import CaptionSettings
 from training.data.feedback_settings import FeedbackSettings
 from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
 
 
-class Train(TrainSettings):
+class Train(TrainSettings, PlanSettings):
     """Trains a rewriter by the rank of the right picture, and writes an adapter folder."""
-
-    plan: bool = Field(False, description=PLAN)
 
     def cli_cmd(self) -> None:
         if self.plan:
             from training.plan import plan_of_training
 
-            tell(plan_of_training(self), json=False)
+            tell(plan_of_training(self), self.plan_as_json)
             return
         from training.pipeline import train
 

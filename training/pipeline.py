@@ -179,8 +179,8 @@ def keep_settings(settings: TrainSettings) -> None:
         InputError: the folder's work was begun with other settings.
     """
     path = settings.work_folder / "settings.json"
-    free = {"config", "debug", "plan", "resume", "dry_run", "dry_run_queries", "out", "work",
-            "steps", "patience", "test_queries"}  # fmt: skip
+    free = {"config", "debug", "plan", "plan_as_json", "resume", "dry_run", "dry_run_queries",
+            "out", "work", "steps", "patience", "test_queries"}  # fmt: skip
     now = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
     if path.is_file():
         before = json.loads(path.read_text())

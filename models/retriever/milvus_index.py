@@ -194,6 +194,19 @@ def manifest_at(address: MilvusAddress) -> IndexManifest:
     return described(connected(address))[0]
 
 
+def consistency_of(address: MilvusAddress) -> str:
+    """How fresh a search in a collection is: ``strong``, ``bounded``, ``session``, ...
+
+    Raises:
+        InputError: there is no such collection.
+        IndexDown: Milvus does not answer.
+    """
+    if address.consistency:
+        return address.consistency
+    told = connected(address)("describe_collection", address.collection)
+    return str(told["consistency_level_name"]).lower()
+
+
 def search_params(manifest: IndexManifest, effort: Effort | None, most: int) -> dict[str, Any]:
     """How much of a collection one search looks at."""
     own = manifest.effort or Effort()

@@ -12,6 +12,7 @@ from tests.support.hub import TOKEN, Hub, running_hub
 from tests.support.hub_chain import grape, write_pictures, write_rows, write_settings
 from tests.support.hub_encoders import ENCODERS, write_encoder, write_xlm_roberta
 from tests.support.hub_models import FAMILIES, write_model
+from tests.support.vision_checkpoint import write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,30 @@ def test_from_two_names_to_a_served_adapter(
         found = server.search("Kreis in rot", rewrite="always", k=3)
         assert len(found["hits"]) == 3  # type: ignore[arg-type]
         assert ENCODERS[encoder].name in server.client.get("/info").text
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_a_vision_model_from_the_hub_sees_the_picture(
+    filled: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processor's files come along. A random model says anything, or nothing that is usable."""
+    name = "Qwen/Qwen2.5-VL-tiny"
+    commit = filled.repository(name).commit(write_checkpoint(tmp_path / "made", "qwen2_5_vl"))
+    for variable, value in filled.environment(tmp_path / "hf").items():
+        monkeypatch.setenv(variable, value)
+    pictures, index = write_pictures(tmp_path / "pictures"), tmp_path / "index"
+    grape("index", "build", pictures, "--out", index)
+    flags = ("--index", str(index), "--llm", f"{name}@{commit}", "--adapter", "none")
+    server = Server(tmp_path / "log", *flags, "--llm-kv-cache-gib", "0.1")
+    try:
+        server.wait_until_ready()
+        first = server.search("circle", rewrite="never", k=1)["hits"][0]["id"]  # type: ignore[index]
+        found = server.search("but blue", image_id=first, rewrite="always", k=3)
+        # The pictures have no captions, so that a model that sees none would not be asked.
+        assert found["rewrite"]["status"] in ("rewritten", "fallback")  # type: ignore[index]
+        assert first not in [hit["id"] for hit in found["hits"]]  # type: ignore[attr-defined]
     finally:
         server.stop()
 

@@ -186,6 +186,11 @@ def test_the_plans_of_the_commands(
     assert not out.exists()
     assert run(["index", "build", "/no/such", "--out", str(out), "--plan"]) == 1
     assert "WRONG source: " in capsys.readouterr().out
+    assert run(["index", "build", str(pictures), "--out", str(out), "--plan", "--json"]) == 0
+    findings = map(json.loads, capsys.readouterr().out.splitlines())
+    told = {finding["part"]: finding["sentence"] for finding in findings}
+    assert told["source"] == f"1 pictures in {pictures}"
+    assert told["memory"].startswith("about ")
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def test_the_commands_of_the_page_work(
     assert "1 added, 0 changed, 0 renamed, 0 removed; 5 pictures." in told
     assert told.count("\nok: ") >= 3
     assert "WRONG" not in told
+    assert '"consistency": "bounded"' in told
     assert told.splitlines()[-1].count("\t") or "red.png" in told
     assert manifest_of(address).known_from == "captions"
     assert len(list(items_at(address).located())) == 4
