@@ -4,8 +4,8 @@
 
 A rewriter of Qwen2.5's shape beside one of open_clip's encoders. Weights are random, which changes
 neither time nor memory; a rewrite is as long as it may be, because a random model does not stop.
-Beside each figure is what the arithmetic of docs/deploy.md and `grape train` says, with the rates of
-this machine. Each part is a process of its own. ``--write`` puts the tables into docs/deploy.md.
+The second table has what the arithmetic of docs/deploy.md and `grape train` says, with the rates of
+this machine. Each part is a process of its own. ``--write`` puts both into docs/deploy.md.
 """
 
 import argparse
@@ -24,11 +24,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import httpx
-import psutil
 
 from benchmarks.index_build import draw
+from benchmarks.load import Load, closed_loop, family, resident_gib
 from benchmarks.pages import DOCS, write_between
-from benchmarks.serve import Load, closed_loop
 from models.rewriter.tasks import MULTILINGUAL
 from tests.support.grape_server import GRAPE, Server
 from tools.random_models import LLMS, write_encoder, write_llm
@@ -78,7 +77,7 @@ def build(folder: Path, encoder: str) -> float:
     """Pictures a second that are read and encoded."""
     from models.retriever.build import build_from_folder
     from models.retriever.clip_encoder import ClipEncoder
-    from models.retriever.picture_worker import warm_up
+    from models.retriever.picture_worker import close, warm_up
 
     opened = ClipEncoder(f"local-dir:{folder / 'encoder'}")
     draw(folder / "pictures", PICTURES[encoder])
@@ -86,7 +85,9 @@ def build(folder: Path, encoder: str) -> float:
     began = time.perf_counter()
     index, _ = build_from_folder(folder / "pictures", opened)
     index.save(folder / "index")
-    return len(index) / (time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    close()  # a process of multiprocessing would wait for its own
+    return len(index) / seconds
 
 
 def serve(folder: Path) -> Served:
@@ -105,8 +106,7 @@ def serve(folder: Path) -> Served:
         rewritten = time.monotonic() - began
         searches = {n: asyncio.run(load(server, "never", n, SEARCHES[n])) for n in CLIENTS}
         rewrites = {n: asyncio.run(load(server, "always", n, REQUESTS[n])) for n in CLIENTS}
-        family = [psutil.Process(server.process.pid), *server.children()]
-        resident = sum(process.memory_full_info().pss for process in family) / 2**30
+        resident = resident_gib(family(server))
     finally:
         server.stop()
     return Served(as_typed, rewritten, planned, resident, searches, rewrites)
@@ -114,7 +114,7 @@ def serve(folder: Path) -> Served:
 
 def planned_gib(flags: list[str]) -> float:
     """The memory that `grape serve --plan` expects."""
-    command = [GRAPE, "serve", "--plan", "--json", *flags]
+    command = [str(GRAPE), "serve", "--plan", "--json", *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     findings = map(json.loads, done.stdout.splitlines())
     (told,) = (finding["sentence"] for finding in findings if finding["part"] == "memory")
@@ -218,46 +218,52 @@ def measure(llm: str) -> Measured:
         return Measured(llm, encoder, weights, speed, served, in_own_process(train, folder))
 
 
-def lines(found: list[Measured], read: float) -> Iterator[str]:
-    """Both tables.
+def figures(found: Measured) -> dict[str, str]:
+    """What was measured of a pair, by what it is."""
+    served, trained = found.served, found.trained
+    told = {
+        "start to the first answer as typed, s": f"{served.as_typed_s:.1f}",
+        "start until queries are rewritten, s": f"{served.rewritten_s:.0f}",
+        "memory of all processes, GiB": f"{served.resident_gib:.1f}",
+        "pictures a second of `grape index build`": f"{found.pictures_per_second:.1f}",
+    }
+    for clients in CLIENTS:
+        who = "1 client" if clients == 1 else f"{clients} clients"
+        typed, rewritten = served.searches[clients], served.rewrites[clients]
+        told[f"search as typed, {who}, p50 ms"] = f"{typed.percentile_ms(50):.0f}"
+        told[f"search rewritten, {who}, p50 s"] = f"{rewritten.percentile_ms(50) / 1000:.1f}"
+    size = GRPO["prompts_per_step"] * GRPO["group_size"]
+    told[f"a step of GRPO with {size} rewrites, s"] = f"{trained.seconds:.0f}"
+    return {**told, "its memory, GB": f"{trained.gigabytes:.1f}"}
+
+
+def estimates(found: Measured, read: float) -> Iterator[tuple[str, float, float]]:
+    """What the arithmetic says and what was measured, of a pair.
 
     Args:
         read: bytes of memory a second.
     """
-    yield (
-        "| measured on two cores | " + " | ".join(f"{m.llm} and {m.encoder}" for m in found) + " |"
-    )
+    llm, served, trained = found.llm, found.served, found.trained
+    token = served.rewrites[1].percentile_ms(50) / MULTILINGUAL.max_tokens
+    yield f"{llm}: ms a token, weights over bandwidth", found.weights / read * 1000, token
+    yield f"{llm}: GiB, `grape serve --plan`", served.planned_gib, served.resident_gib
+    yield f"{llm}: s a step of GRPO", trained.computed_seconds, trained.seconds
+    yield f"{llm}: GB of GRPO", trained.computed_gigabytes, trained.gigabytes
+
+
+def lines(found: list[Measured], read: float) -> Iterator[str]:
+    """Both tables."""
+    pairs = [f"{one.llm} and {one.encoder}" for one in found]
+    yield f"| measured on two cores | {' | '.join(pairs)} |"
     yield "|---|" + "--:|" * len(found)
-    rows: dict[str, Callable[[Measured], str]] = {
-        "start to the first answer as typed, s": lambda m: f"{m.served.as_typed_s:.1f}",
-        "start until queries are rewritten, s": lambda m: f"{m.served.rewritten_s:.0f}",
-        "memory of all processes, GiB": lambda m: f"{m.served.resident_gib:.1f}",
-        "pictures a second of `grape index build`": lambda m: f"{m.pictures_per_second:.1f}",
-    }
-    for n in CLIENTS:
-        plural = "client" if n == 1 else "clients"
-        rows[f"search as typed, {n} {plural}, p50 ms"] = lambda m, n=n: (
-            f"{m.served.searches[n].percentile_ms(50):.0f}"
-        )
-        rows[f"search rewritten, {n} {plural}, p50 s"] = lambda m, n=n: (
-            f"{m.served.rewrites[n].percentile_ms(50) / 1000:.1f}"
-        )
-    size = GRPO["prompts_per_step"] * GRPO["group_size"]
-    rows[f"a step of GRPO with {size} rewrites, s"] = lambda m: f"{m.trained.seconds:.0f}"
-    rows["its memory, GB"] = lambda m: f"{m.trained.gigabytes:.1f}"
-    for name, cell in rows.items():
-        yield f"| {name} | " + " | ".join(map(cell, found)) + " |"
+    columns = [figures(one) for one in found]
+    for name in columns[0]:
+        yield f"| {name} | {' | '.join(column[name] for column in columns)} |"
     yield ""
     yield "| the arithmetic, with this machine's rates | computed | measured | |"
     yield "|---|--:|--:|--:|"
-    for m in found:
-        token = m.served.rewrites[1].percentile_ms(50) / MULTILINGUAL.max_tokens
-        for name, computed, measured in (
-            (f"{m.llm}: ms a token, weights over bandwidth", m.weights / read * 1000, token),
-            (f"{m.llm}: GiB, `grape serve --plan`", m.served.planned_gib, m.served.resident_gib),
-            (f"{m.llm}: s a step of GRPO", m.trained.computed_seconds, m.trained.seconds),
-            (f"{m.llm}: GB of GRPO", m.trained.computed_gigabytes, m.trained.gigabytes),
-        ):
+    for one in found:
+        for name, computed, measured in estimates(one, read):
             yield f"| {name} | {computed:.1f} | {measured:.1f} | {computed / measured - 1:+.0%} |"
 
 

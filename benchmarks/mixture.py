@@ -20,12 +20,13 @@ from typing import NamedTuple
 import aiohttp
 import numpy as np
 
+from benchmarks.load import Load, closed_loop
 from benchmarks.pages import DOCS, MIXTURE, write_between
-from benchmarks.serve import CLIENTS, Load, closed_loop
 from tests.support.grape_server import Server
 from training.data.demo.names_and_descriptions import demo_rows
 from training.data.rows import Row
 
+CLIENTS = (1, 8, 32)
 COUNTS: tuple[int | str, ...] = (1, 2, 4, 8, 16, "auto")
 QUERIES = 320  # enough for R@10 within five points
 TIMED = {1: 100, 8: 160, 32: QUERIES}  # of them, where recall is known from another run

@@ -19,8 +19,8 @@ import aiohttp
 import numpy as np
 import torch
 
+from benchmarks.load import Load, closed_loop
 from benchmarks.pages import RERANKING, write_between
-from benchmarks.serve import Load, closed_loop
 from models.common import paths
 from models.rewriter.adapter import open_adapter
 from models.rewriter.base_model import checkpoint_revision, find_checkpoint

@@ -105,7 +105,7 @@ def encode(
     skipped: list[tuple[str, str]] = []
 
     def readable() -> Iterator[Image.Image]:
-        for picture_id, stamp, found in _read(pictures, reading):
+        for picture_id, stamp, found in _read(pictures, reading, encoder.enough_pixels):
             if not isinstance(found, Image.Image):
                 skipped.append((ascii(picture_id)[1:-1], str(found)))
             elif not is_utf8(picture_id):
@@ -146,7 +146,7 @@ def encode_packed(pictures: Iterable[Packed], encoder: Encoder) -> Encoded:
     def readable() -> Iterator[Image.Image]:
         asked: deque[Packed] = deque()
         contents = (asked.append(one) or one.data for one in pictures)  # type: ignore[func-returns-value]
-        for found in read_all(contents):
+        for found in read_all(contents, encoder.enough_pixels):
             one = asked.popleft()
             if not isinstance(found, Image.Image):
                 skipped.append((ascii(one.id)[1:-1], str(found)))
@@ -188,7 +188,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def _read(
-    pictures: Mapping[str, Path], reading: Reading
+    pictures: Mapping[str, Path], reading: Reading, enough: int
 ) -> Iterator[tuple[str, Stamp | None, Image.Image | Exception]]:
     """Each picture's id, stamp and pixels, or why it could not be read."""
     asked: deque[tuple[str, Stamp | None]] = deque()
@@ -202,5 +202,5 @@ def _read(
                 asked.append((picture_id, None))
             yield path
 
-    for found in read_all(files()):
+    for found in read_all(files(), enough):
         yield (*asked.popleft(), found)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import open_clip
 import regex
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -30,6 +31,7 @@ _LONG_RUN = regex.compile(r"(\p{L}{200})(?=\p{L})")
 _TEXTS_KEPT = 4096  # texts in the cache of token ids
 _SHORT = 400  # characters; longer texts are not cached
 _SMALL_TOWER = 2_000_000  # weights
+_DRAWN = 512  # pixels of an SVG, which is not scaled down again
 _TOKENIZER_PROBE = "Probe: 1 photo of a CAFÉ, 中文 🙂"
 
 
@@ -75,6 +77,8 @@ class ClipEncoder:
         self.context_length = int(self._tokenizer.context_length)
         self.dim = self._encode_text_batch(["a"]).shape[1]
         self.temperature = 1 / float(self._model.logit_scale.exp())
+        side = open_clip.get_model_preprocess_cfg(self._model)["size"]
+        self.enough_pixels = max(_DRAWN, 2 * (side if isinstance(side, int) else max(side)))
         self.fingerprint = EncoderFingerprint(
             name=_without_revision(name),
             pretrained=_without_revision(pretrained),

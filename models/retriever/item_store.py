@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from models.common.errors import InputError
 from models.retriever.fields import Kind, storable, values_of
@@ -37,6 +38,7 @@ CREATE TABLE known_queries (text TEXT NOT NULL);
 CREATE TEMP TABLE unsorted (field INTEGER, kind TEXT, value, position INTEGER);
 """
 _CACHE_KIB = 32 * 1024
+_ITEMS_KEPT = 2048
 
 
 class Stamp(NamedTuple):
@@ -79,6 +81,9 @@ class ItemStore:
         self.ids: Sequence[str] = Column(self.rows, self._count, "id", str)
         self.records: Sequence[Metadata] = Column(self.rows, self._count, "record", json.loads)
         self._symbols: Mapping[str, Sequence[int]] | None = None
+        # What is found often is parsed once: half of what looking up ten records takes is JSON.
+        self._kept: LRUCache[int, Item] = LRUCache(_ITEMS_KEPT)
+        self._kept_lock = threading.Lock()
 
     @classmethod
     def build(
@@ -186,11 +191,20 @@ class ItemStore:
         return [found[position] for position in positions]
 
     def found(self, positions: Sequence[int]) -> dict[int, Item]:
-        """The items at these positions, read at once."""
-        marks = ",".join("?" * len(positions))
-        query = f"SELECT position, id, record FROM items WHERE position IN ({marks})"
-        rows = self.rows(query, positions)
-        return {place: Item(name, json.loads(record)) for place, name, record in rows}
+        """The items at these positions, read at once. Their records are shared: change none."""
+        with self._kept_lock:
+            kept = {place: self._kept[place] for place in positions if place in self._kept}
+        if missing := [place for place in positions if place not in kept]:
+            marks = ",".join("?" * len(missing))
+            query = f"SELECT position, id, record FROM items WHERE position IN ({marks})"
+            read = {
+                place: Item(name, json.loads(record))
+                for place, name, record in self.rows(query, missing)
+            }
+            with self._kept_lock:
+                self._kept.update(read)
+            kept |= read
+        return kept
 
     def located(self) -> Iterator[tuple[int, Item]]:
         """All items with their positions."""

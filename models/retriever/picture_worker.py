@@ -30,6 +30,7 @@ from PIL import Image
 
 from models.retriever.embedded import described
 from models.retriever.pictures import (
+    ENOUGH_PIXELS,
     MAX_PIXELS,
     PictureError,
     decode_picture,
@@ -95,9 +96,12 @@ def thumbnail(source: Path | bytes, size: int) -> bytes:
 
 
 def read_all(
-    sources: Iterable[Path | bytes],
+    sources: Iterable[Path | bytes], enough: int = ENOUGH_PIXELS
 ) -> Iterator[Image.Image | PictureError | OSError]:
     """The images in these files, or of these contents, in this order, scaled down if large.
+
+    Args:
+        enough: pixels that their shorter sides keep at least.
 
     Yields:
         the image, with what its file says about it in its ``info``; or why it could not be read.
@@ -106,11 +110,11 @@ def read_all(
     for source in sources:
         if isinstance(source, Path):
             source = source.absolute()  # a worker keeps the working directory that it began with
-        waiting.append((source, _started(_read, source)))
+        waiting.append((source, _started(_read, source, enough)))
         if len(waiting) > _AHEAD:
-            yield _image_or_error(*waiting.popleft())
+            yield _image_or_error(*waiting.popleft(), enough)
     while waiting:
-        yield _image_or_error(*waiting.popleft())
+        yield _image_or_error(*waiting.popleft(), enough)
 
 
 def warm_up() -> None:
@@ -130,10 +134,10 @@ def close() -> None:
 
 
 def _image_or_error(
-    source: Path | bytes, future: ProcessFuture[Pixels]
+    source: Path | bytes, future: ProcessFuture[Pixels], enough: int
 ) -> Image.Image | PictureError | OSError:
     try:
-        return _image(_result(future, lambda: _started(_read, source)))
+        return _image(_result(future, lambda: _started(_read, source, enough)))
     except (PictureError, OSError) as error:
         return error
 
@@ -236,17 +240,17 @@ def _within_limits(
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _decoded(data: bytes, max_pixels: int) -> Pixels:
+def _decoded(data: bytes, max_pixels: int, enough: int = ENOUGH_PIXELS) -> Pixels:
     with warnings.catch_warnings(action="ignore"):  # whoever sent it does not see them
-        return _pixels(decode_picture(data, max_pixels=max_pixels, shrink=True))
+        return _pixels(decode_picture(data, max_pixels=max_pixels, enough=enough))
 
 
-def _read(source: Path | bytes) -> Pixels:
+def _read(source: Path | bytes, enough: int) -> Pixels:
     if isinstance(source, bytes):
-        return _decoded(source, MAX_PIXELS)._replace(described=described(source, formats()))
+        return _decoded(source, MAX_PIXELS, enough)._replace(described=described(source, formats()))
     data = read_file(source)
     with _warnings_name(source):
-        pixels = _pixels(decode_picture(data, shrink=True))
+        pixels = _pixels(decode_picture(data, enough=enough))
     return pixels._replace(described=described(data, formats()))
 
 

@@ -18,7 +18,7 @@ from models.common.errors import InputError
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; anything larger counts as a decompression bomb
 MAX_BYTES = 64 * 2**20
-_ENOUGH_PIXELS = 1024  # on the shorter side
+ENOUGH_PIXELS = 1024  # on the shorter side, for any encoder or language model
 _MANY_PIXELS = 4_000_000  # of a picture that is far longer on one side
 MAX_ASPECT = 100  # longer side by shorter; an encoder scales the shorter one to its own size
 
@@ -67,9 +67,9 @@ def formats() -> tuple[str, ...]:
     return (*_FORMATS, "HEIF")
 
 
-def read_picture(path: Path, svg_pixels: int = 512, shrink: bool = False) -> Image.Image:
+def read_picture(path: Path, svg_pixels: int = 512) -> Image.Image:
     """Decodes an image file; see :func:`decode_picture`."""
-    return decode_picture(read_file(path), svg_pixels, shrink=shrink)
+    return decode_picture(read_file(path), svg_pixels)
 
 
 def read_file(path: Path) -> bytes:
@@ -84,7 +84,10 @@ def read_file(path: Path) -> bytes:
 
 
 def decode_picture(
-    data: bytes, svg_pixels: int = 512, max_pixels: int = MAX_PIXELS, shrink: bool = False
+    data: bytes,
+    svg_pixels: int = 512,
+    max_pixels: int = MAX_PIXELS,
+    enough: int | None = None,
 ) -> Image.Image:
     """Decodes an image to RGB, upright, with transparent parts on white.
 
@@ -92,7 +95,7 @@ def decode_picture(
         data: content of the file.
         svg_pixels: longer side of a rendered SVG, in pixels.
         max_pixels: the most that another format may have, at most ``MAX_PIXELS``.
-        shrink: scales a large one down by a whole number, to at least 1,024 pixels on the shorter
+        enough: scales a large one down by a whole number, to at least so many pixels on the shorter
             side unless one side is far longer. An encoder looks at a few hundred; the rest would
             only be copied about.
 
@@ -101,7 +104,7 @@ def decode_picture(
         TooManyPixels: more than ``max_pixels``.
     """
     if _looks_like_svg(data):
-        drawing = _on_white(_render_svg(data, svg_pixels), shrink)
+        drawing = _on_white(_render_svg(data, svg_pixels), enough)
         if all(low == 255 for low, _ in drawing.getextrema()):  # type: ignore[misc]
             raise PictureError("a blank drawing: text and embedded pictures are not drawn")
         return drawing
@@ -111,12 +114,13 @@ def decode_picture(
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=formats())
             _check_size(image, max_pixels)
-            if shrink:  # a large JPEG is decoded smaller
-                image.draft(None, (image.width // _factor(image), image.height // _factor(image)))
+            if enough:  # a large JPEG is decoded smaller
+                factor = _factor(image, enough)
+                image.draft(None, (image.width // factor, image.height // factor))
             image.load()
             with contextlib.suppress(Exception):  # broken EXIF says nothing about the pixels
                 ImageOps.exif_transpose(image, in_place=True)
-            return _on_white(image, shrink)
+            return _on_white(image, enough)
     except PictureError:
         raise
     except MemoryError:
@@ -148,31 +152,31 @@ def thumbnail_webp(image: Image.Image, size: int) -> bytes:
     return out.getvalue()
 
 
-def _on_white(image: Image.Image, shrink: bool) -> Image.Image:
+def _on_white(image: Image.Image, enough: int | None) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion keeps the lower 8 bits
         grey = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     transparent = "A" in image.getbands() or "transparency" in image.info
     mode = "RGBA" if transparent else "RGB"
     layered = image if image.mode == mode else image.convert(mode)  # it may be 200 MB
-    if shrink:
-        layered = _shrunk(layered)
+    if enough:
+        layered = _shrunk(layered, enough)
     if not transparent:
         return layered
     white = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(white, layered).convert("RGB")
 
 
-def _shrunk(image: Image.Image) -> Image.Image:
-    factor = _factor(image)
+def _shrunk(image: Image.Image, enough: int) -> Image.Image:
+    factor = _factor(image, enough)
     return image.reduce(factor) if factor > 1 else image
 
 
-def _factor(image: Image.Image) -> int:
+def _factor(image: Image.Image, enough: int) -> int:
     """By how much a picture can be scaled down."""
     shorter = min(image.size)
     many = math.isqrt(image.width * image.height // _MANY_PIXELS)
-    return max(1, shorter // _ENOUGH_PIXELS, many)
+    return max(1, shorter // enough, many)
 
 
 def _looks_like_svg(data: bytes) -> bool:

@@ -36,6 +36,7 @@ class TextEncoder:
     """
 
     temperature = _TEMPERATURE
+    enough_pixels = 1
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         try:

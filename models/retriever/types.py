@@ -91,6 +91,7 @@ class Encoder(Protocol):
     dim: int
     context_length: int  # tokens of a text that it reads
     temperature: float  # that its cosines were divided by in training
+    enough_pixels: int  # of a picture's shorter side; more would change its vector hardly at all
     fingerprint: EncoderFingerprint
 
     def text_length(self, text: str) -> TextLength:

@@ -171,7 +171,8 @@ def _table(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The pictures that any search reached, and their cosines in each: -inf if not reached."""
     first = found[0].positions
-    if all(np.array_equal(scored.positions, first) for scored in found):
+    # Searches of one batch in a small index share the array.
+    if all(one.positions is first or np.array_equal(one.positions, first) for one in found):
         return first, np.stack([scored.cosines for scored in found])
     positions = np.unique(np.concatenate([scored.positions for scored in found]))
     cosines = np.full((len(found), len(positions)), -np.inf, np.float32)

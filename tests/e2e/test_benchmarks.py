@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import chaos, evaluate, hostile, mixture, mixture_ways
-from benchmarks.serve import CLIENTS
+from benchmarks.mixture import CLIENTS
 from models.common.paths import ADAPTER
 from tests.support.grape_server import Server
 

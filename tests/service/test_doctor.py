@@ -188,9 +188,9 @@ def test_the_plans_of_the_commands(
     assert "WRONG source: " in capsys.readouterr().out
     assert run(["index", "build", str(pictures), "--out", str(out), "--plan", "--json"]) == 0
     findings = map(json.loads, capsys.readouterr().out.splitlines())
-    told = {finding["part"]: finding["sentence"] for finding in findings}
-    assert told["source"] == f"1 pictures in {pictures}"
-    assert told["memory"].startswith("about ")
+    sentences = {finding["part"]: finding["sentence"] for finding in findings}
+    assert sentences["source"] == f"1 pictures in {pictures}"
+    assert sentences["memory"].startswith("about ")
 
 
 @pytest.mark.parametrize(

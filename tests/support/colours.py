@@ -18,6 +18,7 @@ class ColourEncoder:
     dim = 4
     context_length = 77
     temperature = 0.01
+    enough_pixels = 64
     fingerprint = EncoderFingerprint(
         name="colours", pretrained=None, weights_sha256="c", preprocess_sha256="",
         tokenizer_sha256="", dim=4,

@@ -1,4 +1,4 @@
-"""`grape train` and `grape eval` on a collection in Milvus, beside the folder that it is a copy of."""
+"""`grape train` and `grape eval` on a collection in Milvus, beside the folder it is a copy of."""
 
 from pathlib import Path
 

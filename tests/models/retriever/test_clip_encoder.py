@@ -12,7 +12,9 @@ from PIL import Image
 
 from models.common import paths
 from models.common.errors import InputError
+from models.retriever.build import build_index
 from models.retriever.clip_encoder import ClipEncoder
+from models.retriever.picture_worker import read_all
 
 TEXTS = [
     "a red dragon",
@@ -134,3 +136,18 @@ def test_the_same_weights_elsewhere_are_the_same_encoder(
     assert copy.fingerprint.same_vectors(encoder.fingerprint)
     other = encoder.fingerprint.model_copy(update={"weights_sha256": "0"})
     assert not other.same_vectors(encoder.fingerprint)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_large_photo_has_the_vector_of_all_its_pixels(
+    encoder: ClipEncoder, tmp_path: Path, kind: str
+) -> None:
+    """An index is built from photos that are scaled down before they are copied about."""
+    photo = Image.effect_noise((60, 40), 90).convert("RGB").resize((3000, 2000))
+    photo.save(tmp_path / "photo", kind)
+    index, _ = build_index({"photo": tmp_path / "photo"}, tmp_path, encoder)
+    (shown,) = read_all([tmp_path / "photo"], encoder.enough_pixels)
+    assert isinstance(shown, Image.Image)
+    assert min(shown.size) < 1024
+    (expected,) = encoder.encode_images([photo])
+    assert float(expected @ index.vector(0)) > 0.999

@@ -97,7 +97,7 @@ def test_files_are_read_in_order_and_errors_are_in_their_place(tmp_path: Path) -
 def test_a_warning_names_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # says that five entries follow
     Image.new("RGB", (8, 8)).save(tmp_path / "holiday.jpg", exif=cut)
-    picture_worker._read(tmp_path / "holiday.jpg")
+    picture_worker._read(tmp_path / "holiday.jpg", 512)
     said = capsys.readouterr().err
     assert said.startswith("holiday.jpg: Corrupt EXIF data")
     assert "PIL" not in said
