@@ -53,9 +53,9 @@ cov: install  ## branch coverage of make test; fails below the floor in pyprojec
 	@$(BIN)/python -m tests.support.axe
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: install  ## measure speed against its floors
+bench: install  ## measure speed against its floors and bars; needs a quiet machine
 	@$(BIN)/grape demo prepare
-	$(BIN)/python -m benchmarks.serve
+	$(BIN)/python -m benchmarks.bench
 
 bench-demo: install  ## measure the demo's recall again; writes README.md and benchmarks/expected.yaml
 	@$(BIN)/grape demo prepare

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chaos, evaluate, hostile, mixture, mixture_ways
+from benchmarks import bench, chaos, evaluate, hostile, mixture, mixture_ways, start, traffic
 from benchmarks.mixture import CLIENTS
 from models.common.paths import ADAPTER
 from tests.support.grape_server import Server
@@ -47,6 +47,50 @@ def test_rows_from_captions_against_real_names(tmp_path: Path) -> None:
     (german,) = (line for line in printed.splitlines() if line.startswith("| names in de |"))
     assert german.endswith("| +0.000 [+0.000, +0.000] |")
     assert "| English descriptions | 2 |" in printed
+
+
+def test_a_figure_knows_its_bar_and_what_got_slower() -> None:
+    share = bench.Figure("share", 0.8, 0.9, at_least=True)
+    times = bench.Figure("times", 4.0, 5.0, at_least=False)
+    assert (share.holds, times.holds) == (False, True)
+    assert share.row() == "| share | 0.80 | at least 0.9 | **no** |"
+    assert bench.slower_than({"share": 0.85, "times": 3.9}, [share, times]) == []
+    told = bench.slower_than({"share": 0.95, "times": 2.0}, [share, times])
+    assert told == [
+        "worse: share: 0.95 before, 0.80 now",
+        "worse: times: 2.00 before, 4.00 now",
+    ]
+
+
+def test_nothing_is_measured_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    monkeypatch.setattr("psutil.cpu_percent", lambda _: 60.0)
+    assert bench.main() == 1
+    assert "Other programs use 60 % of this machine" in capsys.readouterr().err
+
+
+def test_the_mixed_workload_is_what_it_says() -> None:
+    rows = traffic.mixed()
+    assert len(rows) == traffic.QUERIES
+    english = {row.query for row in traffic.english_names()}
+    assert sum(row.query in english for row in rows) >= traffic.QUERIES // 2
+    repeats = len(rows) - len({row.query for row in rows})
+    assert repeats >= traffic.QUERIES * traffic.REPEATS
+
+
+@pytest.mark.slow
+def test_traffic_and_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, few in {"QUERIES": 20, "PLAIN": 20, "REWRITING": 2}.items():
+        monkeypatch.setattr(traffic, name, few)
+    default, always, plain = asyncio.run(traffic.measure())
+    assert default.seconds < always.seconds
+    assert 0 < plain.alone_p50 < plain.beside_p99
+    monkeypatch.setattr(start, "ROUNDS", 1)
+    starts = start.measure()
+    assert starts.demo.as_typed_s < starts.demo.rewritten_s
+    assert starts.demo.gib > starts.engine.gib > starts.encoder.gib > 0
 
 
 def test_evaluating_without_a_model(
