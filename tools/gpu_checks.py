@@ -173,14 +173,14 @@ def _trainings(sizes: Sizes, folder: Path, rollouts: str) -> None:
             write_llm(base, shape)
         flags = {
             **sizes.grpo, "llm": base, "out": folder / f"out-{name}-{rollouts}",
-            "rollouts": rollouts, "tasks": "multilingual", "warm_start": False,
-            "learning_rate": 1e-3,
+            "rollouts": rollouts, "tasks": "multilingual", "learning_rate": 1e-3,
             "micro_batch": min(16, sizes.grpo["prompts_per_step"] * sizes.grpo["group_size"]),
             "validation_every": 100, "validation_queries": '{"multilingual": 4}',
             "test_queries": "{}", "encoder_device": sizes.device,
         }  # fmt: skip
         arguments = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items()]
-        seconds, memory = _timed([str(GRAPE), "train", *arguments], sizes)
+        command = [str(GRAPE), "train", "--no-warm-start", *arguments]
+        seconds, memory = _timed(command, sizes)
         rewrites = sizes.grpo["prompts_per_step"] * sizes.grpo["group_size"]
         print(f"| {name} | {rewrites} | {seconds} | {memory} |", flush=True)
 

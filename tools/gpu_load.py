@@ -13,6 +13,8 @@ from models.demo.prepare import prepare_gallery
 from tools.gpu_checks import GRAPE, WORDS, Sizes
 from tools.random_models import write_llm
 
+_READY_S = 240.0  # for which the server may load
+
 
 def serving(sizes: Sizes, folder: Path) -> None:
     """A server, asked by more and more clients at once."""
@@ -41,8 +43,10 @@ async def _serving(sizes: Sizes, server: "subprocess.Popen[bytes]", log: Path) -
     print("| route | clients | answers/s | median | 99 % |")
     print("|---|---:|---:|---:|---:|")
     async with httpx.AsyncClient(base_url=found[0], timeout=120, limits=limits) as http:
-        while not (await http.get("/readyz")).is_success:
+        began = time.monotonic()
+        while not (ready := await http.get("/readyz")).is_success:
             assert server.poll() is None, log.read_text()[-500:]
+            assert time.monotonic() - began < _READY_S, ready.text
             await asyncio.sleep(0.5)
         for route, more in (("/search", {"rewrite": "never"}), ("/search", {"rewrite": "always"}),
                             ("/rewrite", {})):  # fmt: skip

@@ -27,7 +27,7 @@ LLMS = {
     "3B": Shape(2048, 11_008, 36, 16, 2, 151_936),
     "7B": Shape(3584, 18_944, 28, 28, 4, 152_064, tied=False),
 }
-TINY_LLM = Shape(64, 96, 2, 2, 1, 600)
+TINY_LLM = Shape(64, 96, 2, 2, 1, 8192, tied=False)  # tied, it repeats the last word
 
 
 def write_llm(folder: Path, shape: Shape) -> Path:

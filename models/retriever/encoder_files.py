@@ -5,7 +5,7 @@ tower from other repositories than the weights. Here everything is in a folder b
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,8 +187,8 @@ def _text_tower(config: dict[str, Any]) -> dict[str, Any]:
     text = config["text_cfg"]
     if (name := text.get("hf_model_name")) is None:
         return {}
-    folder = name if Path(name).is_dir() else str(hub.fetch(hub.parse(name), ["config.json"]))
-    return {"text_cfg": {**text, "hf_model_name": folder, "hf_model_pretrained": False}}
+    folder = _beside(name, ["config.json"])
+    return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
 def _tokenizer(config: dict[str, Any], folder: Path | None) -> Path | None:
@@ -198,7 +198,21 @@ def _tokenizer(config: dict[str, Any], folder: Path | None) -> Path | None:
         return None
     if folder and any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
         return folder
-    return Path(name) if Path(name).is_dir() else hub.fetch(hub.parse(name), _TOKENIZER)
+    return _beside(name, _TOKENIZER)
+
+
+def _beside(name: str, patterns: Sequence[str]) -> Path:
+    """The folder of a repository that an encoder's configuration names.
+
+    An index records no commit of it. So the commit that was fetched first is kept, whatever the
+    branch is today.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    repository = hub.parse(name)
+    if folder := hub.cached(repository, patterns):
+        repository = repository._replace(revision=hub.commit_of(folder))
+    return hub.fetch(repository, patterns)
 
 
 def _other_repositories(config: dict[str, Any]) -> Iterator[tuple[hub.Repository, list[str]]]:
