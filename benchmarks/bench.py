@@ -72,10 +72,10 @@ def of_service(loads: Loads) -> list[Figure]:
 
 async def of_mixture(server: Server) -> list[Figure]:
     """Several rewrites beside one greedy one."""
-    names = [row.query for row in traffic.other_names()]
+    names = serve.SearchFloor().texts
 
     async def asked(n: int | str, clients: int) -> Load:
-        texts = names[: serve.REWRITES[clients]]
+        texts = names.to_rewrite(clients)
         body = {"rewrite": "always", "n": n, "k": serve.K}
         return await served(server, "/search", texts, clients, body)
 

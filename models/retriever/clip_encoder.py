@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from itertools import islice
@@ -116,9 +117,10 @@ class ClipEncoder:
     def encode_images(self, images: Iterable[Image.Image], batch_size: int = 64) -> Vectors:
         """Unit vectors of RGB images: float32 ``[n, dim]``, in the same order."""
         self._assert_frozen()
-        return self._stack(
-            self._encode_image_batch(batch) for batch in _batches(images, batch_size)
-        )
+        batches = map(self._pixels, _batches(images, batch_size))
+        if isinstance(images, Sequence) and len(images) <= batch_size:
+            return self._stack(map(self._encode_image_batch, batches))
+        return self._stack(map(self._encode_image_batch, _one_ahead(batches)))
 
     @torch.inference_mode()
     def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
@@ -131,9 +133,11 @@ class ClipEncoder:
             features = self._text_features(tokens.to(self._device))
         return functional.normalize(features.float(), dim=-1)
 
+    def _pixels(self, images: list[Image.Image]) -> Tensor:
+        return torch.stack([self._preprocess(image) for image in images])
+
     @torch.inference_mode()
-    def _encode_image_batch(self, images: list[Image.Image]) -> Tensor:
-        pixels = torch.stack([self._preprocess(image) for image in images])
+    def _encode_image_batch(self, pixels: Tensor) -> Tensor:
         with self._autocast():
             features = self._model.encode_image(pixels.to(self._device))
         return functional.normalize(features.float(), dim=-1)
@@ -238,6 +242,18 @@ def _batches(items: Iterable[Image.Image], size: int) -> Iterator[list[Image.Ima
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _one_ahead(batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same, each made in a thread while the one before it is used.
+
+    Pictures are read and scaled for almost as long as a small encoder computes.
+    """
+    with ThreadPoolExecutor(1, "pictures") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _without_revision(name: Any) -> Any:
