@@ -11,28 +11,24 @@ this machine. Each part is a process of its own. ``--write`` puts both into docs
 import argparse
 import asyncio
 import json
-import multiprocessing
 import resource
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
 
 from benchmarks.index_build import draw
-from benchmarks.load import Load, closed_loop, family, resident_gib
+from benchmarks.load import Load, closed_loop, family, in_own_process, resident_gib
 from benchmarks.pages import DOCS, write_between
 from models.rewriter.tasks import MULTILINGUAL
 from tests.support.grape_server import GRAPE, Server
 from tools.random_models import LLMS, write_encoder, write_llm
-
-Result = TypeVar("Result")
 
 PAGE = DOCS / "deploy.md"
 PAIRS = {"0.5B": "ViT-B-32", "1.5B": "ViT-L-14"}
@@ -64,13 +60,6 @@ class Trained(NamedTuple):
     computed_seconds: float
     gigabytes: float
     computed_gigabytes: float
-
-
-def in_own_process(call: Callable[..., Result], *given: Any) -> Result:
-    """So that memory is what this one part takes."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(call, *given).result()
 
 
 def build(folder: Path, encoder: str) -> float:

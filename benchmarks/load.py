@@ -1,15 +1,19 @@
-"""Clients that each wait for their answer, and how long it took them."""
+"""Clients that each wait for their answer, how long it took them, and what processes take."""
 
 import asyncio
+import multiprocessing
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import numpy as np
 import psutil
 
 from tests.support.grape_server import Server
+
+Result = TypeVar("Result")
 
 
 class Load(NamedTuple):
@@ -59,6 +63,13 @@ async def served(
 
         await closed_loop(ask, texts[: 4 * clients], clients)  # warm-up
         return await closed_loop(ask, texts, clients)
+
+
+def in_own_process(call: Callable[..., Result], *given: Any) -> Result:
+    """So that time and memory are what this one part takes."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(call, *given).result()
 
 
 def family(server: Server) -> list[psutil.Process]:

@@ -7,18 +7,15 @@ process with its index that has answered one query. Everything was started once 
 """
 
 import asyncio
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import psutil
 
-from benchmarks.load import family, resident_gib
+from benchmarks.load import family, in_own_process, resident_gib
 from models.common import paths
 from tests.support.grape_server import Server
 
@@ -39,13 +36,6 @@ class Alone(NamedTuple):
 
     seconds: float
     gib: float
-
-
-def in_own_process(call: Callable[..., Any], *given: Any) -> Any:
-    """So that time and memory are what this one part takes."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(call, *given).result()
 
 
 def demo() -> Started:
