@@ -25,6 +25,8 @@ from models.rewriter.vision import (
 )
 from service.runtime.loading import start_rewriter, vllm_options
 from service.settings import Settings
+from tests.support.grape_server import GRAPE
+from tests.support.hub_chain import grape, write_pictures
 from tests.support.vision_checkpoint import Architecture, write_checkpoint
 from tests.support.vision_probe import IMAGE_PIXELS, MAX_LEN, PICTURES, QUERY, SIZES, picture, png
 
@@ -212,3 +214,20 @@ def test_the_recipe_for_a_real_model_is_understood(tmp_path: Path) -> None:
     assert not start_rewriter(
         settings[1].model_copy(update={"llm_sees_pictures": False}), None
     ).sees_pictures
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_writes_captions(tmp_path: Path) -> None:
+    """One of random weights: its captions find no picture, but each picture has its own."""
+    checkpoint = write_checkpoint(tmp_path / "model", "qwen2_5_vl")
+    pictures, index = write_pictures(tmp_path / "pictures"), tmp_path / "index"
+    grape("index", "build", pictures, "--out", index)
+    done = subprocess.run(
+        [GRAPE, "data", "from-captions", "--see", "--llm", checkpoint, "--index", index,
+         "--languages", "de", "--limit", "4", "--out", tmp_path / "rows.jsonl"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "No caption finds its picture" in done.stderr, done.stderr[-2000:]
+    kept = [json.loads(line) for line in (tmp_path / "rows.work.jsonl").read_text().splitlines()]
+    captions = [line["answers"][0][0] for line in kept]
+    assert len(set(captions)) == 4

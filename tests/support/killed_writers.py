@@ -27,7 +27,7 @@ from tests.support.colours import ColourEncoder, paint, vector_of
 PICTURES = 30
 
 
-def read_here(paths: Iterable[Path]) -> Iterator[Image.Image]:
+def read_here(paths: Iterable[Path], enough: int) -> Iterator[Image.Image]:
     """In this process: processes that start processes would take a second for each kill."""
     return (Image.open(path).convert("RGB") for path in paths)
 
