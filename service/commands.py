@@ -55,7 +55,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Serve(Settings, PlanSettings):
+class Serve(PlanSettings, Settings):
     """Serves the API and the web page. Listens at once; /readyz reports what is still loading."""
 
     def cli_cmd(self) -> None:

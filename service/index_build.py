@@ -78,7 +78,7 @@ class Scans(Encodes):
         return Scanned(exclude=exclude, metadata=metadata)
 
 
-class IndexBuild(Scans, PlanSettings):
+class IndexBuild(PlanSettings, Scans):
     """Indexes pictures, and reports what is left out and why.
 
     The source is a folder of pictures; or Parquet files or tar shards, or a folder of them; or

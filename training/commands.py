@@ -10,7 +10,7 @@ from training.evaluation.settings import EvalSettings
 from training.settings import TrainSettings
 
 
-class Train(TrainSettings, PlanSettings):
+class Train(PlanSettings, TrainSettings):
     """Trains a rewriter by the rank of the right picture, and writes an adapter folder."""
 
     def cli_cmd(self) -> None:
