@@ -17,6 +17,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import PIPE
 from typing import NamedTuple
 
 from tools import gpu_checks
@@ -118,16 +119,27 @@ def _section(name: str, folder: Path, left_s: float, smoke: bool) -> str:
     if smoke:
         command.append("--cpu-smoke")
     began = time.monotonic()
+    running = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left_s)
-    except subprocess.TimeoutExpired as late:
-        said = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        said, complaints = running.communicate(timeout=left_s)
+    except subprocess.TimeoutExpired:
+        _end(running.pid)
+        said, _ = running.communicate()
         return f"{title}\n{said}\n**failed**: not done after {left_s:.0f} s.\n"
     took = f"({time.monotonic() - began:.0f} s)\n"
-    if done.returncode:
-        reason = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
-        return f"{title}\n{done.stdout}\n**failed**: {reason} {took}"
-    return f"{title}\n{done.stdout}\n{took}"
+    if running.returncode:
+        reason = next(iter(complaints.strip().splitlines()[-1:]), f"exit code {running.returncode}")
+        return f"{title}\n{said}\n**failed**: {reason} {took}"
+    return f"{title}\n{said}\n{took}"
+
+
+def _end(pid: int) -> None:
+    """Ends a check and what it started, such as a server."""
+    import psutil
+
+    check = psutil.Process(pid)
+    for process in [check, *check.children(recursive=True)]:
+        process.kill()
 
 
 if __name__ == "__main__":
