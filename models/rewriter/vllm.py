@@ -196,6 +196,8 @@ class VLLMRewriter:
         tokenizer = self._engine.get_tokenizer()
         search = f"{self._prefix}-{self._next_id()}"
         shares_prompt = self._engine.vllm_config.kv_transfer_config is not None
+        # Branches that are given up later cost no other request its time.
+        alone = not self._engine.output_processor.has_unfinished_requests()
 
         def stream(
             tokens: Sequence[int], alternatives: int, with_text: bool
@@ -209,16 +211,19 @@ class VLLMRewriter:
                 "max_tokens": max(1, prompt.form.max_tokens - len(tokens)),
             }
             if shares_prompt:
-                marks = {"search": search, "greedy": not tokens}
+                marks = {"search": search, "greedy": not tokens, "waits": alone}
                 parameters["extra_args"] = {"kv_transfer_params": marks}
             return self._answers(rendered, parameters, streams=True)
+
+        async def go_on() -> None:
+            await self._engine.engine_core.abort_requests_async([f"{search}-go-on"])
 
         return BranchSearch(
             stream,
             lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True)),
             self._ends,
-            # Branches that are given up later cost no other request its time.
-            eager=not self._engine.output_processor.has_unfinished_requests(),
+            eager=alone,
+            go_on=go_on if alone and shares_prompt else None,
         )
 
     def _parameters(self, sampling: Sampling, prompt: Prompt) -> dict[str, Any]:

@@ -12,7 +12,15 @@ ended is given up, unless it is probable.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -101,12 +109,14 @@ class BranchSearch:
         ends: ids of the tokens that end an answer.
         eager: whether branches are followed before they are certain. The rewrites are the same, and
             sooner found; branches that were displaced in the end were written for nothing.
+        go_on: tells the engine to write the next word of the greedy answer, if it waits for that.
     """
 
     stream: Stream
     decode: Callable[[list[int]], str]
     ends: frozenset[int]
     eager: bool = False
+    go_on: Callable[[], Awaitable[None]] | None = None
     _greedy: Answer | None = None  # when it is finished
     _greedy_task: asyncio.Task[Answer] | None = None
     _branches: dict[Branch, asyncio.Task[Answer | None]] = field(default_factory=dict)
@@ -163,6 +173,9 @@ class BranchSearch:
                 logprob += tops[place][tokens[place]].logprob
             words, probability = len(tokens), math.exp(logprob)
             self._follow(alternatives.best(probability, 0.0 if self.eager else probability))
+            if self.go_on:
+                await asyncio.sleep(0)  # until the branches have been asked for
+                await self.go_on()
             if on_text:
                 on_text(answer.text)
         best = alternatives.best(math.exp(logprob), 0.0)

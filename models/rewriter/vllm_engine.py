@@ -160,6 +160,7 @@ def _adapt_to_cpu(arguments: "AsyncEngineArgs", options: VLLMOptions) -> None:
         kv_role="kv_consumer",
     )
     arguments.worker_cls = "models.rewriter.vllm_scoring.ScoringWorker"
+    arguments.scheduler_cls = "models.rewriter.vllm_scheduler.SearchScheduler"
     # With chunked prefill a seeded request whose prompt takes two steps kills the engine on a CPU:
     # vLLM then sets the offset of a generator, which only generators on a GPU have.
     arguments.enable_chunked_prefill = False

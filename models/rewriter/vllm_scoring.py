@@ -9,7 +9,7 @@ log-probabilities of that token and of all that follow it. Those of tokens that 
 cache are NaN, because nothing was computed for them.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,11 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from models.rewriter.vllm_engine import SCORE_FROM
+from models.rewriter.vllm_sampler import FrugalSampler
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.outputs import SamplerOutput
     from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
 _ROWS = 512  # of logits at a time: 256 MB in bfloat16 for 262,144 words
@@ -37,6 +40,16 @@ class _Scored(NamedTuple):
 
 class ScoringRunner(CPUModelRunner):
     """Scores the ends of prompts, see above. Needs whole prompts: chunked prefill is off."""
+
+    def __init__(self, vllm_config: "VllmConfig", device: torch.device) -> None:
+        super().__init__(vllm_config, device)
+        self._frugal = FrugalSampler(self.sampler)
+        self.sampler = self._frugal
+
+    def _sample(self, *given: Any, **named: Any) -> "SamplerOutput":
+        wanted = self.input_batch.num_logprobs
+        self._frugal.alternatives = [wanted.get(name, 0) for name in self.input_batch.req_ids]
+        return super()._sample(*given, **named)
 
     def _get_prompt_logprobs_dict(
         self, hidden_states: Tensor, num_scheduled_tokens: dict[str, int]

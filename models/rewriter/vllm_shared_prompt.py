@@ -64,6 +64,14 @@ class Found(NamedTuple):
     place: int  # of the target among the request's blocks
 
 
+class Search(NamedTuple):
+    """What a request says of its search."""
+
+    name: str | None
+    greedy: bool  # it writes the greedy answer
+    waits: bool  # see vllm_scheduler.py
+
+
 class Batch(NamedTuple):
     """Requests that are computed in one step."""
 
@@ -109,9 +117,9 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         self._pool = gpu_block_pool
 
     def on_new_request(self, request: "Request") -> None:
-        search, greedy = _search(request)
-        if search and greedy and self._copyable:
-            self._writing[search] = request
+        search = search_of(request)
+        if search.name and search.greedy and self._copyable:
+            self._writing[search.name] = request
         if batch := _batch(request):
             self._missing[batch.name] = self._missing.get(batch.name, batch.size) - 1
             if not self._missing[batch.name]:
@@ -127,8 +135,8 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         if self._waits(request, num_computed_tokens):
             return None, False
         self._found.pop(request.request_id, None)
-        search, greedy = _search(request)
-        answer = None if greedy or not search else self._answer(search)
+        search = search_of(request)
+        answer = None if search.greedy or not search.name else self._answer(search.name)
         if answer is None:
             return 0, False
         # The last token is computed in any case: what follows it is asked for.
@@ -159,7 +167,7 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         if batch := _batch(request):
             self._missing.pop(batch.name, None)  # it was cancelled before all had arrived
             self._leaders.pop(batch.name, None)
-        search, _ = _search(request)
+        search = search_of(request).name
         if search and self._writing.get(search) is request:
             del self._writing[search]
             first = request.num_prompt_tokens // self._block_size
@@ -220,10 +228,12 @@ class SharedPrompt(KVConnectorBase_V1, SupportsHMA):
         """Nothing leaves the cache."""
 
 
-def _search(request: "Request") -> tuple[str | None, bool]:
-    """The search that a request belongs to, and whether it writes the greedy answer."""
+def search_of(request: "Request") -> Search:
+    """The search that a request belongs to, without a name if to none."""
     parameters = request.kv_transfer_params or {}
-    return parameters.get("search"), parameters.get("greedy", False)
+    return Search(
+        parameters.get("search"), parameters.get("greedy", False), parameters.get("waits", False)
+    )
 
 
 def _batch(request: "Request") -> Batch | None:

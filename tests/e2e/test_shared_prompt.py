@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -82,6 +83,35 @@ async def test_branches_copy_and_find_the_same(rewriter: VLLMRewriter) -> None:
     for prompt, at_once in zip(prompts(), crowd, strict=True):
         assert alone[prompt] == pytest.approx(expected[prompt], rel=1e-3), prompt.query
         assert at_once == pytest.approx(expected[prompt], rel=1e-3), prompt.query
+
+
+async def test_the_engine_waits_for_a_lone_search_and_for_no_other(
+    rewriter: VLLMRewriter,
+) -> None:
+    """A search that never tells it to go on: it goes on for others, and when it is given up."""
+    abort = rewriter._engine.engine_core.abort_requests_async
+
+    async def never_goes_on(requests: list[str]) -> None:
+        await abort([name for name in requests if not name.endswith("-go-on")])
+
+    first, second = prompts()[:2]
+    expected = [await found(rewriter, prompt) for prompt in (first, second)]
+    started = time.perf_counter()
+    await found(rewriter, first)
+    usual_s = time.perf_counter() - started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewriter._engine.engine_core, "abort_requests_async", never_goes_on)
+        silent = asyncio.create_task(found(rewriter, first))
+        await asyncio.sleep(3 * usual_s)
+        assert not silent.done()
+        async with asyncio.timeout(60):
+            assert await found(rewriter, second) == pytest.approx(expected[1], rel=1e-3)
+        alone_again = asyncio.create_task(found(rewriter, first))
+        await asyncio.sleep(0.1)
+        silent.cancel()
+        alone_again.cancel()
+    async with asyncio.timeout(60):
+        assert await found(rewriter, first) == pytest.approx(expected[0], rel=1e-3)
 
 
 async def test_scores_in_the_same_step_take_no_alternatives_away(rewriter: VLLMRewriter) -> None:

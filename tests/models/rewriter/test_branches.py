@@ -227,6 +227,30 @@ async def test_an_eager_search_does_not_wait_until_branches_are_certain(
     assert asked[1] == 1 + followed  # when the greedy answer has its second word
 
 
+async def test_an_engine_that_waits_goes_on_when_the_branches_have_been_asked_for() -> None:
+    """The model writes a word of the greedy answer only when it is told to go on."""
+    goes_on, asked = asyncio.Semaphore(1), list[int]()
+
+    class Waits(TableModel):
+        async def stream(self, beginning: Sequence[int], *given: Any) -> AsyncGenerator[Any]:
+            async for output in super().stream(beginning, *given):
+                if not beginning:
+                    await goes_on.acquire()
+                yield output
+
+    async def go_on() -> None:
+        asked.append(len(model.asked))
+        goes_on.release()
+
+    model = Waits(5, 1.0, shortest=3)
+    search = BranchSearch(model.stream, text_of, frozenset({END}), eager=True, go_on=go_on)
+    async with asyncio.timeout(5):
+        found = await search.run(Sampling(4), None, None)
+    assert len(found.answers) > 1
+    assert len(asked) == len(model.greedy(()))
+    assert asked[0] == 4  # the greedy answer and the three branches of its first word
+
+
 def test_one_rewrite_is_enough_where_the_model_is_sure() -> None:
     sure = next(
         model
