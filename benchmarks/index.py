@@ -46,15 +46,15 @@ HEAD = (
 )
 
 
-def pictures(count: int) -> Vectors:
-    """Unit vectors in clusters, float32 ``[count, 512]``."""
+def pictures(count: int, dim: int = DIM) -> Vectors:
+    """Unit vectors in clusters, float32 ``[count, dim]``."""
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((CENTRES, DIM), np.float32)
+    centres = rng.standard_normal((CENTRES, dim), np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    vectors = np.empty((count, DIM), np.float32)
+    vectors = np.empty((count, dim), np.float32)
     for start in range(0, count, 100_000):
         size = min(100_000, count - start)
-        noise = rng.standard_normal((size, DIM), np.float32) / DIM**0.5
+        noise = rng.standard_normal((size, dim), np.float32) / dim**0.5
         vectors[start : start + size] = centres[rng.integers(CENTRES, size=size)] + noise
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors

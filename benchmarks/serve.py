@@ -3,7 +3,7 @@
     python -m benchmarks.serve [--rounds 2] [--write]
 
 Floors have no HTTP: ClipEncoder with FAISS, in batches of as many texts as there are clients, and
-vLLM with the adapter, on the same prompts. Floor and server take turns on the same texts, and the
+vLLM as it comes, on the same prompts. Floor and server take turns on the same texts, and the
 better of their rounds counts, so that other work on the machine hits both or neither. Times depend
 on the machine: the last column, the share of the floor's throughput, does so less. ``--write`` puts
 the table into docs/performance.md. `python -m benchmarks.bench` has all bars.
@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +22,10 @@ import numpy as np
 
 from benchmarks.load import Load, closed_loop, served
 from benchmarks.pages import PERFORMANCE, write_between
+from benchmarks.plain_vllm import PlainVLLM
 from models.common import paths
 from models.retriever.clip_encoder import ClipEncoder
 from models.retriever.image_index import ImageIndex
-from models.rewriter.adapter import open_adapter
-from models.rewriter.base_model import checkpoint_revision
-from models.rewriter.protocol import Prompt, Sampling
-from models.rewriter.tasks import choose_task
-from models.rewriter.vllm import VLLMOptions, VLLMRewriter
 from tests.support.grape_server import Server
 
 CLIENTS = (1, 8, 32, 128)
@@ -92,22 +88,15 @@ class Bench:
         self.server = server
         self.searches = SearchFloor()
         self.texts = self.searches.texts
-        base = paths.checkpoint_dir(paths.DEFAULT_LLM)
-        self._adapter = open_adapter(paths.ADAPTER, checkpoint_revision(base))
-        self._engine = VLLMRewriter(VLLMOptions(str(base)), self._adapter, paths.merged_dir())
+        self._engine = PlainVLLM()
 
-    async def close(self) -> None:
-        await self._engine.close()
+    def close(self) -> None:
+        self._engine.close()
 
     async def rewrites(self, clients: int) -> Load:
         """vLLM without HTTP, with the prompts that the server gives it."""
-
-        def write(text: str) -> Awaitable[object]:
-            task = self._adapter.tasks[choose_task(text).name]
-            return self._engine.complete(Prompt(task, text), Sampling())
-
-        await closed_loop(write, self.texts.names[:8], 1)  # warm-up
-        return await closed_loop(write, self.texts.to_rewrite(clients), clients)
+        await closed_loop(self._engine.write, self.texts.names[:8], 1)  # warm-up
+        return await closed_loop(self._engine.write, self.texts.to_rewrite(clients), clients)
 
     async def round(self, clients: int) -> dict[str, Load]:
         """Each floor, followed by what it is the floor of."""
@@ -135,7 +124,7 @@ async def measure(rounds: int, tell: Callable[[str], None] = print) -> Loads:
             for name in found[0]:
                 loads[name, clients] = max((one[name] for one in found), key=lambda one: one.rate)
                 tell(row(name, clients, loads))
-        await bench.close()
+        bench.close()
     finally:
         server.stop()
     return loads
