@@ -33,6 +33,11 @@ class Environment(NamedTuple):
     def python(self) -> Path:
         return self.program("python")
 
+    @property
+    def packages(self) -> Path:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return self.folder / "lib" / version / "site-packages"
+
     def program(self, name: str) -> Path:
         return self.folder / "bin" / name
 
@@ -55,7 +60,7 @@ def environment(name: str, with_torch: bool = True) -> Environment:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run(name, sys.executable, "-m", "venv", folder)
     if with_torch:
-        _link_torch(folder)
+        _link_torch(made)
     # The file names every package, so that pip has nothing to resolve.
     _run(name, made.python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", requirements)
     stamp.write_text(made_of)
@@ -69,9 +74,9 @@ def _made_of(requirements: Path, with_torch: bool) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _link_torch(folder: Path) -> None:
+def _link_torch(made: Environment) -> None:
     """Only these two, so that no other package of the project hides a missing one."""
-    links = folder / "linked"
+    links = made.folder / "linked"
     links.mkdir()
     for name in LINKED:
         distribution = importlib.metadata.distribution(name)
@@ -79,9 +84,7 @@ def _link_torch(folder: Path) -> None:
         for entry in {file.parts[0] for file in distribution.files or ()} - {".."}:
             (links / entry).symlink_to(site / entry)
     (links / f"{_SHIM}.py").symlink_to(torchvision_shim.__file__)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    path_file = folder / "lib" / version / "site-packages" / "zz_linked.pth"
-    path_file.write_text(f"{links}\nimport {_SHIM}; {_SHIM}.install()\n")
+    (made.packages / "zz_linked.pth").write_text(f"{links}\nimport {_SHIM}; {_SHIM}.install()\n")
 
 
 def _run(name: str, *command: object) -> None:
