@@ -54,11 +54,11 @@ def served(shared: Shared) -> Iterator[Asked]:
         yield Asked(NAME, url, _ask)
 
 
-async def _ask(session: aiohttp.ClientSession, text: str) -> list[int]:
+async def _ask(session: aiohttp.ClientSession, text: str) -> list[str]:
     body = {"text": text, "modality": "image", "num_images": K, "indice_name": "pictures"}
     async with session.post("/knn-service", json=body) as response:
         response.raise_for_status()
-        return [hit["id"] for hit in await response.json()]
+        return [str(hit["id"]) for hit in await response.json()]
 
 
 class Inference(Builder):

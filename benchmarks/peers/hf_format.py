@@ -122,7 +122,7 @@ def preprocessor(side: int) -> dict[str, Any]:
 
 def write_tokenizer(folder: Path) -> None:
     """From the merges that open_clip ships; its vocabulary follows from their order."""
-    merges = gzip.open(default_bpe(), "rt", encoding="utf-8").read().split("\n")
+    merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")
     letters = list(bytes_to_unicode().values())
     words = len(SimpleTokenizer().encoder) - 2 * len(letters) - 2
     merges = merges[1 : 1 + words]  # the first line is a comment

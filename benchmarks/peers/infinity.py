@@ -44,13 +44,13 @@ def served(shared: Shared) -> Iterator[Asked]:
 
 
 def _searching(index: faiss.Index) -> Ask:
-    async def ask(session: aiohttp.ClientSession, text: str) -> list[int]:
+    async def ask(session: aiohttp.ClientSession, text: str) -> list[str]:
         body = {"model": "clip", "input": [text], "encoding_format": "base64"}
         async with session.post("/embeddings", json=body) as response:
             response.raise_for_status()
             vectors = _vectors(await response.json())
         _, found = index.search(vectors, K)
-        return [int(number) for number in found[0]]
+        return [str(number) for number in found[0]]
 
     return ask
 

@@ -25,7 +25,7 @@ def served(shared: Shared) -> Iterator[Asked]:
         yield Asked("plain", url, _ask)
 
 
-async def _ask(session: aiohttp.ClientSession, text: str) -> list[int]:
+async def _ask(session: aiohttp.ClientSession, text: str) -> list[str]:
     async with session.post("/search", json={"text": text, "k": K}) as response:
         response.raise_for_status()
-        return [int(hit["id"]) for hit in await response.json()]
+        return [str(hit["id"]) for hit in await response.json()]

@@ -21,7 +21,7 @@ class Query(BaseModel):
 
 
 @app.post("/search")
-def search(query: Query) -> list[dict[str, float]]:
+def search(query: Query) -> list[dict[str, int | float]]:
     with torch.no_grad():
         vector = model.encode_text(tokenizer([query.text]), normalize=True)
     scores, ids = index.search(vector.numpy(), query.k)

@@ -30,7 +30,7 @@ ALONE = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 
-Ask = Callable[[aiohttp.ClientSession, str], Awaitable[list[int]]]
+Ask = Callable[[aiohttp.ClientSession, str], Awaitable[list[str]]]
 
 
 class Asked(NamedTuple):
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     url: str
     ask: Ask
 
-    async def answers(self, texts: Sequence[str]) -> list[list[int]]:
+    async def answers(self, texts: Sequence[str]) -> list[list[str]]:
         """One after the other."""
         async with aiohttp.ClientSession(self.url) as session:
             return [await self.ask(session, text) for text in texts]

@@ -2,7 +2,7 @@
 
 import asyncio
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -51,11 +51,11 @@ def grape(shared: Shared) -> Iterator[Asked]:
         server.stop()
 
 
-async def _ask(session: aiohttp.ClientSession, text: str) -> list[int]:
+async def _ask(session: aiohttp.ClientSession, text: str) -> list[str]:
     body = {"query": text, "rewrite": "never", "k": K}
     async with session.post("/search", json=body) as response:
         response.raise_for_status()
-        return [int(hit["id"].split(".")[0]) for hit in (await response.json())["hits"]]
+        return [hit["id"] for hit in (await response.json())["hits"]]
 
 
 def rows(shared: Shared, ours: Asked, theirs: Asked, rounds: int, count: int) -> Iterator[str]:
@@ -68,17 +68,25 @@ def rows(shared: Shared, ours: Asked, theirs: Asked, rounds: int, count: int) ->
     for one in (ours, theirs):
         shared.require_same_hits(one.name, texts, asyncio.run(one.answers(texts)))
     for clients in CLIENTS:
-        turns = [_turn(shared, ours, theirs, clients, count) for _ in range(rounds)]
-        yield row(theirs.name, clients, turns)
+        each = WARM_UP * clients + count
+        yield row(ours, theirs, clients, [shared.queries(each) for _ in range(rounds)])
 
 
-def _turn(shared: Shared, ours: Asked, theirs: Asked, clients: int, count: int) -> Turn:
-    warm_up, texts = shared.queries(WARM_UP * clients), shared.queries(count)
-    first, second = (asyncio.run(one.load(warm_up, texts, clients)) for one in (ours, theirs))
-    return Turn(first, second)
+def row(ours: Asked, theirs: Asked, clients: int, texts: Sequence[Sequence[str]]) -> str:
+    """Asks them in turns.
+
+    Args:
+        texts: of each round; the first ones warm up.
+    """
+    turns = []
+    for asked in texts:
+        warm_up, timed = asked[: WARM_UP * clients], asked[WARM_UP * clients :]
+        loads = [asyncio.run(one.load(warm_up, timed, clients)) for one in (ours, theirs)]
+        turns.append(Turn(*loads))
+    return told(theirs.name, clients, turns)
 
 
-def row(name: str, clients: int, turns: list[Turn]) -> str:
+def told(name: str, clients: int, turns: list[Turn]) -> str:
     """The medians of the rounds, and whether the bar holds."""
     middle = statistics.median
     times = middle(turn.times for turn in turns)
@@ -88,6 +96,6 @@ def row(name: str, clients: int, turns: list[Turn]) -> str:
     bar = BARS.get(name, {}).get(clients)
     held = "" if bar is None else "yes" if times >= bar and late[0] < late[1] else "**no**"
     return (
-        f"| {name} | {clients} | {rates[0]:.1f} | {rates[1]:.1f} | {times:.1f} "
+        f"| {name} | {clients} | {rates[0]:.1f} | {rates[1]:.1f} | {times:.2f} "
         f"| {'' if bar is None else f'{bar:g}'} | {late[0]:.1f} | {late[1]:.1f} | {held} |"
     )

@@ -26,16 +26,21 @@ K = 10
 SAME = 0.999  # cosine of two vectors of one text or picture
 SAME_HITS = 0.95  # of the nearest pictures; two that are equally near may change places
 CHECKED_TEXTS, CHECKED_PICTURES = 20, 10
-COLOURS = """red blue green yellow white black brown grey orange purple pink silver golden wooden
-old new small large broken painted""".split()
-THINGS = """fox dog cat horse bird fish boat train car bicycle house church bridge tower lamp chair
-table clock book bottle cup hat coat shoe tree flower leaf mushroom apple melon cloud mountain river
-beach road wall window door child sailor""".split()
-PLACES = """at night|in the snow|in the rain|under a tree|on a table|by the sea|in a kitchen|on a
-roof|in the fog|behind a fence|in front of a shop|at a station|in a garden|on a hill|in an old
-photo|seen from above|beside a river|in the desert|at a market|in a museum|on a bridge|in autumn
-|after a storm|in a small town|near the harbour|in bright light|in a cellar|on a stage|at a school
-|in a field""".split("|")
+COLOURS = [
+    "red", "blue", "green", "yellow", "white", "black", "brown", "grey", "orange", "pink",
+    "silver", "wooden", "old", "small", "large", "broken",
+]  # fmt: skip
+THINGS = [
+    "fox", "dog", "cat", "horse", "bird", "fish", "boat", "train", "car", "bicycle", "house",
+    "church", "bridge", "tower", "lamp", "chair", "clock", "book", "bottle", "hat", "shoe", "tree",
+    "flower", "leaf",
+]  # fmt: skip
+PLACES = [
+    "at night", "in the snow", "in the rain", "under a tree", "on a table", "by the sea",
+    "in a kitchen", "on a roof", "in the fog", "behind a fence", "in front of a shop",
+    "at a station", "in a garden", "on a hill", "in an old photo", "seen from above",
+    "beside a river", "in the desert", "at a market", "in a museum",
+]  # fmt: skip
 
 
 class Shared:
@@ -47,7 +52,7 @@ class Shared:
         self.encoder = random_encoder(folder / "encoder", MODEL)
         self.weights = folder / "encoder" / "open_clip_model.safetensors"
         self.vectors = index.pictures(count)
-        ids = [f"{number}.jpg" for number in range(count)]
+        ids = [str(number) for number in range(count)]
         self.captions = [f"picture {number}" for number in range(count)]
         records = [{"caption": caption} for caption in self.captions]
         built = ImageIndex.build(self.vectors, ids, records, self.encoder.fingerprint)
@@ -57,9 +62,10 @@ class Shared:
         self.faiss.add(self.vectors)
         self.faiss_file = folder / "image.index"
         faiss.write_index(self.faiss, str(self.faiss_file))
-        words = [*itertools.product(COLOURS, THINGS, PLACES)]
-        order = np.random.default_rng(0).permutation(len(words))
-        self._queries = itertools.cycle([_query(*words[number]) for number in order])
+        words = itertools.product(COLOURS, THINGS, PLACES)
+        texts = [f"a {colour} {thing} {place}" for colour, thing, place in words]
+        order = np.random.default_rng(0).permutation(len(texts))
+        self._queries = itertools.cycle([texts[number] for number in order])
 
     def queries(self, count: int) -> list[str]:
         """The next ones, so that no program has seen a query before."""
@@ -100,7 +106,7 @@ class Shared:
         _require_same(f"{name}'s vectors of pictures", own, theirs)
 
     def require_same_hits(
-        self, name: str, texts: Sequence[str], found: Sequence[Sequence[int]]
+        self, name: str, texts: Sequence[str], found: Sequence[Sequence[str]]
     ) -> None:
         """Compares what a program finds with the exact answer.
 
@@ -108,13 +114,11 @@ class Shared:
             PeerError: it finds something else.
         """
         _, right = self.faiss.search(self.encoder.encode_texts(texts), K)
-        share = np.mean([np.isin(a, b).mean() for a, b in zip(right, found, strict=True)])
+        share = np.mean(
+            [np.isin(a, np.array(b, int)).mean() for a, b in zip(right, found, strict=True)]
+        )
         if share < SAME_HITS:
             raise PeerError(f"{name} finds {share:.0%} of the {K} nearest pictures, not all.")
-
-
-def _query(colour: str, thing: str, place: str) -> str:
-    return f"a {colour} {thing} {' '.join(place.split())}"
 
 
 def _require_same(what: str, own: Vectors, theirs: Vectors) -> None:
