@@ -32,7 +32,8 @@ REQUIREMENTS = sorted(HERE.glob("requirements-*.txt"))
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     hf_format.write_tokenizer(folder)
-    return CLIPTokenizer.from_pretrained(folder)
+    read: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return read
 
 
 def test_transformers_reads_the_same_tokens(tokenizer: CLIPTokenizer) -> None:

