@@ -83,7 +83,7 @@ def running(
         deadline = time.monotonic() + STARTS_WITHIN_S
         while not _answers(ready_at):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise PeerError(f"{command[0]} did not start:\n{log.read_text()[-TOLD:]}")
+                raise PeerError(f"{log.stem} did not start:\n{log.read_text()[-TOLD:]}")
             time.sleep(0.2)
         yield
     finally:

@@ -122,7 +122,9 @@ async def _searched(session: aiohttp.ClientSession, text: str) -> dict[str, Any]
     async with session.post("/search", json=body) as response:
         response.raise_for_status()
         answer: dict[str, Any] = await response.json()
-    assert answer["rewrite"]["status"] != "fallback", answer
+    rewrite = answer["rewrite"]
+    if rewrite["status"] != "rewritten":
+        raise PeerError(f"GRAPE did not rewrite {text!r}: {rewrite['reason']}.")
     return answer
 
 
