@@ -123,7 +123,7 @@ async def _searched(session: aiohttp.ClientSession, text: str) -> dict[str, Any]
         response.raise_for_status()
         answer: dict[str, Any] = await response.json()
     rewrite = answer["rewrite"]
-    if rewrite["status"] != "rewritten":
+    if rewrite["status"] == "fallback":
         raise PeerError(f"GRAPE did not rewrite {text!r}: {rewrite['reason']}.")
     return answer
 
