@@ -1,0 +1,1 @@
+"""GRAPE beside other programs: `python -m benchmarks.peers`."""
