@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from models.retriever.clip_encoder import ClipEncoder
@@ -19,6 +19,7 @@ from training.evaluation.retrieval import Found, Question, medoid, retrieve
 from training.rewards.ranking import Corpus
 
 TAU = 0.05
+NEAR = 1e-5  # the difference of two cosines that rounding may turn round
 
 
 def found_by(
@@ -110,6 +111,9 @@ def test_behind_the_fused_lists_pictures_are_ranked_by_their_best_cosine(seed: i
     fused = {int(p) for column in cosines.T for p in np.argsort(-column)[:100]}
     behind = sorted(set(range(300)) - fused, key=lambda p: -cosines[p].max())
     target = behind[len(behind) // 2]
+    # Two pictures as near as each other may change places.
+    assume(np.sort(np.abs(cosines.max(axis=1) - cosines[target].max()))[1] > NEAR)
+    assume(all(-np.diff(np.sort(column)[::-1])[99] > NEAR for column in cosines.T))
     found = found_by(pictures, [query], [[target]])
     assert found.ranks.tolist() == [len(fused) + 1 + len(behind) // 2]
     assert not set(found.top[0]) - fused
