@@ -27,6 +27,7 @@ from tests.support.grape_server import Server
 KEPT = Path(__file__).with_name("bench.json")
 LOOKED_S = 5.0  # for which other programs are watched
 BUSY = 15.0  # percent of all cores that they may use
+FLOOR_ROUNDS = 10
 DIFFERS = 0.1
 SLOWER = 0.1  # worse than before by this share is named
 BATCHES = (1, 8, 64)
@@ -138,8 +139,9 @@ async def measure() -> tuple[Loads, list[Figure]]:
 
 
 def floor_rate() -> float:
-    """Texts a second of the floor that is measured first and last."""
-    return serve.SearchFloor().load(8).rate
+    """Texts a second of the floor that is measured first and last; one round is too short."""
+    floor = serve.SearchFloor()
+    return max(floor.load(8).rate for _ in range(FLOOR_ROUNDS))
 
 
 def slower_than(before: dict[str, float], now: list[Figure]) -> list[str]:

@@ -74,3 +74,4 @@ class PlainVLLM:
 
     def close(self) -> None:
         self._engine.shutdown()
+        del self._engine  # its finalizer fails if it runs when the interpreter exits
