@@ -145,7 +145,7 @@ def plot(by_clients: list[Point], by_pictures: list[Point], by_words: list[Point
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4))
     for (path, shown), color in zip(SHOWN.items(), ("tab:blue", "tab:red"), strict=True):
@@ -158,8 +158,11 @@ def plot(by_clients: list[Point], by_pictures: list[Point], by_words: list[Point
     axes[0].set(xlabel="clients", ylabel="answers a second", yscale="log")
     axes[1].set(xlabel="pictures", ylabel="p50 of one client, ms", ylim=(0, None))
     axes[2].set(xlabel="words of the query", ylabel="p50 of one client, ms", yscale="log")
+    for panel in (axes[0], axes[2]):
+        panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     for panel in axes:
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         panel.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.tight_layout()
